@@ -1,0 +1,130 @@
+"""What an objective is, and what it is given to work with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Generator, Tensor, nn
+
+from biotilt.core.policy import Roles, Trajectory
+from biotilt.core.protocols import Process, Scorer
+
+Batch = dict[str, Tensor]
+Metrics = dict[str, float]
+
+
+@dataclass
+class Replay:
+    """The newest `capacity` rows of what was collected: a dictionary of tensors with a common first axis.
+
+    `capacity` None keeps the last round only, which is what an on-policy objective wants.
+    """
+
+    capacity: int | None
+    rows: Batch = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.rows.values()))) if self.rows else 0
+
+    def add(self, batch: Batch) -> None:
+        """Append rows, dropping the oldest beyond the capacity."""
+        if len({len(value) for value in batch.values()}) != 1:
+            raise ValueError(f"rows differ in number: { {k: len(v) for k, v in batch.items()} }")
+        if self.capacity is None or not self.rows:
+            self.rows = batch
+        else:
+            self.rows = {k: torch.cat([self.rows[k], v]) for k, v in batch.items()}
+        if self.capacity is not None:
+            self.rows = {k: v[-self.capacity :] for k, v in self.rows.items()}
+
+    def draw(self, count: int, generator: Generator) -> Batch:
+        """Return `count` distinct rows, uniformly (all of them when there are fewer)."""
+        rows = torch.randperm(len(self), generator=generator, device=generator.device)[:count]
+        return {k: v[rows] for k, v in self.rows.items()}
+
+
+@dataclass
+class Context:
+    """The parts every objective shares: roles, oracle, value, temperature, random numbers and replay."""
+
+    roles: Roles
+    scorer: Scorer
+    alpha: float
+    generator: Generator
+    memory: Replay
+    value: Any = None
+
+    def rewards(self, designs: Tensor) -> Tensor:
+        """Score designs `(B, ...)`: rewards `(B,)` with NaN where not scored.
+
+        An infeasible design (−inf) is given the worst feasible reward of the batch less 10 α: its weight
+        exp(r/α) is then nil for any purpose, and every difference stays finite.
+        """
+        scores = self.scorer(designs).to(torch.get_default_dtype())
+        feasible = scores.isfinite()
+        if not feasible.any():
+            return torch.full_like(scores, torch.nan)
+        floor = scores[feasible].min() - 10 * self.alpha
+        return torch.where(scores == -torch.inf, floor, scores)
+
+
+@dataclass
+class Round:
+    """What one round of oracle calls brought: replay rows, the designs the policy drew, and figures to show."""
+
+    rows: Batch
+    designs: Tensor
+    metrics: Metrics
+
+
+class Objective(Protocol):
+    """A way of tuning weights: a frozen dataclass whose fields are its configuration."""
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    updates: int
+
+    @property
+    def capacity(self) -> int | None:
+        """How many replay rows are kept; None for the last round only."""
+        ...
+
+    def check(self, process: Process, value: Any, known: list[type]) -> None:
+        """Raise ConfigError, before any compute, when the parts do not fit together."""
+        ...
+
+    def collect(self, context: Context, calls: int) -> Round:
+        """Draw data with at most `calls` oracle calls."""
+        ...
+
+    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
+        """Return the scalar loss of one update and figures to show."""
+        ...
+
+    def after_update(self, context: Context, update: int) -> None:
+        """Called with the running number of updates done, from 1; the place to refresh the proposal."""
+        ...
+
+
+def trainable(context: Context) -> list[nn.Module]:
+    """Return the modules an optimiser updates: the policy's network, and a learned value."""
+    return [context.roles.policy.net] + ([context.value] if isinstance(context.value, nn.Module) else [])
+
+
+def drop_unscored(rows: Batch) -> Batch:
+    """Drop the rows in which any floating-point entry is NaN: an unscored design teaches nothing."""
+    keep = torch.ones(len(next(iter(rows.values()))), dtype=torch.bool)
+    for value in rows.values():
+        if value.is_floating_point():
+            keep = keep.to(value.device) & ~value.reshape(len(value), -1).isnan().any(1)
+    return {k: v[keep] for k, v in rows.items()}
+
+
+def roll_in_metrics(chain: Trajectory, rewards: Tensor | None) -> Metrics:
+    """Return the mean reward of those scored, and the mean path KL to the base as drawn."""
+    metrics = {} if rewards is None else {"reward": rewards.nanmean().item()}
+    if chain.log_ratio is not None:
+        metrics["kl"] = chain.log_ratio.sum(0).mean().item()
+    return metrics

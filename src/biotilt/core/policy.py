@@ -1,0 +1,170 @@
+"""Policies, their three roles, and the trajectories they draw."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from biotilt.core.protocols import Kernel, Process
+from biotilt.errors import ConfigError
+
+
+@dataclass
+class Policy:
+    """A process with a network: `kernel(x, k)` is p(x[k+1] | x[k])."""
+
+    process: Process
+    net: nn.Module
+
+    def kernel(self, x: Tensor, k: int | Tensor) -> Kernel:
+        """Return the kernel at states `x` `(B, ...)` and step `k`, an int or `(B,)` integers in [0, K)."""
+        return self.process.kernel(self.net, x, k)
+
+    def frozen_copy(self) -> Policy:
+        """Return a copy whose weights take no gradient."""
+        net = copy.deepcopy(self.net).eval()
+        net.requires_grad_(False)
+        return Policy(self.process, net)
+
+
+@dataclass
+class Roles:
+    """The policies of an algorithm: `policy` is trained, `base` frozen, `proposal` draws the data."""
+
+    policy: Policy
+    base: Policy
+    proposal: Policy
+
+    @classmethod
+    def start(cls, base: Policy) -> Roles:
+        """Start all three roles at the pretrained `base`."""
+        trained = Policy(base.process, copy.deepcopy(base.net))
+        trained.net.requires_grad_(True)
+        return cls(policy=trained, base=base.frozen_copy(), proposal=base.frozen_copy())
+
+    @torch.no_grad()
+    def refresh_proposal(self) -> None:
+        """Copy the policy's weights into the proposal."""
+        for new, old in zip(self.policy.net.parameters(), self.proposal.net.parameters()):
+            old.copy_(new)
+
+
+@dataclass
+class Trajectory:
+    """A batch of chains `x[0] … x[K]` with what was known when they were drawn.
+
+    `states` `(K+1, B, ...)` in the smallest integer type that holds them (or float, for continuous
+    processes); `log_ratio` `(K, B)`, log p(x[k+1]|x[k]) of the policy that drew them minus that of the base;
+    `log_prob` `(K, B)` of the policy that drew them; `terms` `(B, L)`, the log-ratio of each coordinate, summed over
+    steps. All three are None unless asked for.
+    """
+
+    states: Tensor
+    log_prob: Tensor | None = None
+    log_ratio: Tensor | None = None
+    terms: Tensor | None = None
+
+    @property
+    def designs(self) -> Tensor:
+        """The final states `x[K]`, `(B, ...)`."""
+        return self.states[-1]
+
+    @property
+    def steps(self) -> int:
+        return len(self.states) - 1
+
+    @classmethod
+    def join(cls, chains: list[Trajectory]) -> Trajectory:
+        """Put batches of chains side by side."""
+
+        def cat(parts: list[Tensor | None], dim: int) -> Tensor | None:
+            present = [part for part in parts if part is not None]
+            return torch.cat(present, dim) if len(present) == len(parts) else None
+
+        return cls(
+            torch.cat([c.states for c in chains], 1),
+            cat([c.log_prob for c in chains], 1),
+            cat([c.log_ratio for c in chains], 1),
+            cat([c.terms for c in chains], 0),
+        )
+
+
+@torch.no_grad()
+def rollout(
+    policy: Policy,
+    batch: int,
+    generator: Generator,
+    *,
+    base: Policy | None = None,
+    terms: bool = False,
+    start: tuple[Tensor, int] | None = None,
+) -> Trajectory:
+    """Draw `batch` chains from a policy.
+
+    With `base`, the log-probabilities of the steps and their ratios to the base are recorded as they are
+    drawn; with `terms` also the log-ratio of each coordinate `(B, L)`, summed over steps. `start` = (states,
+    step) continues given states instead of drawing noise; the trajectory then has `K - step` steps.
+    """
+    x, first = (policy.process.noise(batch, generator), 0) if start is None else start
+    states, log_probs, log_ratios = [x], [], []
+    coordinate_terms: Tensor | None = None
+    for k in range(first, policy.process.steps):
+        kernel = policy.kernel(x, k)
+        y = kernel.sample(generator)
+        if base is not None:
+            reference = base.kernel(x, k)
+            log_prob = kernel.log_prob(y)
+            log_probs.append(log_prob)
+            log_ratios.append(log_prob - reference.log_prob(y))
+            if terms:
+                step = kernel.terms(y) - reference.terms(y)  # type: ignore[attr-defined]
+                coordinate_terms = step if coordinate_terms is None else coordinate_terms + step
+        states.append(y)
+        x = y
+    return Trajectory(
+        torch.stack(states),
+        torch.stack(log_probs) if log_probs else None,
+        torch.stack(log_ratios) if log_ratios else None,
+        coordinate_terms,
+    )
+
+
+@torch.no_grad()
+def sample(policy: Policy, batch: int, generator: Generator, *, chunk: int = 512) -> Tensor:
+    """Draw `batch` designs, keeping no chain: memory does not grow with the number of steps."""
+    done = []
+    for size in [chunk] * (batch // chunk) + [batch % chunk] * (batch % chunk > 0):
+        x = policy.process.noise(size, generator)
+        for k in range(policy.process.steps):
+            x = policy.kernel(x, k).sample(generator)
+        done.append(x)
+    return torch.cat(done)
+
+
+@torch.no_grad()
+def path_kl(p: Policy, q: Policy, batch: int, generator: Generator) -> Tensor:
+    """Return Σ_k KL(p(·|x[k]) ‖ q(·|x[k])) along `batch` chains of `p`, `(B,)`: its mean is the KL of paths."""
+    x = p.process.noise(batch, generator)
+    total = torch.zeros(batch, device=x.device)
+    for k in range(p.process.steps):
+        kernel = p.kernel(x, k)
+        total = total + kernel.kl(q.kernel(x, k))
+        x = kernel.sample(generator)
+    return total
+
+
+def check_capabilities(process: Process, needs: tuple[str, ...], who: str, known: list[type]) -> None:
+    """Raise ConfigError when the process's kernel lacks a method that `who` needs.
+
+    `known`: the process classes the message may recommend.
+    """
+    lacking = [name for name in needs if not hasattr(process.kernel_type, name)]
+    if lacking:
+        having = [p.name for p in known if all(hasattr(p.kernel_type, n) for n in needs)]
+        raise ConfigError(
+            f'{who} needs kernels with {", ".join(lacking)}, which the process "{process.name}" has not; '
+            f"processes that have it: {', '.join(having) or 'none'}"
+        )

@@ -1,0 +1,93 @@
+"""The vocabulary: a process and a network make a policy over a finite-horizon Markov decision process.
+
+States run from `x[0]`, pure noise, to `x[K]`, a design. Step `k` maps `x[k]` to `x[k+1]`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol, runtime_checkable
+
+from torch import Generator, Tensor
+
+
+class Net(Protocol):
+    """Any callable from states `(B, ...)` and times `(B,)` in [0, 1], 1 = noise, to the process's parameters."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """p(y | x) of one step: normalised; log-probabilities are summed over coordinates, never averaged.
+
+    A kernel may offer more, and an objective says by name what it needs (`check_capabilities`):
+
+    * `terms(y) -> (B, L)`: the part of `log_prob` that each coordinate carries, where the kernel factorises;
+      what the network does not decide (which position is revealed) is left out;
+    * `tilted(q) -> Kernel`: the kernel times `exp(q)` in closed form, `q` shaped like `x0`;
+    * `mix(other, weight) -> Kernel`: the geometric mixture `self^(1-weight) · other^weight`, normalised.
+    """
+
+    @property
+    def x0(self) -> Tensor:
+        """Posterior mean, or letter log-probabilities, of the design: from the same network call."""
+        ...
+
+    def sample(self, generator: Generator) -> Tensor: ...
+
+    def log_prob(self, y: Tensor) -> Tensor: ...
+
+    def kl(self, other: Kernel) -> Tensor: ...
+
+
+@runtime_checkable
+class Process(Protocol):
+    """A finite-horizon Markov decision process: x[0] noise, x[K] design."""
+
+    name: ClassVar[str]
+    kernel_type: ClassVar[type]
+
+    @property
+    def steps(self) -> int: ...
+
+    def noise(self, batch: int, generator: Generator) -> Tensor: ...
+
+    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> Kernel: ...
+
+    def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor: ...
+
+    def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor: ...
+
+
+@runtime_checkable
+class Reveals(Protocol):
+    """A process whose states are designs with some coordinates still hidden, each revealed once."""
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """Return which coordinates of the states `(B, L)` are hidden, bool `(B, L)`."""
+        ...
+
+    def hide(self, design: Tensor, count: Tensor, generator: Generator) -> Tensor:
+        """Hide `count` `(B,)` free coordinates of each design `(B, L)`, chosen uniformly."""
+        ...
+
+    def step_of(self, x: Tensor) -> Tensor:
+        """Return the step `k` `(B,)` at which the chain is expected to be in such a state."""
+        ...
+
+
+class Reward(Protocol):
+    """A named function of designs, higher is better: NaN = could not be scored, -inf = infeasible."""
+
+    name: str
+    version: str
+    differentiable: bool
+
+    def __call__(self, designs: list[str]) -> list[float]: ...
+
+
+class Scorer(Protocol):
+    """What an algorithm sees of an oracle: rewards `(B,)`, float, of designs `(B, ...)`."""
+
+    def __call__(self, designs: Tensor) -> Tensor: ...
+

@@ -1,0 +1,78 @@
+"""How a value turns a roll-in into training rows, and rows into a lesson for the policy.
+
+A value offers `gather(context, chain, calls) -> (rows, rewards)`, asking the oracle at most `calls` times, and
+either `lesson` (it knows Q, the value of every elementary choice) or rows with sampled transitions.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from biotilt.core.objective import Batch, Context
+from biotilt.core.policy import Trajectory
+
+
+@dataclass
+class Lesson:
+    """States `(B, ...)`, their steps `(B,)`, action values Q in units of α, and the value's own loss."""
+
+    x: Tensor
+    k: Tensor
+    q: Tensor
+    loss: Tensor
+
+
+def draw_states(chain: Trajectory, count: int, context: Context) -> tuple[Tensor, Tensor]:
+    """Return `count` states of a chain `(count, ...)` and their steps, uniform over chains and steps before K."""
+    total, batch = chain.steps * chain.states.shape[1], chain.states.shape[1]
+    device = context.generator.device
+    rows = torch.randperm(total, generator=context.generator, device=device)[:count]
+    k, b = rows // batch, rows % batch
+    return chain.states[k, b], k
+
+
+class ActionValue(ABC):
+    """A value that knows Q(x, k), shaped like the kernel's `x0`, in units of α: p_pre · exp(Q) is the teacher."""
+
+    @abstractmethod
+    def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor: ...
+
+    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
+        """Keep as many states as designs were asked for; a value that needs no rewards asks for none."""
+        x, k = draw_states(chain, calls, context)
+        return {"x": x, "k": k}, None
+
+    def lesson(self, context: Context, rows: Batch) -> Lesson:
+        q = self.action_value(context, rows["x"], rows["k"])
+        return Lesson(rows["x"], rows["k"], q, q.new_zeros(()))
+
+
+class StateValue(ABC):
+    """A value v(x, k) in units of reward, got by asking the oracle `calls` times a state."""
+
+    @property
+    @abstractmethod
+    def calls(self) -> int: ...
+
+    @abstractmethod
+    def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor: ...
+
+    @torch.no_grad()
+    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
+        """Draw y ∼ p_out(·|x) at states of the chain: rows x, y, k, their values, and log p_pre/p_out of the step."""
+        x, k = draw_states(chain, max(calls // (2 * self.calls), 1), context)
+        kernel = context.roles.proposal.kernel(x, k)
+        y = kernel.sample(context.generator)
+        log_anchor = context.roles.base.kernel(x, k).log_prob(y) - kernel.log_prob(y)
+        value_x, value_y = self.state_value(context, x, k), torch.empty_like(log_anchor)
+        last = k + 1 == chain.steps
+        if last.any():
+            value_y[last] = context.rewards(y[last])
+        if not last.all():
+            value_y[~last] = self.state_value(context, y[~last], k[~last] + 1)
+        rows = {"x": x, "y": y, "k": k, "value_x": value_x, "value_y": value_y, "log_anchor": log_anchor}
+        return rows, value_y

@@ -1,0 +1,43 @@
+"""Errors that users can act on: what was wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class BiotiltError(Exception):
+    """Base of every error that biotilt raises on purpose."""
+
+
+class ConfigError(BiotiltError):
+    """An experiment file, an override or a combination of parts cannot work."""
+
+
+class DataError(BiotiltError):
+    """A data file or a design is malformed; the message names file, line and column."""
+
+
+class RewardError(BiotiltError):
+    """A reward cannot be loaded, or none of its scores can be used."""
+
+
+class CheckpointError(BiotiltError):
+    """A checkpoint is missing, damaged, or of another model."""
+
+
+class BudgetSpent(BiotiltError):
+    """The oracle's budget of calls is spent; the run ends cleanly."""
+
+
+def suggest(name: str, valid: Iterable[str]) -> str:
+    """Return `'; did you mean "x"?'` for the nearest valid name, or a list of all of them.
+
+    >>> suggest("vid", ["vidd", "ppo"])
+    '; did you mean "vidd"?'
+    >>> suggest("zzz", ["vidd", "ppo"])
+    '; valid: ppo, vidd'
+    """
+    names = sorted(valid)
+    close = get_close_matches(name, names, n=1)
+    return f'; did you mean "{close[0]}"?' if close else f"; valid: {', '.join(names)}"

@@ -1,0 +1,135 @@
+"""Training generators and oracles from data: what `biotilt pretrain` and `biotilt fit-oracle` do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from biotilt.core import Policy
+from biotilt.designs import alphabet
+from biotilt.errors import DataError
+from biotilt.model import Model, build_process
+from biotilt.networks import build_network
+from biotilt.rewards.learned import LearnedReward, Regressor, RegressorConfig
+from biotilt.training import FitConfig, PretrainConfig, fit_regressor, predict, pretrain
+from biotilt.training.pretrain import validation_bound
+
+
+@dataclass(frozen=True)
+class Split:
+    """Shares of the data for validation and test, in [0, 1); the rest trains."""
+
+    validation: float = 0.07
+    test: float = 0.1
+
+    def __post_init__(self) -> None:
+        if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
+            raise DataError(f"validation and test shares must be ≥ 0 and sum below 1, got {self}")
+
+    def rows(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return shuffled row numbers of the training, validation and test parts."""
+        if count < 20:
+            raise DataError(f"{count} rows are too few to split into training, validation and test; 20 at least")
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+        validation, test = max(int(count * self.validation), 1), max(int(count * self.test), 1)
+        return order[validation + test :], order[:validation], order[validation : validation + test]
+
+
+def pretrain_model(
+    sequences: list[str],
+    alphabet_name: str,
+    *,
+    network: dict[str, Any] | None = None,
+    process: dict[str, Any] | None = None,
+    config: PretrainConfig | None = None,
+    split: Split | None = None,
+    seed: int = 0,
+    report: Callable[[int, float, float], None] = lambda step, train, validation: None,
+) -> tuple[Model, dict[str, float]]:
+    """Train a generator on sequences of one length; return it and its metrics (nats a design, on the test part).
+
+    `network` and `process` are names with options, as in a config; the defaults are a CNN and `any_order`
+    diffusion that reveals a tenth of the letters a step.
+    """
+    letters = alphabet(alphabet_name)
+    tokens = letters.encode_many(sequences)
+    length, size = tokens.shape[1], len(letters.letters)
+    net_options = {"name": "cnn", "letters": size, "length": length} | (network or {})
+    process_options = {"length": length, "letters": size} | (
+        process or {"name": "any_order", "per_step": max(length // 10, 1)}
+    )
+    torch.manual_seed(seed)  # initial weights
+    net = build_network(net_options.pop("name"), net_options)
+    policy = Policy(build_process(process_options.pop("name"), process_options), net)
+    train, validation, test = (split or Split()).rows(len(tokens), seed)
+    generator = torch.Generator().manual_seed(seed)
+    bound = pretrain(
+        policy, tokens[train], tokens[validation], config or PretrainConfig(), generator, report
+    )
+    frequencies = torch.bincount(tokens[train].flatten().long(), minlength=size) / tokens[train].numel()
+    metrics = {
+        "train_designs": len(train),
+        "validation_nats": bound,
+        "test_nats": validation_bound(policy, tokens[test]),
+        "test_nats_of_letter_frequencies": -frequencies.log()[tokens[test].long()].sum(-1).mean().item(),
+        "nats_of_uniform_letters": length * math.log(size),
+    }
+    return Model(policy, letters), metrics
+
+
+def fit_oracle(
+    sequences: list[str],
+    values: list[float],
+    alphabet_name: str,
+    *,
+    name: str,
+    units: str = "",
+    members: int = 3,
+    architecture: dict[str, Any] | None = None,
+    config: FitConfig | None = None,
+    split: Split | None = None,
+    seed: int = 0,
+    report: Callable[[int, int, float], None] = lambda member, epoch, error: None,
+) -> tuple[LearnedReward, dict[str, float]]:
+    """Fit an ensemble of `members` regressors to measurements; return it with Pearson and Spearman on its test part.
+
+    Rows whose value is NaN are left out. Raises DataError when fewer than 20 rows have a value.
+    """
+    keep = [i for i, value in enumerate(values) if math.isfinite(value)]
+    letters = alphabet(alphabet_name)
+    tokens = letters.encode_many([sequences[i] for i in keep])
+    x = F.one_hot(tokens.long(), len(letters.letters)).float()
+    y = torch.tensor([values[i] for i in keep])
+    train, validation, test = (split or Split()).rows(len(y), seed)
+    options = {"letters": len(letters.letters), "length": tokens.shape[1]} | (architecture or {})
+    models = []
+    for member in range(members):
+        torch.manual_seed(seed * 1000 + member)  # initial weights and dropout
+        model = Regressor(RegressorConfig(**options))
+        fit_regressor(
+            model,
+            (x[train], y[train]),
+            (x[validation], y[validation]),
+            config or FitConfig(),
+            torch.Generator().manual_seed(seed * 1000 + member),
+            lambda epoch, error, member=member: report(member, epoch, error),
+        )
+        models.append(model)
+    reward = LearnedReward(models, alphabet_name, name, "unsaved", units)
+    predicted = torch.stack([predict(model, x[test]) for model in models]).mean(0)
+    return reward, {"train_designs": len(train), "test_designs": len(test)} | correlations(predicted, y[test])
+
+
+def correlations(predicted: Tensor, measured: Tensor) -> dict[str, float]:
+    """Return Pearson and Spearman correlations and r² of predictions `(N,)` with measurements `(N,)`."""
+    from scipy.stats import pearsonr, spearmanr
+
+    pearson = float(pearsonr(predicted.numpy(), measured.numpy()).statistic)
+    spearman = float(spearmanr(predicted.numpy(), measured.numpy()).statistic)
+    return {"pearson": pearson, "spearman": spearman, "r2": pearson**2}

@@ -1,0 +1,49 @@
+"""Draws from and distances between categorical distributions given by log-probabilities."""
+
+from __future__ import annotations
+
+import torch
+from torch import Generator, Tensor
+
+
+def draw(log_prob: Tensor, generator: Generator) -> Tensor:
+    """Draw one index a row from normalised log-probabilities `(..., V)`, by inverting the cumulative sum."""
+    cumulative = log_prob.exp().cumsum(-1)
+    # scaled by the last entry: rounding may leave the sum a little off 1
+    u = torch.rand(log_prob.shape[:-1], generator=generator, device=log_prob.device) * cumulative[..., -1]
+    return torch.searchsorted(cumulative, u.unsqueeze(-1), right=True).squeeze(-1).clamp(max=log_prob.shape[-1] - 1)
+
+
+def kl_categorical(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """Return KL(p ‖ q) over the last axis; 0 · log 0 counts 0."""
+    p = log_p.exp()
+    # the ratio is replaced before the product: 0 · inf after it would be NaN in the gradient
+    return (p * torch.where(p > 0, log_p - log_q, torch.zeros_like(p))).sum(-1)
+
+
+def geometric_mixture(log_p: Tensor, log_q: Tensor, weight: float) -> Tensor:
+    """Return log of p^(1−weight) q^weight, normalised over the last axis; `weight` in [0, 1], 0^0 = 1."""
+    # −inf · 0 would be NaN where one side forbids a letter and its weight is 0
+    lowest = torch.finfo(log_p.dtype).min / 2
+    return torch.lerp(log_p.clamp(min=lowest), log_q.clamp(min=lowest), weight).log_softmax(-1)
+
+
+def neg_log_prob(logits: Tensor, letters: Tensor) -> Tensor:
+    """Return −log softmax(logits)[letter] `(B, L)` of logits `(B, L, V)` and letters `(B, L)`."""
+    return -logits.log_softmax(-1).gather(-1, letters.long().unsqueeze(-1)).squeeze(-1)
+
+
+def log_choose(n: Tensor, m: Tensor) -> Tensor:
+    """Return log of the binomial coefficient C(n, m), elementwise, for integers 0 ≤ m ≤ n."""
+    n, m = n.to(torch.get_default_dtype()), m.to(torch.get_default_dtype())
+    return torch.lgamma(n + 1) - torch.lgamma(m + 1) - torch.lgamma(n - m + 1)
+
+
+def stratified_uniform(batch: int, generator: Generator) -> Tensor:
+    """Return `(batch,)` numbers, each uniform on [0, 1), one in every stratum, in random order.
+
+    The mean over the batch of a function of them varies less than with independent draws (MDLM §3.5).
+    """
+    device = generator.device
+    order = torch.randperm(batch, generator=generator, device=device)
+    return (order + torch.rand(batch, generator=generator, device=device)) / batch

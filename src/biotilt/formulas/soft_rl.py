@@ -1,0 +1,42 @@
+"""Numbered equations of KL-regularised control, as pure functions of log-probabilities, rewards and values."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def soft_return(reward: Tensor, log_ratio: Tensor, alpha: float) -> Tensor:
+    """Return what is still to be earned from each step on: r − α Σ_{j≥k} log p_θ/p_pre, `(K, B)`.
+
+    `reward` `(B,)`, `log_ratio` `(K, B)` of whole steps. Its expectation under p_θ at k = 0 is the objective J of
+    the tutorial (arXiv 2407.13734, eq. 5).
+    """
+    if log_ratio.shape[1:] != reward.shape:
+        raise ValueError(f"log_ratio {tuple(log_ratio.shape)} does not end in reward's {tuple(reward.shape)}")
+    to_come = log_ratio.flip(0).cumsum(0).flip(0)
+    return reward - alpha * to_come
+
+
+def clipped_surrogate(log_new: Tensor, log_old: Tensor, advantage: Tensor, clip: float) -> Tensor:
+    """Return PPO's min(ρ A, clip(ρ, 1−ε, 1+ε) A), `(B,)`, with ρ = p_new/p_old of whole steps (arXiv 1707.06347)."""
+    if not log_new.shape == log_old.shape == advantage.shape:
+        raise ValueError(f"shapes differ: {log_new.shape}, {log_old.shape}, {advantage.shape}")
+    ratio = (log_new - log_old).exp()
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+
+
+def vidd_log_weight(value_y: Tensor, value_x: Tensor, alpha: float) -> Tensor:
+    """Return (v(y) − v(x)) / α `(B,)`: VIDD's log-weight (arXiv 2507.00445, eq. 7), subtracted before any exp."""
+    return (value_y - value_x) / alpha
+
+
+def effective_fraction(log_weight: Tensor) -> Tensor:
+    """Return (Σw)² / (N Σw²) in (0, 1]: the effective share of samples with log-weights `(N,)`."""
+    normalised = log_weight.softmax(0)
+    return 1 / (normalised.square().sum() * len(log_weight))
+
+
+def log_mean_exp(values: Tensor, dim: int) -> Tensor:
+    """Return log of the mean of exp(values) over `dim`, without overflow."""
+    return values.logsumexp(dim) - torch.tensor(float(values.shape[dim])).log()

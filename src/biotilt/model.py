@@ -1,0 +1,81 @@
+"""A generator on disk: network, process and alphabet in one safetensors file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biotilt.core import Policy, sample
+from biotilt.core.fixed import Fixed
+from biotilt.designs import Alphabet, alphabet
+from biotilt.errors import CheckpointError, ConfigError, suggest
+from biotilt.files import load_tensors, save_tensors
+from biotilt.networks import build_network, describe_network
+from biotilt.processes import PROCESSES
+from biotilt.processes.revealing import RevealingProcess
+
+
+@dataclass
+class Model:
+    """A policy together with the alphabet of what it designs."""
+
+    policy: Policy
+    alphabet: Alphabet
+
+    def sample(self, count: int, *, seed: int = 0) -> list[str]:
+        """Return `count` designs as strings."""
+        device = next(self.policy.net.parameters()).device
+        generator = torch.Generator(device).manual_seed(seed)
+        return self.alphabet.decode_many(sample(self.policy, count, generator))
+
+    def with_fixed(self, fixed: Fixed | None) -> Model:
+        """Return the same model with some positions held at given letters."""
+        process = self.policy.process
+        if fixed is None:
+            return self
+        if not isinstance(process, RevealingProcess):
+            raise ConfigError(f'the process "{process.name}" cannot hold positions fixed')
+        return Model(Policy(replace(process, fixed=fixed), self.policy.net), self.alphabet)
+
+    def save(self, path: Path, extra: dict[str, Any] | None = None) -> None:
+        """Write the model, weights in float16, as one safetensors file; `extra` is kept with it."""
+        process = self.policy.process
+        options = {f.name: getattr(process, f.name) for f in fields(process) if f.name != "fixed"}  # type: ignore[arg-type]
+        about = {
+            "kind": "generator",
+            "network": describe_network(self.policy.net),
+            "process": {"name": process.name, **options},
+            "alphabet": self.alphabet.name,
+        }
+        save_tensors(path, {k: v.half() for k, v in self.policy.net.state_dict().items()}, about | (extra or {}))
+
+    @classmethod
+    def load(cls, path: Path | str, **process_options: Any) -> Model:
+        """Read what `save` wrote, ready to sample; `process_options` override the stored ones (`per_step=1`).
+
+        Raises CheckpointError when the file is missing, damaged or not a generator.
+        """
+        tensors, about = load_tensors(Path(path))
+        if about.get("kind") != "generator":
+            raise CheckpointError(f'{path} holds a "{about.get("kind")}", not a generator')
+        network, process = dict(about["network"]), dict(about["process"]) | process_options
+        net = build_network(network.pop("name"), network)
+        try:
+            net.load_state_dict({k: v.float() for k, v in tensors.items()})
+        except RuntimeError as error:
+            raise CheckpointError(f"{path}: the weights do not fit the network it describes: {error}") from error
+        return cls(Policy(build_process(process.pop("name"), process), net.eval()), alphabet(about["alphabet"]))
+
+
+def build_process(name: str, options: dict[str, Any]) -> Any:
+    """Build a process from its name and options; ConfigError names an unknown name or option."""
+    if name not in PROCESSES:
+        raise ConfigError(f'unknown process "{name}"{suggest(name, PROCESSES)}')
+    known = {field.name for field in fields(PROCESSES[name])}
+    for key in options:
+        if key not in known:
+            raise ConfigError(f'process "{name}" has no option "{key}"{suggest(key, known)}')
+    return PROCESSES[name](**options)

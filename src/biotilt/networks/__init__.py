@@ -1,0 +1,37 @@
+"""Reference backbones, by name."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+from torch import nn
+
+from biotilt.errors import ConfigError, suggest
+from biotilt.networks.cnn import CNN, CNNConfig
+from biotilt.networks.mlp import MLP, MLPConfig
+
+NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {"cnn": (CNNConfig, CNN), "mlp": (MLPConfig, MLP)}
+
+
+def build_network(name: str, options: dict[str, Any]) -> nn.Module:
+    """Build a backbone from its name and options; ConfigError names an unknown name or option."""
+    if name not in NETWORKS:
+        raise ConfigError(f'unknown network "{name}"{suggest(name, NETWORKS)}')
+    config_type, network = NETWORKS[name]
+    known = {field.name for field in fields(config_type)}
+    for key in options:
+        if key not in known:
+            raise ConfigError(f'network "{name}" has no option "{key}"{suggest(key, known)}')
+    return network(config_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}))
+
+
+def describe_network(net: nn.Module) -> dict[str, Any]:
+    """Return the name and options that `build_network` rebuilds this network from."""
+    for name, (config_type, network) in NETWORKS.items():
+        if isinstance(net, network) and isinstance(config := net.config, config_type):
+            return {"name": name, **asdict(config)}
+    raise ConfigError(f"{type(net).__name__} is not one of biotilt's networks: {', '.join(NETWORKS)}")
+
+
+__all__ = ["CNN", "MLP", "NETWORKS", "CNNConfig", "MLPConfig", "build_network", "describe_network"]

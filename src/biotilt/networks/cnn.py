@@ -1,0 +1,61 @@
+"""Dilated residual convolutions, as in the DNA models of MDLM and DRAKES (after Stark et al. 2024)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class CNNConfig:
+    """`letters` V is the number of outputs a position; inputs have one more, the mask.
+
+    `channels` ≥ 1, `blocks` ≥ 1, odd `kernel`; block b is dilated by `dilations[b % len]`. With `time` the
+    network is told the time; without, it reads the noise level off the masks.
+    """
+
+    letters: int
+    length: int
+    channels: int = 96
+    blocks: int = 6
+    kernel: int = 7
+    dilations: tuple[int, ...] = (1, 2, 4)
+    time: bool = False
+
+
+class CNN(nn.Module):
+    """Letters and masks `(B, L)`, times `(B,)` → logits `(B, L, V)`."""
+
+    def __init__(self, config: CNNConfig):
+        super().__init__()
+        self.config = config
+        c, k = config.channels, config.kernel
+        self.embed = nn.Conv1d(config.letters + 1, c, k, padding=k // 2)
+        # where a position is matters: these molecules have ends (a start codon, a promoter)
+        self.position = nn.Parameter(torch.zeros(c, config.length))
+        self.norms = nn.ModuleList(nn.GroupNorm(1, c) for _ in range(config.blocks))
+        self.convs = nn.ModuleList(
+            nn.Conv1d(c, c, k, padding=d * (k // 2), dilation=d)
+            for d in (config.dilations[b % len(config.dilations)] for b in range(config.blocks))
+        )
+        self.time = nn.Sequential(nn.Linear(64, c), nn.SiLU(), nn.Linear(c, c)) if config.time else None
+        self.head = nn.Sequential(nn.GroupNorm(1, c), nn.Conv1d(c, c, 1), nn.GELU(), nn.Conv1d(c, config.letters, 1))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        one_hot = F.one_hot(x.long(), self.config.letters + 1).transpose(1, 2).to(self.position.dtype)
+        h = F.gelu(self.embed(one_hot)) + self.position
+        shift = self.time(fourier_features(t, 64)).unsqueeze(-1) if self.time is not None else 0.0
+        for norm, conv in zip(self.norms, self.convs):
+            h = h + F.gelu(conv(norm(h) + shift))
+        return self.head(h).transpose(1, 2)
+
+
+def fourier_features(t: Tensor, dim: int) -> Tensor:
+    """Return sines and cosines `(B, dim)` of times `(B,)` in [0, 1] at geometrically spaced frequencies."""
+    frequencies = torch.exp(torch.arange(dim // 2, device=t.device) * (math.log(1000.0) / (dim // 2 - 1)))
+    angles = t.unsqueeze(-1) * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1).to(torch.get_default_dtype())

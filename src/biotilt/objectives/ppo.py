@@ -1,0 +1,86 @@
+"""PPO on the denoising chain (DDPO, arXiv 2305.13301; DPOK, arXiv 2305.16381), with the KL inside the return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from biotilt.core import Context, Metrics, Process, Round, drop_unscored, roll_in_metrics, rollout
+from biotilt.errors import ConfigError
+from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
+
+
+@dataclass(frozen=True)
+class PPO:
+    """−E[ min( ρ A, clip(ρ, 1−ε, 1+ε) A ) ],  ρ = p_θ(y|x) / p_old(y|x) of whole steps.
+
+    A_k is the standardised return r − α Σ_{j≥k} log p_old/p_pre of the chain from step k on. `advantage="batch"`
+    standardises over the batch at each step; `"group"` within groups of `group` chains, as GRPO does. Each round
+    makes `updates` updates on `states` transitions drawn from the chains just sampled: with `calls` chains of K
+    steps that is updates · states / (calls · K) epochs. `clip` = ε > 0.
+    """
+
+    advantage: Literal["batch", "group"] = "batch"
+    group: int = 8
+    clip: float = 0.2
+    updates: int = 20
+    states: int = 64
+
+    name: ClassVar[str] = "ppo"
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if self.clip <= 0:
+            raise ConfigError(f"objective.clip must be > 0, got {self.clip}")
+        for key, low in (("group", 2), ("updates", 1), ("states", 1)):
+            if getattr(self, key) < low:
+                raise ConfigError(f"objective.{key} must be ≥ {low}, got {getattr(self, key)}")
+
+    @property
+    def capacity(self) -> None:
+        """On-policy: only the last round is kept, one row a transition."""
+        return None
+
+    def check(self, process: Process, value: Any, known: list[type]) -> None:
+        """Every kernel will do."""
+
+    def collect(self, context: Context, calls: int) -> Round:
+        chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)
+        rewards = context.rewards(chain.designs)
+        if chain.log_prob is None or chain.log_ratio is None:
+            raise ValueError("PPO needs log-probabilities recorded when drawn")
+        advantage = self._standardise(soft_return(rewards, chain.log_ratio, context.alpha))
+        steps, batch = chain.log_prob.shape
+        rows = {
+            "x": chain.states[:-1].flatten(0, 1),
+            "y": chain.states[1:].flatten(0, 1),
+            "k": torch.arange(steps, device=rewards.device).repeat_interleave(batch),
+            "log_old": chain.log_prob.flatten(),
+            "advantage": advantage.flatten(),
+        }
+        return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
+
+    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
+        rows = context.memory.draw(self.states, context.generator)
+        log_new = context.roles.policy.kernel(rows["x"], rows["k"]).log_prob(rows["y"])
+        loss = -clipped_surrogate(log_new, rows["log_old"], rows["advantage"], self.clip).mean()
+        ratio = (log_new.detach() - rows["log_old"]).exp()
+        return loss, {"clip_fraction": ((ratio - 1).abs() > self.clip).float().mean().item()}
+
+    def after_update(self, context: Context, update: int) -> None:
+        if update % self.updates == 0:
+            context.roles.refresh_proposal()
+
+    def _standardise(self, returns: Tensor) -> Tensor:
+        """(G − mean) / standard deviation over scored chains, at each step `(K, B)`; NaN where not scored."""
+        if self.advantage == "batch":
+            return _standardised(returns)
+        return torch.cat([_standardised(part) for part in returns.split(self.group, dim=1)], dim=1)
+
+
+def _standardised(returns: Tensor) -> Tensor:
+    centred = returns - returns.nanmean(-1, keepdim=True)
+    return centred / (centred.square().nanmean(-1, keepdim=True).sqrt() + 1e-8)

@@ -1,0 +1,135 @@
+"""VIDD: distil the value-tilted policy into the weights (Su et al. 2025, arXiv 2507.00445, eq. 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from biotilt.core import (
+    Context,
+    Lesson,
+    Metrics,
+    Process,
+    Round,
+    Trajectory,
+    check_capabilities,
+    drop_unscored,
+    roll_in_metrics,
+    rollout,
+)
+from biotilt.errors import ConfigError
+from biotilt.formulas.soft_rl import effective_fraction, vidd_log_weight
+
+
+@dataclass(frozen=True)
+class VIDD:
+    """Forward KL from the teacher p_teacher ∝ p_out · exp(v/α) to the policy, at states of the roll-in.
+
+    sampled:      −E_{y∼p_out} [ w(y) log p_θ(y|x) ],   w = exp((v(y) − v(x))/α)
+    closed_form:  KL( p_out^(1−λ) (p_pre e^Q)^λ ‖ p_θ ),  summed over letters, no sampling noise
+
+    Roll in from `p_pre` with probability 1−`beta`, else from `p_out`, which is refreshed from the policy every
+    `refresh` updates. `mirror` = λ in (0, 1] is the step of mirror descent (w^λ when sampled).
+
+    * `anchor="rollout"` is the paper: the teacher is re-tilted at each refresh, so the fixed point sharpens
+      without end. It maximises the reward; it does not sample p*.
+    * `anchor="pretrained"` tilts `p_pre` instead (w is multiplied by p_pre/p_out when sampled): the fixed point
+      is p* for an exact value, whatever `beta` and `refresh`.
+
+    `value`: posterior_mean, monte_carlo (ask the oracle about states), bootstrapped, return, mixed (learned from
+    scored designs, see `biotilt.values.learned`). `updates` gradient steps of `states` states follow each round of
+    oracle calls; `buffer` scored designs (or states) are kept.
+    """
+
+    anchor: Literal["pretrained", "rollout"] = "pretrained"
+    value: Literal["return", "bootstrapped", "mixed", "posterior_mean", "monte_carlo"] = "return"
+    teacher: Literal["closed_form", "sampled"] = "closed_form"
+    beta: float = 1.0
+    refresh: int = 1
+    mirror: float = 0.3
+    updates: int = 20
+    states: int = 64
+    buffer: int = 512
+    max_log_weight: float = 10.0
+
+    name: ClassVar[str] = "vidd"
+
+    def __post_init__(self) -> None:
+        for key, low, high in (("beta", 0.0, 1.0), ("mirror", 1e-6, 1.0)):
+            if not low <= getattr(self, key) <= high:
+                raise ConfigError(f"objective.{key} must be in [{low}, {high}], got {getattr(self, key)}")
+        for key in ("refresh", "updates", "states", "buffer"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"objective.{key} must be ≥ 1, got {getattr(self, key)}")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The kernel methods it uses."""
+        return ("tilted", "mix") if self.teacher == "closed_form" else ()
+
+    @property
+    def capacity(self) -> int:
+        return self.buffer
+
+    def check(self, process: Process, value: Any, known: list[type]) -> None:
+        check_capabilities(process, self.needs + getattr(value, "needs", ()), "vidd", known)
+        if self.teacher == "closed_form" and not hasattr(value, "lesson"):
+            raise ConfigError(
+                f'objective.teacher="closed_form" needs the value of every letter at once, which value="{self.value}" '
+                'does not give; use teacher="sampled", or value="return", "bootstrapped" or "mixed"'
+            )
+
+    def collect(self, context: Context, calls: int) -> Round:
+        chain = self._roll_in(context, calls)
+        rows, rewards = context.value.gather(context, chain, calls)
+        return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
+
+    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
+        rows = context.memory.draw(self.states, context.generator)
+        if hasattr(context.value, "lesson"):
+            return self._from_lesson(context, context.value.lesson(context, rows))
+        log_weight = vidd_log_weight(rows["value_y"], rows["value_x"], context.alpha)
+        if self.anchor == "pretrained":
+            log_weight = log_weight + rows["log_anchor"]
+        return self._weighted(context, rows["x"], rows["y"], rows["k"], log_weight)
+
+    def after_update(self, context: Context, update: int) -> None:
+        if update % self.refresh == 0:
+            context.roles.refresh_proposal()
+        if hasattr(context.value, "follow"):
+            context.value.follow()
+
+    def _from_lesson(self, context: Context, lesson: Lesson) -> tuple[Tensor, Metrics]:
+        x, k, roles = lesson.x, lesson.k, context.roles
+        with torch.no_grad():
+            proposal = roles.proposal.kernel(x, k)
+            anchor = roles.base.kernel(x, k) if self.anchor == "pretrained" else proposal
+            optimal = anchor.tilted(lesson.q)
+        if self.teacher == "sampled":
+            y = proposal.sample(context.generator)
+            loss, metrics = self._weighted(context, x, y, k, optimal.log_prob(y) - proposal.log_prob(y))
+        else:
+            teacher = proposal.mix(optimal, self.mirror)
+            loss, metrics = teacher.kl(roles.policy.kernel(x, k)).mean(), {}
+        return loss + lesson.loss, metrics | {"distil": loss.item(), "value_error": lesson.loss.item()}
+
+    def _weighted(
+        self, context: Context, x: Tensor, y: Tensor, k: Tensor, log_weight: Tensor
+    ) -> tuple[Tensor, Metrics]:
+        """−E[ w^λ log p_θ(y|x) ], w the density of the teacher relative to p_out."""
+        log_weight = (self.mirror * log_weight).clamp(max=self.max_log_weight)
+        loss = -(log_weight.exp() * context.roles.policy.kernel(x, k).log_prob(y)).mean()
+        return loss, {"ess": effective_fraction(log_weight).item(), "distil": loss.item()}
+
+    def _roll_in(self, context: Context, count: int) -> Trajectory:
+        """Chains from p_out (the first β of them) and from p_pre."""
+        roles, ours = context.roles, round(self.beta * count)
+        chains = [
+            rollout(policy, size, context.generator, base=roles.base, terms=True)
+            for policy, size in ((roles.proposal, ours), (roles.base, count - ours))
+            if size
+        ]
+        return Trajectory.join(chains)

@@ -1,0 +1,68 @@
+"""What one run asked of one reward, in order: the record that counts calls and shows every failure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from biotilt.oracle.store import Row, Store
+
+PAGE = 10_000
+
+
+class Ledger:
+    """The rows of the store that belong to one run and one reward, named `reward`; rows are only appended.
+
+    `rewind` forgets the rows after a checkpoint, so that a resumed run repeats them.
+    """
+
+    def __init__(self, store: Store, run: str, reward: str) -> None:
+        self._store = store
+        self._key = (run, reward)
+
+    @property
+    def position(self) -> int:
+        """The number of rows, which is the position of the next one."""
+        return self._one("COALESCE(MAX(position) + 1, 0)", "TRUE")
+
+    @property
+    def calls(self) -> int:
+        """The number of requests that cost a call."""
+        return self._one("COUNT(*)", "NOT cached")
+
+    @property
+    def any_scored(self) -> bool:
+        """Whether any request got a score that is not NaN."""
+        return bool(self._one("EXISTS (SELECT 1", "score IS NOT NULL)"))
+
+    def rows(self, start: int = 0) -> Iterator[Row]:
+        """Yield the rows from position `start` on, in order; pages keep memory bounded."""
+        columns = "position, design, score, reason, seconds, cached"
+        while page := self._select(columns, f"position >= ? ORDER BY position LIMIT {PAGE}", start):
+            for position, design, score, reason, seconds, cached in page:
+                yield Row(
+                    position, design, math.nan if score is None else score, reason, seconds, bool(cached)
+                )
+            start = page[-1][0] + 1
+
+    def called(self) -> set[str]:
+        """Return the designs that cost this run a call."""
+        return {design for (design,) in self._select("design", "NOT cached")}
+
+    def failures(self, limit: int = 3) -> list[tuple[str, int]]:
+        """Return the most common reasons for a NaN, each with its number of calls."""
+        order = f"GROUP BY reason ORDER BY COUNT(*) DESC, reason LIMIT {limit}"
+        return self._select("reason, COUNT(*)", f"NOT cached AND score IS NULL {order}")
+
+    def rewind(self, position: int) -> None:
+        """Delete the rows from `position` on."""
+        self._store.query(
+            "DELETE FROM ledger WHERE run = ? AND reward = ? AND position >= ?", (*self._key, position)
+        )
+
+    def _select(self, columns: str, condition: str, *parameters: int) -> list[tuple]:
+        sql = f"SELECT {columns} FROM ledger WHERE run = ? AND reward = ? AND {condition}"
+        return self._store.query(sql, (*self._key, *parameters))
+
+    def _one(self, column: str, condition: str) -> int:
+        return self._select(column, condition)[0][0]

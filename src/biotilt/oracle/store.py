@@ -1,0 +1,157 @@
+"""One SQLite file with the scores that are known and the ledger of what each run asked for.
+
+A commit outlives a killed process, so a score is never paid for twice.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from biotilt.errors import BiotiltError, CheckpointError
+
+SCHEMA = 1
+TABLES = """
+CREATE TABLE IF NOT EXISTS scores (
+    reward TEXT, version TEXT, design TEXT, score REAL, reason TEXT, seconds REAL, run TEXT,
+    PRIMARY KEY (reward, version, design)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS ledger (
+    run TEXT, reward TEXT, position INTEGER,
+    design TEXT, score REAL, reason TEXT, seconds REAL, cached INTEGER,
+    PRIMARY KEY (run, reward, position)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Score:
+    """What the reward said of a design (NaN: see `reason`), the seconds it took, and the run that asked."""
+
+    value: float
+    reason: str = ""
+    seconds: float = 0.0
+    run: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return math.isnan(self.value)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One request of a run: `position` counts from 0; `cached` requests cost no call and no seconds."""
+
+    position: int
+    design: str
+    score: float
+    reason: str
+    seconds: float
+    cached: bool
+
+
+class Store:
+    """The SQLite file at `path` (made, with its folder, when it is not there), or memory for `None`.
+
+    Raises `CheckpointError` when the file is damaged or is no file of ours, and `BiotiltError` when it cannot
+    be opened or the disk is full; the messages name the path. What was committed before is never lost.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        with self._errors():
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path or ":memory:", timeout=60)
+            # Whole at the start: better than a surprise after hours.
+            damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if damage != "ok":
+                raise self._damaged(damage)
+            schema = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if schema not in (0, SCHEMA):
+                raise CheckpointError(
+                    f"{path} has layout {schema}, this version of biotilt reads {SCHEMA}: name another file"
+                )
+            # Commits survive the death of the process in any mode; FULL would also sync for a loss of power.
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            if schema == 0:
+                self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def known(self, reward: str, version: str, designs: Sequence[str]) -> dict[str, Score]:
+        """Return what is known, of this version of the reward, about these designs."""
+        query = "SELECT design, score, reason, seconds, run FROM scores WHERE reward = ? AND version = ?"
+        found: dict[str, Score] = {}
+        remaining = iter(designs)
+        with self._errors():
+            while chunk := list(islice(remaining, 900)):  # SQLite limits the parameters of one query
+                marks = ",".join("?" * len(chunk))
+                rows = self._db.execute(f"{query} AND design IN ({marks})", (reward, version, *chunk))
+                found |= {row[0]: Score(_from_null(row[1]), *row[2:]) for row in rows}
+        return found
+
+    def record(
+        self, run: str, reward: str, version: str, scores: Mapping[str, Score], rows: Sequence[Row]
+    ) -> None:
+        """Save new scores and append rows to the ledger of (run, reward) in one transaction.
+
+        A score that is already known stays, unless it was a failure.
+        """
+        known = [
+            (reward, version, d, _to_null(s.value), s.reason, s.seconds, s.run) for d, s in scores.items()
+        ]
+        asked = [
+            (run, reward, r.position, r.design, _to_null(r.score), r.reason, r.seconds, r.cached)
+            for r in rows
+        ]
+        with self._errors(), self._db:
+            self._db.executemany(
+                "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "score = excluded.score, reason = excluded.reason, seconds = excluded.seconds, "
+                "run = excluded.run WHERE scores.score IS NULL",
+                known,
+            )
+            self._db.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)", asked)
+
+    def query(self, sql: str, parameters: Sequence[str | int]) -> list[tuple]:
+        """Return the rows of a SELECT, or carry out and commit a DELETE."""
+        with self._errors(), self._db:
+            return self._db.execute(sql, parameters).fetchall()
+
+    def _damaged(self, what: object) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path} is damaged ({what}): delete it, and its scores will be computed again"
+        )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = (
+                getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+            )  # without the extended part
+            if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise self._damaged(error) from error
+            if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+                raise BiotiltError(
+                    f"cannot write {self.path} ({error}): free some space and resume; what was saved is safe"
+                ) from error
+            raise BiotiltError(f"cannot use {self.path}: {error}") from error
+        except OSError as error:
+            raise BiotiltError(f"cannot open {self.path}: {error.strerror}") from error
+
+
+def _to_null(score: float) -> float | None:
+    return None if math.isnan(score) else score
+
+
+def _from_null(score: float | None) -> float:
+    return math.nan if score is None else score

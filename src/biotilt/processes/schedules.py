@@ -1,0 +1,51 @@
+"""Noise schedules of the masked process: a(t), the probability that a coordinate is clean at time t.
+
+Time runs from t = 0, clean (a = 1), to t = 1, noise (a = 0). `rate(t)` is −a'(t) / (1 − a(t)), the weight of
+the continuous-time bound (MDLM, arXiv 2406.07524, eq. 10).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+class Schedule(Protocol):
+    def clean(self, t: Tensor) -> Tensor: ...
+
+    def rate(self, t: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Polynomial:
+    """a(t) = 1 − t^power; `power` > 0. Power 1 is MDLM's log-linear schedule."""
+
+    power: float = 1.0
+
+    def clean(self, t: Tensor) -> Tensor:
+        return 1 - t**self.power
+
+    def rate(self, t: Tensor) -> Tensor:
+        return self.power / t
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """a(t) = 1 − cos(π (1 − t) / 2): slow near noise."""
+
+    def clean(self, t: Tensor) -> Tensor:
+        return 1 - ((1 - t) * math.pi / 2).cos()
+
+    def rate(self, t: Tensor) -> Tensor:
+        angle = (1 - t) * math.pi / 2
+        return math.pi / 2 * angle.sin() / angle.cos()
+
+
+SCHEDULES: dict[str, Schedule] = {
+    "loglinear": Polynomial(1.0),
+    "cosine": Cosine(),
+    "polynomial": Polynomial(2.0),
+}

@@ -1,0 +1,128 @@
+"""Rewards learned from measurements: an ensemble of convolutional regressors, differentiable."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from biotilt.designs import alphabet
+from biotilt.errors import CheckpointError, DataError
+from biotilt.files import load_tensors, save_tensors
+
+
+@dataclass(frozen=True)
+class RegressorConfig:
+    """One member: `layers` convolutions of `channels`, then a dense layer of `hidden` over all positions.
+
+    `dilated`: residual blocks whose dilation doubles (wide view) instead of plain stacked convolutions.
+    """
+
+    letters: int
+    length: int
+    channels: int = 96
+    layers: int = 3
+    kernel: int = 7
+    hidden: int = 48
+    dropout: float = 0.2
+    dilated: bool = False
+
+
+class Regressor(nn.Module):
+    """Letter probabilities `(B, L, V)` → prediction `(B,)`, standardised by `mean` and `scale` of its training data."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, config: RegressorConfig):
+        super().__init__()
+        self.config = config
+        widths = [config.letters] + [config.channels] * config.layers
+        self.convs = nn.ModuleList(
+            nn.Conv1d(a, b, config.kernel, padding=d * (config.kernel // 2), dilation=d)
+            for i, (a, b) in enumerate(zip(widths, widths[1:]))
+            for d in [2 ** max(i - 1, 0) if config.dilated else 1]
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.dense = nn.Linear(config.channels * config.length, config.hidden)
+        self.out = nn.Linear(config.hidden, 1)
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        h = probabilities.transpose(1, 2)
+        for i, conv in enumerate(self.convs):
+            step = F.relu(conv(h))
+            h = h + step if self.config.dilated and i > 0 else step
+        h = self.dropout(F.relu(self.dense(self.dropout(h.flatten(1)))))
+        return self.out(h).squeeze(-1) * self.scale + self.mean
+
+
+class LearnedReward:
+    """The mean of an ensemble of regressors, as a reward of strings and, differentiably, of letter probabilities."""
+
+    differentiable = True
+
+    def __init__(
+        self, members: list[Regressor], alphabet_name: str, name: str, version: str, units: str = ""
+    ):
+        self.members = [m.eval().requires_grad_(False) for m in members]
+        self.alphabet = alphabet(alphabet_name)
+        self.length = members[0].config.length
+        self.name, self.version, self.units = name, version, units
+
+    def score_one_hot(self, probabilities: Tensor) -> Tensor:
+        """Return predictions `(B,)` of letter probabilities (or one-hots) `(B, L, V)`; gradients flow."""
+        return torch.stack([member(probabilities) for member in self.members]).mean(0)
+
+    @torch.no_grad()
+    def __call__(self, designs: list[str], *, chunk: int = 1024) -> list[float]:
+        """Return the predicted value of each design; DataError when a length is not the trained one."""
+        wrong = next((d for d in designs if len(d) != self.length), None)
+        if wrong is not None:
+            raise DataError(
+                f'the predictor "{self.name}" reads {self.length} letters, got {len(wrong)}: {wrong}'
+            )
+        scores: list[float] = []
+        for start in range(0, len(designs), chunk):
+            tokens = self.alphabet.encode_many(designs[start : start + chunk])
+            one_hot = F.one_hot(tokens.long(), len(self.alphabet.letters)).float()
+            scores += self.score_one_hot(one_hot).tolist()
+        return scores
+
+    def save(self, path: Path, extra: dict | None = None) -> None:
+        """Write the ensemble, weights in float16, as one safetensors file; `extra` is kept with it."""
+        tensors = {
+            f"{i}.{key}": value.half() if value.dim() else value
+            for i, member in enumerate(self.members)
+            for key, value in member.state_dict().items()
+        }
+        about = {
+            "kind": "learned_reward",
+            "name": self.name,
+            "units": self.units,
+            "alphabet": self.alphabet.name,
+        }
+        save_tensors(
+            path, tensors, about | {"config": [asdict(m.config) for m in self.members]} | (extra or {})
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> LearnedReward:
+        """Read what `save` wrote; its version is the file's SHA-256, so that caches never mix two predictors."""
+        tensors, about = load_tensors(path)
+        if about.get("kind") != "learned_reward":
+            raise CheckpointError(f'{path} holds a "{about.get("kind")}", not a learned reward')
+        members = []
+        for i, config in enumerate(about["config"]):
+            member = Regressor(RegressorConfig(**config))
+            prefix = f"{i}."
+            weights = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
+            member.load_state_dict(weights)
+            members.append(member)
+        version = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+        return cls(members, about["alphabet"], about["name"], version, about["units"])

@@ -1,0 +1,157 @@
+"""The recipe of the shipped `utr` models: `python -m biotilt.tasks.utr.recipe --data FOLDER [--out FOLDER]`.
+
+FOLDER holds `random50_egfp_unmod1_test.csv.gz` (20,000 random 5′UTRs) and `human50_designed_library.csv.gz`
+(25,000 human 5′UTRs and variants), columns `utr` and `rl`. Nothing is shared between the three models:
+
+* the human library is cut by clusters of near-identical sequences into a part for the generator and one for each
+  oracle; the random library is cut in two halves, one for each oracle;
+* the two libraries were measured apart, on different scales. Each oracle maps the human measurements onto the
+  random library's scale by a straight line, fitted on its own training rows only;
+* the oracles differ in architecture and seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biotilt.designs import alphabet, numbers, read_designs
+from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
+from biotilt.files import write_json
+from biotilt.fitting import correlations, fit_oracle, pretrain_model
+from biotilt.training import FitConfig, PretrainConfig
+
+RANDOM = "random50_egfp_unmod1_test.csv.gz"
+HUMAN = "human50_designed_library.csv.gz"
+TEST_ROWS = 1000  # random sequences of its own half that each oracle never sees
+Rows = list[tuple[str, float]]
+
+ORACLES: dict[str, dict[str, Any]] = {
+    "optimised": {"seed": 1, "architecture": {"channels": 96, "layers": 3, "kernel": 7}},
+    "held_out": {"seed": 2, "architecture": {"channels": 64, "layers": 5, "kernel": 5, "dilated": True}},
+}
+
+
+def read_library(path: Path) -> Rows:
+    """Return (sequence, mean ribosome load) of every row."""
+    records = read_designs(path, alphabet("DNA"), column="utr")
+    return list(zip([r.sequence for r in records], numbers(records, "rl", path)))
+
+
+def clusters(sequences: list[str], width: int = 25) -> list[int]:
+    """Return a cluster number for each sequence: those that share a window of `width` at the same place join."""
+    parent = list(range(len(sequences)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for start in (0, 12, 25):
+        first: dict[str, int] = {}
+        for i, sequence in enumerate(sequences):
+            window = sequence[start : start + width]
+            parent[root(i)] = root(first.setdefault(window, i))
+    return [root(i) for i in range(len(sequences))]
+
+
+def split(random: Rows, human: Rows) -> dict[str, tuple[Rows, Rows]]:
+    """Return for `generator`, `optimised`, `held_out` the (random, human) rows that each may see."""
+    parts: dict[str, tuple[Rows, Rows]] = {name: ([], []) for name in ("generator", "optimised", "held_out")}
+    for row in random:
+        parts["optimised" if _hash(row[0]) % 2 else "held_out"][0].append(row)
+    members = defaultdict(list)
+    for row, cluster in zip(human, clusters([s for s, _ in human])):
+        members[cluster].append(row)
+    for rows in members.values():
+        bucket = _hash(min(s for s, _ in rows)) % 100
+        name = "generator" if bucket < 50 else "optimised" if bucket < 75 else "held_out"
+        parts[name][1].extend(rows)
+    return parts
+
+
+def _hash(sequence: str) -> int:
+    return int(hashlib.sha256(sequence.encode()).hexdigest()[:8], 16)
+
+
+def make_generator(rows: Rows, out: Path, steps: int) -> None:
+    """Pretrain the generator on human 5′UTRs and record how its samples compare with real ones."""
+    model, metrics = pretrain_model(
+        [s for s, _ in rows],
+        "DNA",
+        network={"channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 2, 4)},
+        process={"name": "any_order", "per_step": 5},
+        config=PretrainConfig(steps=steps),
+        report=lambda step, train, val: print(f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True),
+    )
+    samples = model.sample(2048, seed=1)
+    real = [s for s, _ in rows]
+    high = [s for s, y in sorted(rows, key=lambda row: row[1])[-len(rows) // 10 :]]
+    counts = {name: kmer_counts(group, 3, "ACGT") for name, group in (("real", real), ("high", high))}
+    metrics |= {
+        "kmer3_samples_real": kmer_correlation(kmer_counts(samples, 3, "ACGT"), counts["real"]),
+        "kmer3_high_real": kmer_correlation(counts["high"], counts["real"]),
+        "gc_real": sum(s.count("G") + s.count("C") for s in real) / (50 * len(real)),
+        "gc_samples": sum(s.count("G") + s.count("C") for s in samples) / (50 * len(samples)),
+    }
+    model.save(out / "generator.safetensors")
+    write_json(out / "generator.json", {"metrics": metrics, "kmer3_high": [int(c) for c in counts["high"]]})
+
+
+def calibrate(random: Rows, human: Rows, options: dict[str, Any]) -> tuple[float, float]:
+    """Return slope and intercept that map human measurements onto the random library's scale."""
+    reader, _ = fit_oracle(
+        [s for s, _ in random], [y for _, y in random], "DNA", name="calibration", members=1,
+        config=FitConfig(epochs=12), **options,
+    )  # fmt: skip
+    predicted = torch.tensor(reader([s for s, _ in human]))
+    measured = torch.tensor([y for _, y in human])
+    design = torch.stack([measured, torch.ones_like(measured)], 1)
+    slope, intercept = torch.linalg.lstsq(design, predicted.unsqueeze(1)).solution[:, 0].tolist()
+    return slope, intercept
+
+
+def make_oracle(name: str, random: Rows, human: Rows, out: Path, epochs: int) -> None:
+    """Fit one oracle on its half of the random library and its part of the human one."""
+    test, random = random[:TEST_ROWS], random[TEST_ROWS:]
+    human_test, human = human[:TEST_ROWS], human[TEST_ROWS:]
+    slope, intercept = calibrate(random, human, ORACLES[name])
+    rows = random + [(s, slope * y + intercept) for s, y in human]
+    reward, metrics = fit_oracle(
+        [s for s, _ in rows], [y for _, y in rows], "DNA", name=f"utr_mrl_{name}", units="mean ribosome load",
+        members=3, config=FitConfig(epochs=epochs), **ORACLES[name],
+        report=lambda m, e, error: print(f"{name} member {m} epoch {e}: validation MSE {error:.3f}", flush=True),
+    )  # fmt: skip
+    for label, group in (("random", test), ("human", human_test)):
+        predicted = torch.tensor(reward([s for s, _ in group]))
+        scores = correlations(predicted, torch.tensor([y for _, y in group]))
+        metrics |= {f"{label}_test_{key}": value for key, value in scores.items()}
+    reward.save(out / f"{name}.safetensors")
+    measured = max(y for _, y in test + rows)
+    write_json(out / f"{name}.json", {"metrics": metrics, "calibration": [slope, intercept], "measured_max": measured})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--only", choices=["generator", *ORACLES], help="make one model only")
+    parser.add_argument("--steps", type=int, default=6000, help="generator updates")
+    parser.add_argument("--epochs", type=int, default=14, help="oracle epochs")
+    options = parser.parse_args()
+    parts = split(read_library(options.data / RANDOM), read_library(options.data / HUMAN))
+    if options.only in (None, "generator"):
+        make_generator(parts["generator"][1], options.out, options.steps)
+    for name in ORACLES:
+        if options.only in (None, name):
+            make_oracle(name, *parts[name], options.out, options.epochs)
+
+
+if __name__ == "__main__":
+    main()

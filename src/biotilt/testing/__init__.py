@@ -1,0 +1,40 @@
+"""Exact answers for small processes, shipped so that third-party parts can be checked against them."""
+
+from biotilt.testing.exact import (
+    Space,
+    all_designs,
+    all_states,
+    expected_reward,
+    kl,
+    law,
+    optimal_kernel,
+    path_kl_exact,
+    push,
+    soft_values,
+    space,
+    tilted_law,
+    total_variation,
+    transition_matrices,
+)
+from biotilt.testing.reveal import reveal_law, reveal_soft_values
+from biotilt.testing.values import ExactValue
+
+__all__ = [
+    "ExactValue",
+    "Space",
+    "all_designs",
+    "all_states",
+    "expected_reward",
+    "kl",
+    "law",
+    "optimal_kernel",
+    "path_kl_exact",
+    "push",
+    "reveal_law",
+    "reveal_soft_values",
+    "soft_values",
+    "space",
+    "tilted_law",
+    "total_variation",
+    "transition_matrices",
+]

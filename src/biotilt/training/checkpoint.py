@@ -1,0 +1,72 @@
+"""Complete checkpoints of a run: weights, optimiser, average, replay, random numbers, ledger position."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from biotilt.errors import CheckpointError
+from biotilt.files import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from biotilt.training.loop import Trainer
+
+
+def _modules(trainer: Trainer) -> dict[str, nn.Module]:
+    roles = trainer.context.roles
+    modules = {"policy": roles.policy.net, "proposal": roles.proposal.net, "average": trainer.average}
+    if isinstance(trainer.context.value, nn.Module):
+        modules["value"] = trainer.context.value
+    return modules
+
+
+def save_state(trainer: Trainer, path: Path) -> None:
+    """Write everything that the rest of the run depends on, whole or not at all."""
+    tensors: dict[str, Tensor] = {"generator": trainer.context.generator.get_state()}
+    for name, module in _modules(trainer).items():
+        tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
+    tensors |= {f"memory/{key}": value for key, value in trainer.context.memory.rows.items()}
+    for index, state in trainer.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
+    about = {
+        "kind": "training_state",
+        "round": trainer.round,
+        "update": trainer.update,
+        "history": trainer.history,
+        "oracle": trainer.oracle.state_dict(),
+    }
+    save_tensors(path, tensors, about)
+
+
+def load_state(trainer: Trainer, path: Path) -> None:
+    """Restore what `save_state` wrote into a trainer built from the same configuration.
+
+    Raises CheckpointError when the file is missing, damaged, or of another experiment.
+    """
+    tensors, about = load_tensors(path)
+    if about.get("kind") != "training_state":
+        raise CheckpointError(f'{path} holds a "{about.get("kind")}", not the state of a run')
+    groups: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        group, _, rest = key.partition("/")
+        groups.setdefault(group, {})[rest] = value
+    device = trainer.context.generator.device
+    try:
+        for name, module in _modules(trainer).items():
+            module.load_state_dict(groups[name])
+        optimiser = trainer.optimiser.state_dict()
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in groups.get("optimiser", {}).items():
+            index, _, name = key.partition("/")
+            state.setdefault(int(index), {})[name] = value
+        trainer.optimiser.load_state_dict(optimiser | {"state": state})
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not fit this experiment: {error}") from error
+    trainer.context.memory.rows = {k: v.to(device) for k, v in groups.get("memory", {}).items()}
+    trainer.context.generator.set_state(tensors["generator"])
+    trainer.oracle.load_state_dict(about["oracle"])
+    trainer.round, trainer.update = about["round"], about["update"]
+    trainer.history = about["history"]

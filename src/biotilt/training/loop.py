@@ -1,0 +1,178 @@
+"""The one training loop: collect designs, ask the oracle, update, again. It knows no algorithm by name."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from biotilt.core import Context, Metrics, Objective, trainable
+from biotilt.errors import BiotiltError, BudgetSpent, ConfigError
+from biotilt.training.checkpoint import load_state, save_state
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """`max_calls` oracle calls in rounds of `batch`; after each round the objective's updates.
+
+    `lr` of the policy with `schedule` (constant, linear or cosine to a tenth) after `warmup` updates; gradients
+    are clipped to norm `clip` for the policy and the value apart; `ema` in [0, 1) averages the policy's weights,
+    and the average is what is saved. A checkpoint is written every `checkpoint_every` rounds.
+    """
+
+    max_calls: int = 1024
+    batch: int = 64
+    lr: float = 1e-3
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup: int = 10
+    clip: float = 1.0
+    ema: float = 0.9
+    checkpoint_every: int = 1
+
+    def __post_init__(self) -> None:
+        for key in ("max_calls", "batch", "checkpoint_every"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"train.{key} must be ≥ 1, got {getattr(self, key)}")
+        if self.lr <= 0 or self.clip <= 0 or not 0 <= self.ema < 1:
+            raise ConfigError(
+                f"train.lr and train.clip must be > 0 and train.ema in [0, 1), got {self.lr}, {self.clip}, {self.ema}"
+            )
+        if self.batch > self.max_calls:
+            raise ConfigError(f"train.batch ({self.batch}) is larger than train.max_calls ({self.max_calls})")
+
+    @property
+    def rounds(self) -> int:
+        """Full rounds that the budget pays for."""
+        return self.max_calls // self.batch
+
+    def rate(self, update: int, total: int) -> float:
+        """Return the factor on the learning rate at an update in [0, total)."""
+        warm = min(1.0, (update + 1) / self.warmup) if self.warmup else 1.0
+        progress = update / max(total, 1)
+        shape = {
+            "constant": 1.0,
+            "linear": 1 - 0.9 * progress,
+            "cosine": 0.1 + 0.45 * (1 + math.cos(math.pi * progress)),
+        }[self.schedule]
+        return warm * shape
+
+
+@dataclass
+class Trainer:
+    """Tunes `context.roles.policy` by an objective.
+
+    `oracle` offers `state_dict`, `load_state_dict` and `calls` beside being the context's scorer. `monitor`
+    scores the designs of a round by a held-out oracle, whose mean is shown and never used. `report(row)` is
+    called after every round with `round, calls, reward, held_out, kl, seconds, …`. With `folder` the run can be
+    resumed from its last checkpoint, bit for bit.
+    """
+
+    context: Context
+    objective: Objective
+    config: TrainConfig
+    oracle: Any
+    folder: Path | None = None
+    monitor: Callable[[Tensor], float] | None = None
+    report: Callable[[Row], None] = lambda row: None
+    history: list[Row] = field(default_factory=list)
+    round: int = 0
+    update: int = 0
+
+    def __post_init__(self) -> None:
+        from accelerate import Accelerator
+
+        policy = self.context.roles.policy
+        self._accelerator = Accelerator(cpu=self.context.generator.device.type == "cpu")
+        if self._accelerator.num_processes > 1:
+            raise ConfigError("tuning runs in one process for now; start it without `accelerate launch`")
+        groups: list[dict[str, Any]] = [{"params": list(policy.net.parameters()), "lr": self.config.lr}]
+        for module in trainable(self.context)[1:]:
+            parameters = [p for p in module.parameters() if p.requires_grad]
+            groups.append({"params": parameters, "lr": module.config.lr})  # type: ignore[union-attr]
+        self._rates = [group["lr"] for group in groups]
+        self.optimiser = self._accelerator.prepare(torch.optim.Adam(groups))
+        self.average: nn.Module = copy.deepcopy(policy.net).eval().requires_grad_(False)
+        self._before = 0.0
+
+    @property
+    def checkpoint(self) -> Path:
+        if self.folder is None:
+            raise BiotiltError("this run has no folder, so it keeps no checkpoint")
+        return self.folder / "checkpoint.safetensors"
+
+    def resume(self) -> None:
+        """Continue from the last checkpoint; CheckpointError when there is none or it does not fit."""
+        load_state(self, self.checkpoint)
+        self._before = self.history[-1]["seconds"] if self.history else 0.0
+
+    def run(self) -> nn.Module:
+        """Run to the end of the budget; return the averaged policy network.
+
+        A spent budget ends the run cleanly. An interrupt leaves the last checkpoint, from which `resume` goes on.
+        """
+        started = time.perf_counter()
+        while self.round < self.config.rounds:
+            try:
+                collected = self.objective.collect(self.context, self.config.batch)
+            except BudgetSpent:
+                break
+            self.context.memory.add(collected.rows)
+            metrics = collected.metrics | self._updates()
+            self.round += 1
+            row: Row = {"round": self.round, "update": self.update, "calls": self.oracle.calls, **metrics}
+            if self.monitor is not None:
+                row["held_out"] = self.monitor(collected.designs)
+            row["seconds"] = self._before + time.perf_counter() - started
+            self.history.append(row)
+            last = self.round == self.config.rounds
+            if self.folder is not None and (last or self.round % self.config.checkpoint_every == 0):
+                save_state(self, self.checkpoint)
+            self.report(row)
+        return self.average
+
+    def _updates(self) -> Metrics:
+        """Do one round's updates; return the mean of their figures."""
+        if len(self.context.memory) == 0:  # nothing could be scored yet; the oracle stops a hopeless run
+            return {}
+        total = self.config.rounds * self.objective.updates
+        sums: Metrics = {}
+        self.context.roles.policy.net.train()
+        for _ in range(self.objective.updates):
+            factor = self.config.rate(self.update, total)
+            for group, rate in zip(self.optimiser.param_groups, self._rates):
+                group["lr"] = rate * factor
+            loss, metrics = self.objective.loss(self.context)
+            if not loss.isfinite():
+                raise BiotiltError(
+                    f"the loss became {loss.item()} at update {self.update}; lower train.lr or raise alpha. "
+                    "The last checkpoint is kept"
+                )
+            self.optimiser.zero_grad(set_to_none=True)
+            self._accelerator.backward(loss)
+            for module in trainable(self.context):
+                norm = self._accelerator.clip_grad_norm_(module.parameters(), self.config.clip)
+                if module is self.context.roles.policy.net and norm is not None:
+                    metrics = metrics | {"gradient": float(norm)}
+            self.optimiser.step()
+            self.update += 1
+            self._follow()
+            self.objective.after_update(self.context, self.update)
+            for key, value in metrics.items():
+                sums[key] = sums.get(key, 0.0) + value
+        return {key: value / self.objective.updates for key, value in sums.items()}
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        decay = min(self.config.ema, (1 + self.update) / (10 + self.update))
+        torch._foreach_lerp_(
+            list(self.average.parameters()), list(self.context.roles.policy.net.parameters()), 1 - decay
+        )

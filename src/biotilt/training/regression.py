@@ -1,0 +1,63 @@
+"""Fitting regressors to measurements, one ensemble member at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """`epochs` passes with Adam at `lr` (one-cycle), in batches of `batch`; the epoch best on validation is kept."""
+
+    epochs: int = 30
+    batch: int = 128
+    lr: float = 2e-3
+    weight_decay: float = 1e-4
+
+
+def fit_regressor(
+    model: nn.Module,
+    train: tuple[Tensor, Tensor],
+    validation: tuple[Tensor, Tensor],
+    config: FitConfig,
+    generator: Generator,
+    report: Callable[[int, float], None] = lambda epoch, error: None,
+) -> float:
+    """Fit `model` to (one-hots `(N, L, V)`, targets `(N,)`) in place; return the lowest validation error.
+
+    Dropout draws from the global generator: the caller seeds it. `report(epoch, validation MSE)` is called once
+    an epoch.
+    """
+    x, y = train
+    model.get_buffer("mean").fill_(y.mean())
+    model.get_buffer("scale").fill_(y.std())
+    optimiser = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
+    total = config.epochs * -(-len(y) // config.batch)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total, pct_start=0.15)
+    best, best_weights = float("inf"), {}
+    for epoch in range(config.epochs):
+        model.train()
+        for rows in torch.randperm(len(y), generator=generator).split(config.batch):
+            loss = F.mse_loss(model(x[rows]), y[rows])
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        error = F.mse_loss(predict(model, validation[0]), validation[1]).item()
+        report(epoch, error)
+        if error < best:
+            best, best_weights = error, {k: v.clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(best_weights)
+    return best
+
+
+@torch.no_grad()
+def predict(model: nn.Module, x: Tensor, *, chunk: int = 1024) -> Tensor:
+    """Return predictions `(N,)` in evaluation mode."""
+    model.eval()
+    return torch.cat([model(part) for part in x.split(chunk)])

@@ -1,0 +1,122 @@
+"""Learned soft values: Q(x)[i, a], the value in units of α of revealing letter `a` at hidden position `i` of `x`.
+
+One network call gives all of it. Hide n coordinates of a scored design, then reveal a random run of m of them
+again, which gives x″. Every position i of the run is fitted to the same equation,
+
+    Q(x)[i, x0_i]  →  V(x″) − Σ_{j in the run, j≠i} ℓ_j ,      ℓ_j = log p_θ(x0_j|·) − log p_pre(x0_j|·),
+
+where V(x″) = r/α if x″ is complete, else the mean over its hidden j of log Σ_b p_pre(b|x″,j) exp Q′(x″)[j, b]
+with a slow target network Q′. ℓ_j was recorded when j was revealed in the rollout.
+
+* m = n, `return`: regression on the whole return. It values the policy that drew the data, KL to come included;
+  approximate in that ℓ_j is taken not to depend on the order. Travels any number of positions at once.
+* m = 1, `bootstrapped`: the soft Bellman equation one letter at a time; its fixed point is the soft optimum.
+* m uniform in 1…n, `mixed`: between the two.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from biotilt.core import ActionValue, Batch, Context, Lesson, Process, Reveals, Trajectory
+from biotilt.errors import ConfigError
+
+RUNS = ("return", "bootstrapped", "mixed")
+
+
+@dataclass(frozen=True)
+class LearnedValueConfig:
+    """`lr` of the value's network; `target_rate` in (0, 1]: how fast the target network Q′ follows, an update."""
+
+    lr: float = 1e-3
+    target_rate: float = 0.05
+
+
+class LearnedQ(nn.Module, ActionValue):
+    """A network of the policy's shape whose outputs are action values, trained on scored complete designs.
+
+    `run` is one of `return`, `bootstrapped`, `mixed`. The network's last layer should start at zero: the first
+    teacher is then the base. Values are centred by the mean of the first rewards, which no teacher notices.
+    """
+
+    runs: ClassVar[tuple[str, ...]] = RUNS
+    centre: Tensor
+
+    def __init__(self, net: nn.Module, process: Process, run: str, config: LearnedValueConfig | None = None):
+        super().__init__()
+        if run not in RUNS:
+            raise ConfigError(f'unknown learned value "{run}"; valid: {", ".join(RUNS)}')
+        if not isinstance(process, Reveals):
+            raise ConfigError(
+                f'value "{run}" needs a process that reveals hidden letters (any_order, masked), not "{process.name}"'
+            )
+        self.config = config or LearnedValueConfig()
+        self.net, self.run, self.process = net, run, process
+        self.target = copy.deepcopy(net).requires_grad_(False)
+        self.register_buffer("centre", torch.tensor(torch.nan))
+
+    def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
+        """Return Q(x), `(B, L, V)` in units of α, up to a constant for each state."""
+        return self.net(x, self._time(x))
+
+    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
+        """Score the designs of the roll-in; rows `designs` `(B, L)`, `rewards` `(B,)`, `terms` `(B, L)` = ℓ."""
+        if chain.terms is None:
+            raise ValueError("learned values need a roll-in drawn with terms=True")
+        rewards = context.rewards(chain.designs)
+        return {"designs": chain.designs, "rewards": rewards, "terms": chain.terms}, rewards
+
+    def lesson(self, context: Context, rows: Batch) -> Lesson:
+        """Return states x with Q(x) detached and the squared error of the equation above, from one network call."""
+        designs, ell = rows["designs"], rows["terms"]
+        complete = rows["rewards"] / context.alpha
+        if self.centre.isnan():
+            self.centre.copy_(complete.mean())
+        x, after, run = self._hide_and_reveal(designs, context.generator)
+        q = self.net(x, self._time(x))
+        with torch.no_grad():
+            future = complete - self.centre
+            if self.run != "return":
+                future = torch.where(self.process.hidden(after).any(-1), self._soft_value(context, after), future)
+            charged = torch.where(run, ell, torch.zeros_like(ell))
+            others = charged.sum(-1, keepdim=True) - charged
+            target = future.unsqueeze(-1) - others
+        picked = q.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1)
+        loss = ((picked - target).square() * run).sum() / run.sum()
+        return Lesson(x, self.process.step_of(x), q.detach(), loss)
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the target network one step toward the network."""
+        torch._foreach_lerp_(
+            list(self.target.parameters()), list(self.net.parameters()), self.config.target_rate
+        )
+
+    def _hide_and_reveal(self, designs: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        process, batch = self.process, len(designs)
+        u = torch.rand(2, batch, generator=generator, device=designs.device)
+        count = (u[0] * process.free).long() + 1
+        length = {
+            "return": count,
+            "bootstrapped": torch.ones_like(count),
+            "mixed": (u[1] * count).long() + 1,
+        }[self.run]
+        x = process.hide(designs, count, generator)
+        rank = torch.rand(x.shape, generator=generator, device=x.device)
+        rank = rank.masked_fill(~process.hidden(x), 2.0).argsort(-1).argsort(-1)
+        run = rank < length.unsqueeze(-1)
+        return x, torch.where(run, designs, x), run
+
+    def _soft_value(self, context: Context, x: Tensor) -> Tensor:
+        hidden = self.process.hidden(x)
+        prior = context.roles.base.kernel(x, self.process.step_of(x)).x0
+        per_position = (prior + self.target(x, self._time(x))).logsumexp(-1)
+        return (per_position * hidden).sum(-1) / hidden.sum(-1).clamp(min=1)
+
+    def _time(self, x: Tensor) -> Tensor:
+        return self.process.hidden(x).sum(-1) / x.shape[-1]
