@@ -25,7 +25,8 @@ from torch import Tensor
 from biotilt.core import Context, Policy, Replay, Roles
 from biotilt.networks import MLP, MLPConfig
 from biotilt.objectives import OBJECTIVES
-from biotilt.testing.exact import kl, reveal_law, total_variation
+from biotilt.testing.exact import kl, total_variation
+from biotilt.testing.reveal import reveal_law
 from biotilt.training import TrainConfig, Trainer
 from biotilt.values import LearnedQ, MonteCarlo, PosteriorMean
 

@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from biotilt.errors import RewardError
 from biotilt.rewards import load_function
+
+
+@pytest.fixture(autouse=True)
+def clean_path(monkeypatch):
+    """Loading a file leaves its folder on sys.path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture

@@ -48,8 +48,7 @@ class Roles:
     @torch.no_grad()
     def refresh_proposal(self) -> None:
         """Copy the policy's weights into the proposal."""
-        for new, old in zip(self.policy.net.parameters(), self.proposal.net.parameters()):
-            old.copy_(new)
+        self.proposal.net.load_state_dict(self.policy.net.state_dict())
 
 
 @dataclass

@@ -48,7 +48,9 @@ class CNN(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         one_hot = F.one_hot(x.long(), self.config.letters + 1).transpose(1, 2).to(self.position.dtype)
         h = F.gelu(self.embed(one_hot)) + self.position
-        shift = self.time(fourier_features(t, 64)).unsqueeze(-1) if self.time is not None else 0.0
+        shift: Tensor | float = 0.0
+        if self.time is not None:
+            shift = self.time(fourier_features(t, 64).to(one_hot.dtype)).unsqueeze(-1)
         for norm, conv in zip(self.norms, self.convs):
             h = h + F.gelu(conv(norm(h) + shift))
         return self.head(h).transpose(1, 2)
@@ -58,4 +60,4 @@ def fourier_features(t: Tensor, dim: int) -> Tensor:
     """Return sines and cosines `(B, dim)` of times `(B,)` in [0, 1] at geometrically spaced frequencies."""
     frequencies = torch.exp(torch.arange(dim // 2, device=t.device) * (math.log(1000.0) / (dim // 2 - 1)))
     angles = t.unsqueeze(-1) * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=-1).to(torch.get_default_dtype())
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)

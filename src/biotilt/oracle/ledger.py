@@ -30,6 +30,10 @@ class Ledger:
         """The number of requests that cost a call."""
         return self._one("COUNT(*)", "NOT cached")
 
+    def calls_before(self, position: int) -> int:
+        """Return the number of requests before `position` that cost a call."""
+        return self._select("COUNT(*)", "NOT cached AND position < ?", position)[0][0]
+
     @property
     def any_scored(self) -> bool:
         """Whether any request got a score that is not NaN."""

@@ -106,13 +106,14 @@ class Oracle:
                 f"the checkpoint was saved after {state['position']} requests to the oracle, but "
                 f"{self._where()} holds {self._position}: bring that file back, or start the run again"
             )
+        calls = self.ledger.calls_before(state["position"])
+        if calls != state["calls"]:
+            raise CheckpointError(
+                f"the checkpoint counts {state['calls']} calls of the oracle, but {self._where()} {calls}: "
+                "they are of two runs; bring the right file back, or start the run again"
+            )
         self.ledger.rewind(state["position"])
         self._read_ledger()
-        if self._calls != state["calls"]:
-            raise CheckpointError(
-                f"the checkpoint counts {state['calls']} calls of the oracle, but {self._where()} "
-                f"{self._calls}: they are of two runs; bring the right file back, or start the run again"
-            )
 
     def _read_ledger(self) -> None:
         self._position = self.ledger.position
@@ -140,10 +141,11 @@ class Oracle:
             )
         self._store.record(self._run, self.reward.name, self.reward.version, fresh, rows)
 
-        first = self._calls == 0 and len(designs) >= FIRST_BATCH
+        called = {row.design for row in rows if not row.cached}
+        first = self._calls == 0 and len(called) >= FIRST_BATCH
         self._position += len(rows)
-        self._calls += sum(not row.cached for row in rows)
-        self._called |= {row.design for row in rows if not row.cached}
+        self._calls += len(called)
+        self._called |= called
         self._any_scored |= any(not math.isnan(row.score) for row in rows)
         if not self._any_scored and (first or self._calls >= self._patience):
             reasons = "; ".join(f"{reason} ({count} times)" for reason, count in self.ledger.failures())

@@ -71,7 +71,7 @@ class Store:
             # Whole at the start: better than a surprise after hours.
             damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
             if damage != "ok":
-                raise self._damaged(damage)
+                raise self._damaged(damage.splitlines()[-1])
             schema = self._db.execute("PRAGMA user_version").fetchone()[0]
             if schema not in (0, SCHEMA):
                 raise CheckpointError(
@@ -127,7 +127,7 @@ class Store:
 
     def _damaged(self, what: object) -> CheckpointError:
         return CheckpointError(
-            f"{self.path} is damaged ({what}): delete it, and its scores will be computed again"
+            f"{self.path} is damaged ({what}): delete it and start the run again; its scores are lost"
         )
 
     @contextmanager

@@ -78,7 +78,10 @@ class AnyOrder(RevealingProcess):
         return self.hide(design, count.expand(len(design)), generator)
 
     def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor:
-        """E_n [ F/n Σ_hidden −log p ] with n ∼ U{1…F} of the F free coordinates hidden: bounds −log p, `(B,)`."""
+        """E_n [ F/n Σ_hidden −log p ] with n ∼ U{1…F} of the F free coordinates hidden, `(B,)`.
+
+        Bounds −log p of the chain that reveals one letter a step, whatever `per_step`.
+        """
         u = stratified_uniform(len(design), generator)
         count = (u * self.free).long().clamp(max=self.free - 1) + 1
         x = self.hide(design, count, generator)

@@ -17,7 +17,7 @@ class ExactValue(ActionValue):
 
     `base`: a finite chain, or any-order with per_step = 1; `reward` `(D,)` of all designs; `alpha` > 0.
 
-    For a finite chain `base.tilted(Q)` is the optimal kernel. For any-order it is so when the base's letters are
+    For a finite chain `base.tilted(Q)` is the optimal kernel. For any-order it is when the base's letters are
     the conditionals of one joint law (`StateTable.of_joint`): the optimal kernel of another base also prefers
     some positions to others, which no tilt of the letters does.
 

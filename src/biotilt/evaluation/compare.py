@@ -1,0 +1,149 @@
+"""Comparison of finished runs from their `summary.json`: one line a run, and one line a group of seeds."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biotilt.errors import DataError, suggest
+from biotilt.files import read_json
+
+SUMMARY = "summary.json"
+NEEDED = ("task", "objective", "alpha", "seed", "calls", "seconds", "rows")
+MEASURES = (
+    "beyond_measured",
+    "unique",
+    "distance",
+    "kmer3",
+    "loglik_base",
+    "kl_policy_base",
+    "kl_base_policy",
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a finished run wrote in its `summary.json`; `rows` are panel rows by name."""
+
+    folder: Path
+    task: str
+    objective: str
+    options: Mapping[str, Any]
+    alpha: float
+    seed: int
+    calls: int
+    seconds: float
+    rows: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def settings(self) -> str:
+        """All that decides the result but the seed, as text: runs with equal settings may be averaged."""
+        return json.dumps([self.task, self.objective, dict(self.options), self.alpha], sort_keys=True)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read the summary of a run.
+
+    Args:
+        folder: of the run, or its `summary.json` itself.
+
+    Raises:
+        CheckpointError: there is no `summary.json`, or it is no JSON.
+        DataError: it lacks a key of a run's summary.
+    """
+    path = Path(folder)
+    path = path if path.suffix == ".json" else path / SUMMARY
+    content = read_json(path)
+    missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise DataError(f"{path} is not the summary of a run: it lacks {', '.join(missing)}")
+    if not isinstance(content["rows"], list) or not all(
+        isinstance(row, dict) and "name" in row for row in content["rows"]
+    ):
+        raise DataError(f'{path}: "rows" must be a list of objects, each with a "name"')
+    return Run(
+        folder=path.parent,
+        options=content.get("options") or {},
+        rows={row["name"]: row for row in content["rows"]},
+        **{key: content[key] for key in NEEDED if key != "rows"},
+    )
+
+
+def load_runs(folders: Sequence[str | Path]) -> list[Run]:
+    """Read several runs, in the given order; raises as `load_run` does."""
+    return [load_run(folder) for folder in folders]
+
+
+def comparison(runs: Sequence[Run], row: str = "tuned") -> list[dict[str, Any]]:
+    """Return one flat line a run: its settings, and the panel row called `row`.
+
+    `optimised` and `held_out` are medians, the other numbers those of the panel; None where a run has none.
+
+    Raises:
+        DataError: a run has no such row; the message names those it has.
+    """
+    return [_line(run, row) for run in runs]
+
+
+def aggregate(runs: Sequence[Run], row: str = "tuned") -> list[dict[str, Any]]:
+    """Return one line a group of runs that differ only by seed, in order of first appearance.
+
+    A line has task, objective, options, alpha, `seeds` (a list), and for every number of `comparison` an
+    object with mean, low, high and n over the seeds that have it, or None when none has.
+
+    Raises:
+        DataError: a run has no such row, or a group has a seed twice, which would count one result twice.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.settings, []).append(run)
+    return [_group(group, row) for group in groups.values()]
+
+
+def _line(run: Run, row: str) -> dict[str, Any]:
+    if row not in run.rows:
+        raise DataError(f'{run.folder / SUMMARY} has no row "{row}"{suggest(row, run.rows)}')
+    panel = run.rows[row]
+    return {
+        "run": str(run.folder),
+        "task": run.task,
+        "objective": run.objective,
+        "options": dict(run.options),
+        "alpha": run.alpha,
+        "seed": run.seed,
+        "optimised": (panel.get("optimised") or {}).get("median"),
+        "held_out": (panel.get("held_out") or {}).get("median"),
+        "gap": panel.get("gap"),
+        **{key: panel.get(key) for key in MEASURES},
+        "calls": run.calls,
+        "seconds": run.seconds,
+    }
+
+
+def _group(runs: Sequence[Run], row: str) -> dict[str, Any]:
+    lines = comparison(runs, row)
+    folders: dict[int, Path] = {}
+    for run in runs:
+        if run.seed in folders:
+            raise DataError(
+                f"{folders[run.seed]} and {run.folder} have the same settings and the same seed, {run.seed}; "
+                "give one of them"
+            )
+        folders[run.seed] = run.folder
+    numbers = ("optimised", "held_out", "gap", *MEASURES, "calls", "seconds")
+    return {
+        **{key: lines[0][key] for key in ("task", "objective", "options", "alpha")},
+        "seeds": [run.seed for run in runs],
+        **{key: _spread([line[key] for line in lines]) for key in numbers},
+    }
+
+
+def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return {"mean": statistics.fmean(known), "low": min(known), "high": max(known), "n": len(known)}

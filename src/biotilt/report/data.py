@@ -1,0 +1,65 @@
+"""What a report needs to know about a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Scored = tuple[Sequence[float], Sequence[float] | None]
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything that the page of one run shows; texts may hold any characters.
+
+    Args:
+        title: heading of the page.
+        task: name of the task.
+        objective: name of the algorithm.
+        alpha: temperature of the tilt, > 0.
+        seed: of the run.
+        rows: panel rows; those named "base", "best_of_n" and "tuned" are named in the summary.
+        letters: the alphabet of the designs, in order.
+        options: other options of the objective.
+        reward: what a score measures, with its unit, as in "mean ribosome load".
+        warnings: signs of reward hacking, plain sentences.
+        checks: what was looked at to find them, a phrase each.
+        history: one mapping a round with calls, reward, held_out, kl and seconds; numbers may be None.
+        scores: row name -> (optimised, held-out or None), `(B,)` each; NaN and -inf are allowed.
+        top: the best designs, each (design, optimised, held-out or None).
+        base_sequences, tuned_sequences: for the logos; of one length each, else no logo is drawn.
+        frontier: runs over alpha, mappings with label, kl, held_out and alpha; may be empty.
+        measured_max: largest value ever measured, or None.
+        commands: shell lines that reproduce the run.
+        versions: name -> version of what ran.
+        notes: citations, model cards, licences.
+        fixed: `(L,)` bools, True where a position was held fixed; None when all were free.
+    """
+
+    title: str
+    task: str
+    objective: str
+    alpha: float
+    seed: int
+    rows: Sequence[Mapping[str, Any]]
+    letters: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    reward: str = "score"
+    warnings: Sequence[str] = ()
+    checks: Sequence[str] = ()
+    history: Sequence[Mapping[str, float | None]] = ()
+    scores: Mapping[str, Scored] = field(default_factory=dict)
+    top: Sequence[tuple[str, float, float | None]] = ()
+    base_sequences: Sequence[str] = ()
+    tuned_sequences: Sequence[str] = ()
+    frontier: Sequence[Mapping[str, Any]] = ()
+    measured_max: float | None = None
+    commands: Sequence[str] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    fixed: Sequence[bool] | None = None
+
+    def row(self, name: str) -> Mapping[str, Any] | None:
+        """Return the row of that name, or None."""
+        return next((row for row in self.rows if row["name"] == name), None)

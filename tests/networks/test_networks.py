@@ -1,0 +1,112 @@
+"""Reference networks: shapes, what they may depend on, and tables against hand computation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from biotilt.networks import CNN, MLP, CNNConfig, MLPConfig
+from biotilt.networks.cnn import fourier_features
+from biotilt.networks.table import StateTable, Table
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_table_looks_up_the_row_of_step_and_state():
+    logits = torch.arange(5 * 3 * 3, dtype=torch.float64).reshape(5, 3, 3)
+    out = Table(3, 5, logits)(torch.tensor([2, 0, 1], dtype=torch.int8), torch.tensor([1.0, 0.8, 0.2]))
+    # steps 0, 1 and 4; rows start at 9 k + 3 x
+    assert out.tolist() == [[6, 7, 8], [9, 10, 11], [39, 40, 41]]
+    assert out.dtype == torch.float64
+
+
+@pytest.mark.parametrize("horizon", [3, 7, 49, 1000])
+def test_table_finds_every_step_from_its_rounded_time(horizon):
+    logits = torch.arange(horizon).float().view(-1, 1, 1).expand(horizon, 2, 2)
+    k = torch.arange(horizon)
+    assert Table(2, horizon, logits)(torch.zeros_like(k), 1 - k / horizon)[:, 0].tolist() == k.tolist()
+
+
+def test_table_starts_uniform_and_learns_only_the_rows_it_saw():
+    table = Table(3, 2)
+    table(torch.tensor([1]), torch.tensor([0.5])).log_softmax(-1)[0, 2].backward()
+    assert table.logits.grad is not None
+    assert table.logits.grad.nonzero()[:, :2].unique(dim=0).tolist() == [[1, 1]]
+    assert (table.logits == 0).all()
+
+
+def test_tables_own_their_logits_and_refuse_other_shapes():
+    logits = torch.zeros(2, 3, 3)
+    table = Table(3, 2, logits)
+    logits += 1
+    assert (table.logits == 0).all()
+    with pytest.raises(ValueError, match=r"shape \(4, 3, 3\), got \(2, 3, 3\)"):
+        Table(3, 4, logits)
+    with pytest.raises(ValueError, match=r"shape \(9, 2, 2\), got \(8, 2, 2\)"):
+        StateTable(2, 2, torch.zeros(8, 2, 2))
+
+
+def test_state_table_holds_the_conditionals_of_a_joint():
+    """Joint of two letters: p(00) = .1, p(01) = .2, p(10) = .3, p(11) = .4; mask = 2."""
+    table = StateTable.of_joint(torch.tensor([0.1, 0.2, 0.3, 0.4]), letters=2, length=2)
+    x = torch.tensor([[2, 2], [2, 1], [0, 2]], dtype=torch.int8)
+    p = table(x, torch.zeros(3)).softmax(-1)
+    torch.testing.assert_close(p[0], torch.tensor([[0.3, 0.7], [0.4, 0.6]]))
+    torch.testing.assert_close(p[1, 0], torch.tensor([1 / 3, 2 / 3]))
+    torch.testing.assert_close(p[2, 1], torch.tensor([1 / 3, 2 / 3]))
+
+
+def networks() -> list[torch.nn.Module]:
+    return [
+        MLP(MLPConfig(letters=4, length=9, width=16)),
+        CNN(CNNConfig(letters=4, length=9, channels=8, blocks=2, kernel=3)),
+        CNN(CNNConfig(letters=4, length=9, channels=8, blocks=2, kernel=3, time=True)),
+    ]
+
+
+@pytest.mark.parametrize("which", range(3), ids=["mlp", "cnn", "cnn with time"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_logits_have_a_row_for_every_position_and_train_every_weight(which, dtype):
+    torch.manual_seed(0)
+    net = networks()[which].to(dtype)
+    x = torch.randint(5, (3, 9), generator=generator(1), dtype=torch.int8)
+    out = net(x, torch.tensor([1.0, 0.5, 0.0]))
+    assert out.shape == (3, 9, 4) and out.dtype == dtype
+    out.log_softmax(-1)[..., 1].sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in net.parameters())
+
+
+@pytest.mark.parametrize(("which", "told"), [(0, False), (1, False), (2, True)])
+def test_only_a_network_with_time_depends_on_it(which, told):
+    torch.manual_seed(0)
+    net, x = networks()[which], torch.full((2, 9), 4, dtype=torch.int8)
+    out = net(x, torch.tensor([1.0, 0.3])).detach()
+    assert torch.equal(out[0], out[1]) is not told
+
+
+@pytest.mark.parametrize("which", range(3), ids=["mlp", "cnn", "cnn with time"])
+def test_rows_of_a_batch_do_not_mix(which):
+    torch.manual_seed(0)
+    net, t = networks()[which], torch.tensor([0.2, 0.9])
+    x = torch.randint(5, (2, 9), generator=generator(2), dtype=torch.int8)
+    together, alone = net(x, t), torch.cat([net(x[:1], t[:1]), net(x[1:], t[1:])])
+    torch.testing.assert_close(together, alone)
+
+
+def test_a_mask_is_told_from_every_letter():
+    torch.manual_seed(0)
+    x = torch.arange(5, dtype=torch.int8).unsqueeze(-1).repeat(1, 9)
+    for net in networks():
+        out = net(x, torch.zeros(5)).detach()
+        assert len(out.flatten(1).unique(dim=0)) == 5
+
+
+def test_fourier_features_by_hand():
+    """Frequencies run from 1 to 1000: for six features 1, √1000, 1000."""
+    features = fourier_features(torch.tensor([0.2]), 6)[0].tolist()
+    angles = [0.2, 0.2 * math.sqrt(1000), 200.0]
+    assert features == pytest.approx([math.sin(a) for a in angles] + [math.cos(a) for a in angles], abs=1e-4)
