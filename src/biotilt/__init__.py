@@ -1,0 +1,53 @@
+"""biotilt: tilt any pretrained diffusion model toward any reward.
+
+The public names are loaded when first used, so that importing biotilt stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Experiment": "biotilt.experiment",
+    "Model": "biotilt.model",
+    "Run": "biotilt.run",
+    "fit_oracle": "biotilt.fitting",
+    "load_model": "biotilt.run",
+    "pretrain_model": "biotilt.fitting",
+    "resume": "biotilt.run",
+    "reward": "biotilt.rewards.base",
+    "tune": "biotilt.run",
+}
+
+if TYPE_CHECKING:
+    from biotilt.experiment import Experiment
+    from biotilt.fitting import fit_oracle, pretrain_model
+    from biotilt.model import Model
+    from biotilt.rewards.base import reward
+    from biotilt.run import Run, load_model, resume, tune
+
+__all__ = [
+    "Experiment",
+    "Model",
+    "Run",
+    "__version__",
+    "fit_oracle",
+    "load_model",
+    "pretrain_model",
+    "resume",
+    "reward",
+    "tune",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'biotilt' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -40,8 +40,8 @@ class Model:
             raise ConfigError(f'the process "{process.name}" cannot hold positions fixed')
         return Model(Policy(replace(process, fixed=fixed), self.policy.net), self.alphabet)
 
-    def save(self, path: Path, extra: dict[str, Any] | None = None) -> None:
-        """Write the model, weights in float16, as one safetensors file; `extra` is kept with it."""
+    def save(self, path: Path, extra: dict[str, Any] | None = None, *, half: bool = False) -> None:
+        """Write the model as one safetensors file, weights in float16 if `half`; `extra` is kept with it."""
         process = self.policy.process
         options = {f.name: getattr(process, f.name) for f in fields(process) if f.name != "fixed"}  # type: ignore[arg-type]
         about = {
@@ -50,7 +50,8 @@ class Model:
             "process": {"name": process.name, **options},
             "alphabet": self.alphabet.name,
         }
-        save_tensors(path, {k: v.half() for k, v in self.policy.net.state_dict().items()}, about | (extra or {}))
+        weights = {k: v.half() if half else v for k, v in self.policy.net.state_dict().items()}
+        save_tensors(path, weights, about | (extra or {}))
 
     @classmethod
     def load(cls, path: Path | str, **process_options: Any) -> Model:

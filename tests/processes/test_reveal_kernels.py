@@ -156,6 +156,16 @@ def test_reveal_probability_of_each_schedule(schedule, reveal):
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("steps", [2, 7, 49, 1000])
+def test_only_the_last_step_reveals_everything(schedule, steps):
+    """Exactly 1, whatever the rounding of 1/K: a position left hidden would be no design."""
+    policy = random_policy(Masked(L, V, num_steps=steps, schedule=schedule), 0)
+    x = STATES[-1:].expand(2, L)
+    last, before = policy.kernel(x, torch.tensor([steps - 1, steps - 2])).reveal.tolist()
+    assert last == 1 and 0 < before < 0.95
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_schedule_ends_and_rate(schedule):
     law_of_time = SCHEDULES[schedule]
     t = torch.linspace(0.05, 0.95, 7, dtype=torch.float64, requires_grad=True)

@@ -79,9 +79,14 @@ class Reveals(Protocol):
 class Reward(Protocol):
     """A named function of designs, higher is better: NaN = could not be scored, -inf = infeasible."""
 
-    name: str
-    version: str
-    differentiable: bool
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    @property
+    def differentiable(self) -> bool: ...
 
     def __call__(self, designs: list[str]) -> list[float]: ...
 

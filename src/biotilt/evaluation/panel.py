@@ -171,27 +171,27 @@ def likelihood(
 def warnings(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return plain-language signs of reward hacking in panel rows; an empty list when no check fires.
 
-    The row named "base" is what the others are compared to; without it only the absolute checks run. A check
-    whose number is None is skipped. What is checked is listed in `CHECKS`.
+    The row named "base" is what the others are compared to, and is not judged; without it only the absolute
+    checks run. A check whose number is None is skipped. What is checked is listed in `CHECKS`.
     """
     base = next((row for row in rows if row["name"] == "base"), None)
     found = []
     for row in rows:
-        found += _beyond_warning(row)
         if row is not base:
-            found += _gap_warning(row, base) + _distance_warning(row, base) + _kl_warning(row)
-            found += _unique_warning(row) + _kmer_warning(row, base)
+            found += _beyond_warning(row, base) + _gap_warning(row, base) + _distance_warning(row, base)
+            found += _kl_warning(row) + _unique_warning(row) + _kmer_warning(row, base)
     return found
 
 
-def _beyond_warning(row: Mapping[str, Any]) -> list[str]:
+def _beyond_warning(row: Mapping[str, Any], base: Mapping[str, Any] | None) -> list[str]:
     part = row["beyond_measured"]
     if part is None or part <= BEYOND_ALLOWED:
         return []
-    share = f"{part:.1%}" if part >= 0.001 else "fewer than 0.1%"
+    before = None if base is None else base["beyond_measured"]
+    compared = "" if before is None else f" (base: {100 * before:.3g}%)"
     return [
-        f"{row['name']}: {share} of the designs are predicted to score beyond anything ever measured. "
-        "No data supports a prediction there; treat these scores as unproven."
+        f"{row['name']}: {100 * part:.3g}% of the designs are predicted to score beyond anything ever "
+        f"measured{compared}. No data supports a prediction there; treat these scores as unproven."
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, fields
 from typing import Any
 
+import torch
 from torch import nn
 
 from biotilt.errors import ConfigError, suggest
@@ -34,4 +35,17 @@ def describe_network(net: nn.Module) -> dict[str, Any]:
     raise ConfigError(f"{type(net).__name__} is not one of biotilt's networks: {', '.join(NETWORKS)}")
 
 
-__all__ = ["CNN", "MLP", "NETWORKS", "CNNConfig", "MLPConfig", "build_network", "describe_network"]
+def like(net: nn.Module, seed: int) -> nn.Module:
+    """Return a new network of the same shape whose outputs start at zero: the start of a learned value."""
+    options = describe_network(net)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = build_network(options.pop("name"), options)
+    head = [m for m in fresh.modules() if isinstance(m, nn.Linear | nn.Conv1d)][-1]
+    nn.init.zeros_(head.weight)
+    if head.bias is not None:
+        nn.init.zeros_(head.bias)
+    return fresh
+
+
+__all__ = ["CNN", "MLP", "NETWORKS", "CNNConfig", "MLPConfig", "build_network", "describe_network", "like"]

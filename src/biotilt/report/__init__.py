@@ -1,1 +1,17 @@
-"""."""
+"""What a person sees of a run: one self-contained HTML page, and tables for the terminal."""
+
+from biotilt.report.data import ReportData
+from biotilt.report.page import render_report, report_html
+from biotilt.report.terminal import aggregate_table, comparison_table, panel_table, panel_text
+from biotilt.report.words import plain_summary
+
+__all__ = [
+    "ReportData",
+    "aggregate_table",
+    "comparison_table",
+    "panel_table",
+    "panel_text",
+    "plain_summary",
+    "render_report",
+    "report_html",
+]

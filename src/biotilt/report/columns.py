@@ -1,4 +1,4 @@
-"""The columns of the panel: how each is called, written and explained. Page and terminal both read them here."""
+"""The columns of the panel: how each is called, written and explained, for the page and the terminal."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ COLUMNS = (
     Column(
         "optimised",
         "Optimised",
-        "Score by the oracle that tuning optimised: median, and in brackets the range that holds the middle 90% "
-        "of the designs. A rise here alone proves nothing.",
+        "Score by the oracle that tuning optimised: median, and the range that holds the middle 90% of the "
+        "designs. A rise here alone proves nothing.",
         _scores,
     ),
     Column(
@@ -102,8 +102,8 @@ COLUMNS = (
     Column(
         "beyond_measured",
         "Beyond measured",
-        "Share of designs that either oracle predicts above the largest value ever measured. No data supports a "
-        "prediction there.",
+        "Share of designs that either oracle predicts above the largest value ever measured. No data "
+        "supports a prediction there.",
         percent,
     ),
     Column("unique", "Unique", "Share of different designs in the set; repeats lower it.", percent),
@@ -115,7 +115,7 @@ COLUMNS = (
     ),
     Column(
         "kmer3",
-        "3-mer r",
+        "3-mer\u00a0r",
         "Correlation between the frequencies of three-letter words in the designs and in real high-scoring "
         "sequences; 1 is identical.",
         number,
@@ -138,8 +138,8 @@ COLUMNS = (
     Column(
         "kl_base_policy",
         "KL from base",
-        "KL divergence of the base from the set's law, in nats. It grows when kinds of natural designs are no "
-        "longer made, which the other direction does not see.",
+        "KL divergence of the base from the set's law, in nats. It grows when kinds of natural designs are "
+        "no longer made, which the other direction does not see.",
         number,
     ),
     Column(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ROW_COLOURS = {"base": "#7a7a7a", "best_of_n": "#d98200", "tuned": "#0072b2"}
 _SPARE_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _LIMIT_COLOUR = "#b3261e"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 11.5,
     "text.parse_math": False,
@@ -36,7 +36,6 @@ _STYLE = {
     "axes.axisbelow": True,
     "grid.color": "#e7e9ee",
     "legend.frameon": False,
-    "axes.unicode_minus": True,
 }
 _PANEL_SIZE = (6.0, 3.7)  # inches; at 72 points each it keeps letters readable on a phone
 _LONG_LOGO = 80  # positions; a longer logo is drawn as pixels, which keeps the page small
@@ -56,9 +55,10 @@ def reward_curve(history: Points, measured_max: float | None, reward: str) -> st
             if x:
                 axes.plot(x, y, style, color=colour, lw=2, label=label, marker="." if len(x) == 1 else None)
         _limit_line(axes.axhline, measured_max, axes.get_ylim())
-        axes.set(xlabel="oracle calls", ylabel=f"mean {reward}")
-        axes.legend(loc="best")
-        return _svg(figure, "reward", f"Mean {reward} by both oracles against oracle calls during tuning")
+        axes.set(xlabel="oracle calls", ylabel=reward)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="best")
+        return _svg(figure, "reward", f"Round averages of {reward} by both oracles against oracle calls")
 
 
 def kl_curve(history: Points) -> str:
@@ -92,8 +92,9 @@ def distribution(
                 part = np.histogram(values, edges)[0] / max(1, len(values))
                 axes.stairs(part, edges, fill=True, color=colour, alpha=0.25)
                 axes.stairs(part, edges, color=colour, lw=1.8, label=row_title(name))
-            axes.legend(loc="upper left")
         _limit_line(axes.axvline, measured_max, axes.get_xlim())
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="upper left")
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
         axes.set(xlabel=f"{reward}, {oracle} oracle", ylabel="share of designs")
         alt = f"Histograms of {reward} by the {oracle} oracle for {', '.join(map(row_title, finite))}"
@@ -123,7 +124,8 @@ def frontier(points: Points, rows: Points, reward: str) -> str:
             axes.plot([x], [y], "D", color=colour, ms=9, mec="white", mew=1, label=row_title(name), ls="none")
         axes.set(xlabel="KL to base, nats (further from natural →)", ylabel=f"{reward}, held-out")
         axes.margins(0.1, 0.14)
-        axes.legend(loc="lower right")
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(loc="lower right")
         return _svg(figure, "frontier", f"Held-out {reward} against KL to the base: the frontier")
 
 
@@ -211,7 +213,7 @@ def _svg(figure: Figure, name: str, alt: str) -> str:
     import matplotlib
 
     out = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    nothing: dict[Any, None] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     # the salt keeps the names of clip paths apart where several figures share one page
     with matplotlib.rc_context({"svg.hashsalt": f"biotilt-{name}"}):
         figure.savefig(out, format="svg", metadata=nothing, transparent=True, dpi=160)

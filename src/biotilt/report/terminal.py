@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from biotilt.report.columns import COLUMNS, NOTHING, number, percent, row_title
@@ -20,7 +21,8 @@ def panel_table(rows: Rows) -> Table:
     table = Table(title="All scores: median (5th to 95th percentile)", title_justify="left")
     table.add_column("")
     for row in rows:
-        table.add_column(f"{row_title(str(row['name']))}\nn = {number(row.get('n'), 0)}", justify="right")
+        name = escape(row_title(str(row["name"])))
+        table.add_column(f"{name}\nn = {number(row.get('n'), 0)}", justify="right")
     best = best_held_out(rows)
     for column in COLUMNS:
         cells = [column.text(row) for row in rows]
@@ -43,14 +45,26 @@ def panel_text(rows: Rows) -> str:
 def comparison_table(lines: Rows) -> Table:
     """Return one line a run, from `evaluation.comparison`; medians for the two scores."""
     table = Table()
-    headers = ("Run", "Task", "Objective", "α", "Seed", "Optim.", "Held-out", "Beyond", "Dist.", "KL", "Calls")
+    headers = (
+        "Run",
+        "Task",
+        "Objective",
+        "α",
+        "Seed",
+        "Optim.",
+        "Held-out",
+        "Beyond",
+        "Dist.",
+        "KL",
+        "Calls",
+    )
     for position, header in enumerate(headers):
         table.add_column(header, justify="left" if position < 3 else "right", overflow="fold")
     for line in lines:
         table.add_row(
-            str(line["run"]),
-            str(line["task"]),
-            str(line["objective"]),
+            escape(str(line["run"])),
+            escape(str(line["task"])),
+            escape(str(line["objective"])),
             f"{line['alpha']:g}",
             str(line["seed"]),
             number(line["optimised"]),
@@ -70,8 +84,8 @@ def aggregate_table(lines: Rows) -> Table:
         table.add_column(header, justify="right" if header in ("α", "Seeds") else "left", overflow="fold")
     for line in lines:
         numbers = [_spread(line[key]) for key in ("optimised", "held_out", "distance", "kl_policy_base")]
-        settings = (str(line["task"]), str(line["objective"]), f"{line['alpha']:g}", str(len(line["seeds"])))
-        table.add_row(*settings, *numbers)
+        names = (escape(str(line["task"])), escape(str(line["objective"])))
+        table.add_row(*names, f"{line['alpha']:g}", str(len(line["seeds"])), *numbers)
     return table
 
 

@@ -14,8 +14,8 @@ def plain_summary(data: ReportData) -> list[str]:
     """Return sentences: what was tuned, what came out, how it compares, what it cost."""
     tuned = data.row("tuned")
     opening = (
-        f"A generator of sequences (task {data.task}) was tuned with {data.objective.upper()} to make designs "
-        f"with a higher {data.reward}, while staying close to the sequences it had learned from."
+        f"A generator of sequences (task {data.task}) was tuned with {data.objective.upper()} to make "
+        f"designs with a higher {data.reward}, while staying close to the sequences it had learned from."
     )
     if tuned is None:
         return [opening, "This run has no tuned designs to report."]
@@ -32,41 +32,49 @@ def _outcome(tuned: Mapping[str, Any]) -> str:
 
 def _unjudged(tuned: Mapping[str, Any]) -> str:
     return (
-        f"A typical tuned design is predicted to reach {number(tuned['optimised']['median'])} by the oracle that was "
-        "optimised. There is no held-out oracle, so nothing here tells a real gain from an exploited predictor."
+        f"A typical tuned design is predicted to reach {number(tuned['optimised']['median'])} by the oracle "
+        "that was optimised. There is no held-out oracle, so nothing here tells a real gain from an "
+        "exploited predictor."
     )
 
 
 def _comparisons(data: ReportData, tuned: Mapping[str, Any]) -> list[str]:
-    sentences = []
-    base, best = data.row("base"), data.row("best_of_n")
-    if base is not None and base["held_out"]:
-        text = _difference(tuned, base, f"designs of the untuned generator ({_median(base)})")
-        above = _share_below(data, tuned["held_out"]["median"])
-        if above is not None:
-            text += f", and better than {above} of them"
-        sentences.append(text + ".")
-    if best is not None and best["held_out"]:
-        text = _difference(tuned, best, f"simply keeping the best of many untuned designs ({_median(best)})")
-        price = "at the same number of oracle calls" if best["calls"] == tuned["calls"] else ""
-        price = price or f"which took {number(best['calls'], 0)} oracle calls"
-        sentences.append(f"{text}, {price}.")
-    return sentences
+    mine, found = tuned["held_out"]["median"], []
+    base, best = _held_out_median(data, "base"), _held_out_median(data, "best_of_n")
+    if None not in (mine, base):
+        above = _share_below(data, mine)
+        share = f"; the typical tuned design scores above {above} of the untuned ones" if above else ""
+        outcome = _words(mine - base, "tuning gained {}", "tuning lost {}", "tuning gained nothing")
+        found.append(f"The untuned generator reaches {number(base)}, so {outcome}{share}.")
+    if None not in (mine, best):
+        outcome = _words(mine - best, "{} lower", "{} higher", "the same")
+        price = _price(data, tuned)
+        found.append(
+            f"Keeping only the best of many untuned designs, {price}, reaches {number(best)}, which is {outcome}."
+        )
+    return found
 
 
-def _difference(tuned: Mapping[str, Any], other: Mapping[str, Any], what: str) -> str:
-    mine, theirs = tuned["held_out"]["median"], other["held_out"]["median"]
-    if mine is None or theirs is None:
-        return f"It cannot be compared to {what}, because a median is missing"
-    change = round(mine - theirs, 2)
-    if change == 0:
-        return f"That is no better than {what}"
-    return f"That is {number(abs(change))} {'above' if change > 0 else 'below'} {what}"
+def _held_out_median(data: ReportData, name: str) -> Any:
+    row = data.row(name)
+    return None if row is None or not row["held_out"] else row["held_out"]["median"]
 
 
-def _share_below(data: ReportData, median: float | None) -> str | None:
+def _words(change: float, up: str, down: str, same: str) -> str:
+    shown = number(abs(change))
+    return same if shown == number(0.0) else (up if change > 0 else down).format(shown)
+
+
+def _price(data: ReportData, tuned: Mapping[str, Any]) -> str:
+    best = data.row("best_of_n")
+    if best is None or best["calls"] == tuned["calls"]:
+        return "at the same number of oracle calls"
+    return f"at {number(best['calls'], 0)} oracle calls"
+
+
+def _share_below(data: ReportData, median: float) -> str | None:
     held_out = data.scores.get("base", ((), None))[1]
-    if held_out is None or median is None:
+    if held_out is None:
         return None
     scored = [score for score in held_out if not math.isnan(score)]
     if not scored:
@@ -74,10 +82,6 @@ def _share_below(data: ReportData, median: float | None) -> str | None:
     share = sum(score < median for score in scored) / len(scored)
     # rounded down, so that "100%" is said only of all
     return f"{math.floor(100 * share)}%"
-
-
-def _median(row: Mapping[str, Any]) -> str:
-    return f"median {number(row['held_out']['median'])}"
 
 
 def _cost(tuned: Mapping[str, Any]) -> str:

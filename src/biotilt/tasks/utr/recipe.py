@@ -100,7 +100,7 @@ def make_generator(rows: Rows, out: Path, steps: int) -> None:
         "gc_real": sum(s.count("G") + s.count("C") for s in real) / (50 * len(real)),
         "gc_samples": sum(s.count("G") + s.count("C") for s in samples) / (50 * len(samples)),
     }
-    model.save(out / "generator.safetensors")
+    model.save(out / "generator.safetensors", half=True)
     write_json(out / "generator.json", {"metrics": metrics, "kmer3_high": [int(c) for c in counts["high"]]})
 
 

@@ -1,0 +1,227 @@
+"""Experiment files: TOML, checked key by key, with errors that name file, line and key."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from biotilt.errors import ConfigError, suggest
+from biotilt.objectives import OBJECTIVES
+from biotilt.training import TrainConfig
+from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(_Section):
+    """The pretrained generator: `path` of a safetensors file, and changes to its process (`per_step`, `num_steps`)."""
+
+    path: str
+    process: dict[str, Any] = Field(default_factory=dict)
+
+
+class RewardSection(_Section):
+    """A reward. `kind`: "python" (`function`), "learned" (`path`), "sum" or "product" (`parts`), or a built-in one
+    with its `options`. `weight` is its weight in a sum, its exponent in a product."""
+
+    kind: str
+    function: str | None = None
+    per_design: bool = False
+    path: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    parts: list[RewardSection] = Field(default_factory=list)
+    weight: float = 1.0
+
+
+class DesignSection(_Section):
+    """What is held fixed: a pattern as long as the design ("GCC...."), or a table {"1-3" = "GCC"} (from 1)."""
+
+    fixed: str | dict[str, str] | None = None
+
+
+class OracleSection(_Section):
+    """`cache`: an SQLite file shared between runs (default: one in the run's folder); designs a call of the reward."""
+
+    cache: str | None = None
+    batch_size: int = Field(1024, ge=1)
+
+
+class ReferenceSection(_Section):
+    """Real sequences for the panel: a file of good ones, and the largest value ever measured."""
+
+    sequences: str | None = None
+    measured_max: float | None = None
+
+
+class OutputSection(_Section):
+    """Designs in each row of the final table."""
+
+    samples: int = Field(640, ge=2)
+
+
+class Config(_Section):
+    """A whole experiment. `alpha` > 0 is in units of reward: smaller tilts harder."""
+
+    task: str | None = None
+    name: str = "run"
+    seed: int = Field(0, ge=0)
+    alpha: float = Field(gt=0)
+    device: str = "cpu"
+    model: ModelSection
+    reward: RewardSection
+    held_out: RewardSection | None = None
+    objective: dict[str, Any] = Field(default_factory=lambda: {"name": "vidd"})
+    value: dict[str, Any] = Field(default_factory=dict)
+    train: dict[str, Any] = Field(default_factory=dict)
+    design: DesignSection = DesignSection()
+    oracle: OracleSection = OracleSection()  # pyright: ignore[reportCallIssue]
+    reference: ReferenceSection = ReferenceSection()
+    output: OutputSection = OutputSection()  # pyright: ignore[reportCallIssue]
+
+    def build_objective(self) -> Any:
+        """Return the objective; ConfigError for an unknown name, key or value."""
+        options = dict(self.objective)
+        name = options.pop("name", "vidd")
+        if name not in OBJECTIVES:
+            raise ConfigError(f'objective.name: unknown objective "{name}"{suggest(str(name), OBJECTIVES)}')
+        return build_dataclass(OBJECTIVES[name], options, "objective")
+
+    def build_train(self) -> TrainConfig:
+        """Return the training options; ConfigError for an unknown key or value."""
+        return build_dataclass(TrainConfig, self.train, "train")
+
+    def value_options(self, kind: str) -> Any:
+        """Return the options of the value of this kind; ConfigError for an unknown key or value."""
+        kinds = {"posterior_mean": PosteriorMean, "monte_carlo": MonteCarlo}
+        return build_dataclass(kinds.get(kind, LearnedValueConfig), self.value, "value")
+
+
+def build_dataclass(kind: type, options: dict[str, Any], section: str) -> Any:
+    """Build a dataclass from a section of the file; its fields are the valid keys.
+
+    Raises ConfigError that names the key, and the nearest valid one when it is unknown.
+    """
+    valid = [field.name for field in fields(kind)]
+    for key in options:
+        if key not in valid:
+            raise ConfigError(f'{section}.{key}: unknown key{suggest(key, valid)}')
+    try:
+        return TypeAdapter(kind).validate_python(options)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, (section,))) from error
+
+
+def parse_config(data: dict[str, Any], source: str = "the experiment", text: str = "") -> Config:
+    """Check a dictionary of keys; `source` and `text` (of the file) say where an error is.
+
+    Raises ConfigError naming source, line and key.
+    """
+    try:
+        config = Config.model_validate(data)
+        objective = config.build_objective()
+        config.build_train()
+        config.value_options(getattr(objective, "value", "none"))
+        return config
+    except ValidationError as error:
+        raise ConfigError(_located(_explain(error), source, text)) from error
+    except ConfigError as error:
+        raise ConfigError(_located(str(error), source, text)) from error
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], str]:
+    """Return the keys of a TOML file and its text; ConfigError with line and column when it is malformed."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist; `biotilt init utr {path}` writes a starter file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    if not text.strip():
+        raise ConfigError(f"{path} is empty; `biotilt init utr FILE` writes a starter file")
+    try:
+        return tomllib.loads(text), text
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+
+
+def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Return the keys with `a.b=c` assignments applied; values are TOML, or plain text.
+
+    >>> override({"train": {"lr": 1}}, ["train.lr=0.5", "task=utr"])
+    {'train': {'lr': 0.5}, 'task': 'utr'}
+    """
+    data = json.loads(json.dumps(data))
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f'--set "{assignment}": write key=value, for example train.lr=0.001')
+        table = data
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            table = table.setdefault(parent, {})
+            if not isinstance(table, dict):
+                raise ConfigError(f'--set "{assignment}": "{parent}" is a value, not a table')
+        try:
+            table[last] = tomllib.loads(f"v = {value.strip()}")["v"]
+        except tomllib.TOMLDecodeError:
+            table[last] = value.strip()
+    return data
+
+
+def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Return `under` with the keys of `over` laid on it, table by table; a reward's table is replaced whole."""
+    merged = dict(under)
+    for key, value in over.items():
+        whole = key in ("reward", "held_out") and "kind" in value if isinstance(value, dict) else True
+        merged[key] = value if whole or key not in under else merge(under[key], value)
+    return merged
+
+
+def _explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> str:
+    """Say what the first fault is: the key, then what is wrong with it."""
+    fault = error.errors()[0]
+    path = [*prefix, *(str(part) for part in fault["loc"])]
+    if fault["type"] == "extra_forbidden":
+        return f"{'.'.join(path)}: unknown key{suggest(path[-1], _valid_keys(path[:-1]))}"
+    if fault["type"] == "missing":
+        return f"{'.'.join(path)}: this key is missing"
+    given = fault["input"]
+    return f"{'.'.join(path)}: {fault['msg'][:1].lower()}{fault['msg'][1:]}, got {given!r}"
+
+
+def _valid_keys(path: list[str]) -> list[str]:
+    section: Any = Config
+    for part in path:
+        if part.isdigit() or part == "parts":
+            section = RewardSection
+            continue
+        annotation = section.model_fields[part].annotation
+        options = getattr(annotation, "__args__", (annotation,))
+        section = next(o for o in options if isinstance(o, type) and (issubclass(o, BaseModel) or is_dataclass(o)))
+    return list(section.model_fields)
+
+
+def _located(message: str, source: str, text: str) -> str:
+    """Put the file, and the line where the key stands, before a message that begins with `key.path:`."""
+    key = message.partition(":")[0]
+    line = _line_of(key.split("."), text) if re.fullmatch(r"[\w.]+", key) else None
+    return f"{source}:{line}: {message}" if line else f"{source}: {message}"
+
+
+def _line_of(path: list[str], text: str) -> int | None:
+    table: list[str] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[+([^\]]+)\]+", line):
+            table = [part.strip().strip('"') for part in header[1].split(".")]
+        elif (entry := re.match(r"\s*([\w.\"-]+)\s*=", line)) and table + entry[1].split(".") == path:
+            return number
+    return None

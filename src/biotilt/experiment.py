@@ -1,0 +1,243 @@
+"""From a configuration to objects: the only place where names become objects."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from biotilt.config import Config, RewardSection, merge, override, parse_config, read_toml
+from biotilt.core import Context, Replay, Roles
+from biotilt.core.fixed import Fixed
+from biotilt.designs import fixed_from_positions, parse_fixed
+from biotilt.errors import CheckpointError, ConfigError, suggest
+from biotilt.files import read_json, write_json
+from biotilt.model import Model
+from biotilt.networks import like
+from biotilt.oracle import Oracle, Store
+from biotilt.processes import PROCESSES
+from biotilt.rewards import REWARDS, NamedReward, Product, Sum, build, load_function
+from biotilt.rewards import reward as wrap_reward
+from biotilt.rewards.learned import LearnedReward
+from biotilt.tasks import task_defaults
+from biotilt.training import Trainer
+from biotilt.values import LearnedQ
+
+RECORD = "experiment.json"
+
+
+@dataclass
+class Experiment:
+    """A checked configuration with its objects; `base` is the folder that relative paths start at.
+
+    Make one with `Experiment.load(file)` or `Experiment.for_task("utr")`. `reward`, `held_out`: objects that
+    replace what the configuration names.
+    """
+
+    config: Config
+    base: Path
+    model: Model
+    reward: NamedReward
+    held_out: NamedReward | None
+
+    @classmethod
+    def load(
+        cls, path: Path | str, *, overrides: list[str] | None = None,
+        reward: Any = None, held_out: Any = None,
+    ) -> Experiment:  # fmt: skip
+        """Read an experiment file; `overrides` are `a.b=c` texts.
+
+        Raises ConfigError, with file, line and key, for anything that cannot work.
+        """
+        data, text = read_toml(Path(path))
+        data = override(data, overrides or [])
+        return cls.from_dict(data, Path(path).parent, str(path), text, reward=reward, held_out=held_out)
+
+    @classmethod
+    def for_task(
+        cls, task: str, *, reward: Any = None, held_out: Any = None, **changes: Any
+    ) -> Experiment:
+        """Build a ready-made task; `changes` are top-level keys (`alpha=0.2`, `train={"max_calls": 512}`)."""
+        return cls.from_dict({"task": task, **changes}, Path(), f'task "{task}"', reward=reward, held_out=held_out)
+
+    @classmethod
+    def from_dict(
+        cls, data: dict[str, Any], base: Path, source: str = "the experiment", text: str = "",
+        *, reward: Any = None, held_out: Any = None,
+    ) -> Experiment:  # fmt: skip
+        """Build from a dictionary of keys; a `task` fills in what it does not say."""
+        if "task" in data:
+            data = merge(task_defaults(data["task"]), data)
+        if reward is not None:
+            reward = _as_reward(reward)
+            data = {**data, "reward": {"kind": "python", "function": f"<{reward.name}, given in Python>"}}
+        config = parse_config(data, source, text)
+        model = Model.load(base / config.model.path, **config.model.process)
+        model = model.with_fixed(_fixed(config, model))
+        reward = reward if reward is not None else build_reward(config.reward, base, "reward")
+        if held_out is not None:
+            held_out = _as_reward(held_out)
+        elif config.held_out is not None:
+            held_out = build_reward(config.held_out, base, "held_out")
+        experiment = cls(config, Path(base), model, reward, held_out)
+        experiment.objective_and_value()  # refuses parts that do not fit before any compute
+        return experiment
+
+    def objective_and_value(self) -> tuple[Any, Any]:
+        """Return the objective and its value, checked against the process."""
+        objective = self.config.build_objective()
+        kind = getattr(objective, "value", None)
+        value: Any = None
+        if kind in ("posterior_mean", "monte_carlo"):
+            value = self.config.value_options(kind)
+        elif kind is not None:
+            policy = self.model.policy
+            value = LearnedQ(like(policy.net, self.config.seed), policy.process, kind, self.config.value_options(kind))
+        objective.check(self.model.policy.process, value, list(PROCESSES.values()))
+        return objective, value
+
+    def trainer(self, folder: Path | None, report: Callable[[dict[str, float]], None] = lambda row: None) -> Trainer:
+        """Build the training loop; with `folder` it keeps its oracle, ledger and checkpoints there."""
+        config, device = self.config, _device(self.config.device)
+        torch.manual_seed(config.seed)
+        objective, value = self.objective_and_value()
+        self.model.policy.net.to(device)
+        if isinstance(value, torch.nn.Module):
+            value.to(device)
+        store = self._store(folder)
+        train = config.build_train()
+        oracle = Oracle(
+            self.reward, store=store, max_calls=train.max_calls, decode=self.decode, run_id=str(folder or "memory"),
+            batch_size=config.oracle.batch_size,
+        )  # fmt: skip
+        context = Context(
+            Roles.start(self.model.policy), oracle, config.alpha,
+            torch.Generator(device).manual_seed(config.seed), Replay(objective.capacity), value,
+        )  # fmt: skip
+        return Trainer(context, objective, train, oracle, folder, self._monitor(store, folder), report)
+
+    def decode(self, states: Tensor) -> list[str]:
+        """Return designs as strings."""
+        return self.model.alphabet.decode_many(states.cpu())
+
+    def record(self, folder: Path) -> None:
+        """Store the resolved configuration, versions, git commit and hashes of what it read."""
+        files = [s.path for s in _sections(self.config) if s.path] + [self.config.model.path]
+        hashes = {f: hashlib.sha256((self.base / f).read_bytes()).hexdigest() for f in files}
+        write_json(
+            folder / RECORD,
+            {
+                "config": self.config.model_dump(mode="json", exclude_none=True),
+                "base": str(self.base.resolve()),
+                "versions": versions(),
+                "git": git_commit(),
+                "sha256": hashes,
+                "reward_version": self.reward.version,
+            },
+        )
+
+    @classmethod
+    def recorded(cls, folder: Path, *, reward: Any = None, held_out: Any = None) -> Experiment:
+        """Rebuild the experiment of a run's folder, as it was recorded."""
+        if not (folder / RECORD).is_file():
+            raise CheckpointError(f"{folder} is not the folder of a run: it has no {RECORD}")
+        record = read_json(folder / RECORD)
+        if reward is None and str(record["config"]["reward"].get("function", "")).startswith("<"):
+            raise ConfigError(
+                f"the reward of {folder} was given in Python: resume it there, with biotilt.tune(..., reward=…)"
+            )
+        record["config"].pop("task", None)  # its defaults are in the record already
+        return cls.from_dict(
+            record["config"], Path(record["base"]), str(folder / RECORD), reward=reward, held_out=held_out
+        )
+
+    def _store(self, folder: Path | None) -> Store:
+        if self.config.oracle.cache is not None:
+            return Store(self.base / self.config.oracle.cache)
+        return Store(None if folder is None else folder / "oracle.sqlite")
+
+    def _monitor(self, store: Store, folder: Path | None) -> Callable[[Tensor], float] | None:
+        if self.held_out is None:
+            return None
+        judge = Oracle(
+            self.held_out, store=store, max_calls=None, decode=self.decode, run_id=f"{folder or 'memory'}:held_out"
+        )
+        return lambda designs: judge(designs).nanmean().item()
+
+
+def build_reward(section: RewardSection, base: Path, key: str) -> NamedReward:
+    """Build a reward from its section; ConfigError names the key when something is missing."""
+    if section.kind in ("sum", "product"):
+        if not section.parts:
+            raise ConfigError(f'{key}.parts: a {section.kind} needs parts, for example [[{key}.parts]] kind = "gc"')
+        parts = [build_reward(part, base, f"{key}.parts.{i}") for i, part in enumerate(section.parts)]
+        return (Sum if section.kind == "sum" else Product)(parts, [part.weight for part in section.parts])
+    if section.kind == "python":
+        if section.function is None:
+            raise ConfigError(f'{key}.function: this key is missing; write "file.py:function"')
+        return load_function(section.function, base, per_design=section.per_design)
+    if section.kind == "learned":
+        if section.path is None:
+            raise ConfigError(f"{key}.path: this key is missing; `biotilt fit-oracle` makes such a file")
+        return LearnedReward.load(base / section.path)
+    if section.kind not in REWARDS:
+        kinds = ["sum", "product", "python", "learned", *REWARDS]
+        raise ConfigError(f'{key}.kind: unknown reward "{section.kind}"{suggest(section.kind, kinds)}')
+    return build(section.kind, section.options)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    packages = {name: importlib.metadata.version(name) for name in ("biotilt", "torch", "numpy")}
+    return {"python": platform.python_version(), **packages, "threads": str(torch.get_num_threads())}
+
+
+def git_commit() -> str | None:
+    """Return the commit of the code that runs, when it runs from a git checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],  # noqa: S607
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _as_reward(function: Any) -> NamedReward:
+    return function if hasattr(function, "name") and hasattr(function, "version") else wrap_reward(function)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f'device: cannot use "{name}": {str(error).splitlines()[0]}; "cpu" always works') from error
+    return device
+
+
+def _fixed(config: Config, model: Model) -> Fixed | None:
+    given, length = config.design.fixed, getattr(model.policy.process, "length", 0)
+    if given is None:
+        return None
+    parse = parse_fixed if isinstance(given, str) else fixed_from_positions
+    return Fixed(*parse(given, model.alphabet, length))  # type: ignore[arg-type]
+
+
+def _sections(config: Config) -> list[RewardSection]:
+    found, waiting = [], [config.reward, config.held_out]
+    while waiting:
+        section = waiting.pop()
+        if section is not None:
+            found.append(section)
+            waiting.extend(section.parts)
+    return found

@@ -1,0 +1,181 @@
+"""What a run leaves for people: the panel of base, best-of-N and tuned, designs, summary and page."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from biotilt.core import Policy, path_kl, sample
+from biotilt.designs import Record, read_designs, write_designs
+from biotilt.evaluation.metrics import kmer_counts
+from biotilt.evaluation.panel import CHECKS, Reference, likelihood, panel, warnings
+from biotilt.experiment import Experiment, git_commit, versions
+from biotilt.files import read_json, write_json
+from biotilt.oracle import Oracle, Store
+from biotilt.report import ReportData, render_report
+from biotilt.samplers.best_of_n import best_of_n
+from biotilt.tasks import task_folder
+
+if TYPE_CHECKING:
+    from biotilt.run import Run
+
+Scored = tuple[list[str], list[float], list[float] | None]
+
+
+def evaluate(run: Run, samples: int) -> dict[str, Any]:
+    """Draw and judge fresh designs of base and tuned, and best-of-N with as many base designs as tuning had calls.
+
+    Writes `designs.csv`, `designs.fasta`, `summary.json` and `report.html` into the run's folder; returns the
+    summary. No score of these designs was seen in tuning, and none counts as one of its oracle calls.
+    """
+    experiment, folder = run.experiment, run.folder
+    judge = _Judge(experiment, folder)
+    base, tuned = experiment.model.policy, run.model.policy
+    generator = torch.Generator().manual_seed(experiment.config.seed + 1_000_003)
+    calls = int(run.history[-1]["calls"]) if run.history else 0
+    spent = run.history[-1]["seconds"] if run.history else 0.0
+    rows: list[dict[str, Any]] = []
+    scored: dict[str, Scored] = {}
+
+    def add(name: str, draw: Callable[[], torch.Tensor], calls: int, seconds: float, kls: tuple[Any, Any]) -> None:
+        started = time.perf_counter()
+        designs = draw()
+        seconds += time.perf_counter() - started
+        scored[name] = judge(designs)
+        rows.append(
+            panel(
+                name, *scored[name], reference=judge.reference,
+                loglik_base=likelihood(base, designs, generator).tolist(), kl_policy_base=kls[0],
+                kl_base_policy=kls[1], calls=calls, seconds=seconds,
+            )
+        )  # fmt: skip
+
+    add("base", lambda: sample(base, samples, generator), 0, 0.0, (0.0, 0.0))
+    kept = min(samples, calls)
+    if kept >= 2:
+        # the law of the best part q of many draws has density 1/q on part of the base: KL = -log q, and the KL the
+        # other way is infinite
+        kls = (math.log(calls / kept), None)
+        add("best_of_n", lambda: best_of_n(base, judge.optimised, calls, kept, generator), calls, 0.0, kls)
+    kls = _both_kls(tuned, base, samples, generator)
+    add("tuned", lambda: sample(tuned, samples, generator), calls, spent, kls)
+
+    summary = _summary(run, rows, calls, spent)
+    write_json(folder / "summary.json", summary)
+    top = _write_designs(folder, scored["tuned"])
+    render_report(_report(run, rows, scored, top, judge.reference), folder / "report.html")
+    return summary
+
+
+class _Judge:
+    """Scores designs by both oracles, outside the accounts of tuning."""
+
+    def __init__(self, experiment: Experiment, folder: Path):
+        store = Store(folder / "oracle.sqlite")
+
+        def oracle(reward: Any, which: str) -> Oracle:
+            run_id = f"{folder}:evaluation:{which}"
+            return Oracle(reward, store=store, max_calls=None, decode=experiment.decode, run_id=run_id)
+
+        self.decode = experiment.decode
+        self.optimised = oracle(experiment.reward, "optimised")
+        self.held_out = None if experiment.held_out is None else oracle(experiment.held_out, "held_out")
+        self.reference = reference(experiment)
+
+    def __call__(self, designs: torch.Tensor) -> Scored:
+        held_out = None if self.held_out is None else self.held_out(designs).tolist()
+        return self.decode(designs), self.optimised(designs).tolist(), held_out
+
+
+def reference(experiment: Experiment) -> Reference:
+    """Return what is known of real sequences: from the experiment's own file, or the task's card."""
+    config, letters = experiment.config, experiment.model.alphabet.letters
+    card = task_card(experiment)
+    counts, highest = None, config.reference.measured_max
+    if config.reference.sequences is not None:
+        records = read_designs(experiment.base / config.reference.sequences, experiment.model.alphabet)
+        counts = kmer_counts([r.sequence for r in records], 3, letters)
+    elif "kmer3_high" in card and len(letters) == 4:
+        counts = np.array(card["kmer3_high"])
+    return Reference(counts, highest, letters=letters)
+
+
+def task_card(experiment: Experiment) -> dict[str, Any]:
+    """Return the card of the experiment's generator when it is a task's own; else an empty one."""
+    path = experiment.base / experiment.config.model.path
+    card = path.with_suffix(".json")
+    return read_json(card) if card.is_file() else {}
+
+
+def _both_kls(p: Policy, q: Policy, batch: int, generator: torch.Generator) -> tuple[float, float]:
+    return path_kl(p, q, batch, generator).mean().item(), path_kl(q, p, batch, generator).mean().item()
+
+
+def _summary(run: Run, rows: list[dict[str, Any]], calls: int, seconds: float) -> dict[str, Any]:
+    config = run.experiment.config
+    return {
+        "task": config.task or config.name,
+        "objective": config.objective.get("name", "vidd"),
+        "options": {k: v for k, v in vars(config.build_objective()).items()},
+        "alpha": config.alpha,
+        "seed": config.seed,
+        "calls": calls,
+        "seconds": seconds,
+        "versions": versions() | {"git": git_commit() or "unknown"},
+        "rows": rows,
+        "warnings": warnings(rows),
+    }
+
+
+def _write_designs(folder: Path, scored: Scored) -> list[tuple[str, float, float | None]]:
+    """Write the tuned designs, best first by the optimised oracle; return the top ones."""
+    designs, optimised, held_out = scored
+    nothing: list[float | None] = [None] * len(designs)
+    order = sorted(range(len(designs)), key=lambda i: -np.nan_to_num(optimised[i], nan=-np.inf))
+    rows = [(designs[i], optimised[i], (held_out or nothing)[i]) for i in order]
+    records = [
+        Record(f"design_{i + 1}", d, {"optimised": f"{a:.4f}"} | ({} if b is None else {"held_out": f"{b:.4f}"}))
+        for i, (d, a, b) in enumerate(rows)
+    ]
+    write_designs(folder / "designs.csv", records)
+    write_designs(folder / "designs.fasta", records)
+    return rows[:20]
+
+
+def _report(
+    run: Run, rows: list[dict[str, Any]], scored: dict[str, Scored], top: list[Any], known: Reference
+) -> ReportData:
+    config, model = run.experiment.config, run.experiment.model
+    fixed = model.policy.process.fixed  # type: ignore[attr-defined]
+    task = task_folder(config.task) if config.task else None
+    frontier = read_json(task / "frontier.json")["points"] if task and (task / "frontier.json").is_file() else []
+    return ReportData(
+        title=f"{config.task or config.name}: {config.objective.get('name', 'vidd')}",
+        task=config.task or config.name,
+        objective=config.objective.get("name", "vidd"),
+        options=vars(config.build_objective()),
+        alpha=config.alpha,
+        seed=config.seed,
+        rows=rows,
+        letters=model.alphabet.letters,
+        reward=getattr(run.experiment.reward, "units", "") or "score",
+        warnings=warnings(rows),
+        checks=CHECKS,
+        history=run.history,
+        scores={name: (optimised, held_out) for name, (_, optimised, held_out) in scored.items()},
+        top=top,
+        base_sequences=scored["base"][0],
+        tuned_sequences=scored["tuned"][0],
+        frontier=frontier,
+        measured_max=known.measured_max,
+        commands=[f"biotilt tune --resume {run.folder}", f"biotilt evaluate {run.folder}"],
+        versions=versions() | {"git": git_commit() or "unknown"},
+        notes=task_card(run.experiment).get("notes", []),
+        fixed=None if fixed is None else fixed.mask.tolist(),
+    )

@@ -1,0 +1,185 @@
+"""One self-contained HTML page a run: no script, no network, every figure inside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from biotilt.files import write_text
+from biotilt.report import figures
+from biotilt.report.columns import COLUMNS, duration, number, row_title
+from biotilt.report.data import ReportData
+from biotilt.report.terminal import best_held_out
+from biotilt.report.words import plain_summary
+
+_LINKS = ("https://", "http://")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An SVG and its caption; a wide one keeps its width and scrolls inside its box."""
+
+    svg: str
+    caption: str
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A run of one letter in a design: the class that colours it, its text, and whether it was held fixed."""
+
+    style: str
+    text: str
+    fixed: bool
+
+
+def render_report(run: ReportData, path: Path) -> None:
+    """Write the page of `run` to `path`, whole or not at all.
+
+    Raises:
+        BiotiltError: the file cannot be written.
+    """
+    write_text(path, report_html(run))
+
+
+def report_html(run: ReportData) -> str:
+    """Return the page of `run` as text; the same text for the same run."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(
+        files("biotilt.report").joinpath("template.html").read_text(encoding="utf-8")
+    )
+    return template.render(
+        run=run,
+        summary=plain_summary(run),
+        columns=COLUMNS,
+        best=best_held_out(run.rows),
+        scales=_scales(run.rows),
+        colours=figures.ROW_COLOURS,
+        curves=_curves(run),
+        distributions=_distributions(run),
+        logos=_logos(run),
+        frontier=_frontier(run),
+        letters=figures.letter_colours(run.letters),
+        top=[(_pieces(design, run), optimised, held_out) for design, optimised, held_out in run.top],
+        note_parts=[_note_parts(note) for note in run.notes],
+        number=number,
+        duration=duration,
+        row_title=row_title,
+        svg=Markup,
+    )
+
+
+def _curves(run: ReportData) -> list[Figure]:
+    if not run.history:
+        return []
+    limit = (
+        "" if run.measured_max is None else f" The largest value ever measured is {number(run.measured_max)}."
+    )
+    found = [
+        Figure(
+            figures.reward_curve(run.history, run.measured_max, run.reward),
+            "Mean score of the designs drawn in each round. Both lines should rise together; when only the "
+            "optimised one rises, the oracle is being exploited." + limit,
+        )
+    ]
+    if any(point.get("kl") is not None for point in run.history):
+        found.append(
+            Figure(
+                figures.kl_curve(run.history),
+                "How far the tuned generator has moved from the base. Levelling off means that tuning has "
+                "settled.",
+            )
+        )
+    return found
+
+
+def _distributions(run: ReportData) -> list[Figure]:
+    optimised = {name: scores[0] for name, scores in run.scores.items()}
+    held_out = {name: scores[1] for name, scores in run.scores.items() if scores[1] is not None}
+    line = "" if run.measured_max is None else f" Largest value ever measured: {number(run.measured_max)}."
+    return [
+        Figure(figures.distribution(scores, run.measured_max, run.reward, oracle), caption + line)
+        for scores, oracle, caption in (
+            (optimised, "optimised", "Scores by the oracle that was optimised."),
+            (held_out, "held-out", "Scores by the held-out oracle, which tuning never saw."),
+        )
+        if scores
+    ]
+
+
+def _logos(run: ReportData) -> list[Figure]:
+    sets = {"untuned designs (base)": run.base_sequences, "tuned designs": run.tuned_sequences}
+    if any(len({len(s) for s in sequences}) != 1 for sequences in sets.values()):
+        return []
+    heights = {title: figures.information(sequences, run.letters) for title, sequences in sets.items()}
+    peaks = {title: float(bits.sum(1).max()) for title, bits in heights.items()}
+    top = max(*peaks.values(), figures.LOW_INFORMATION / 2) * 1.05
+    found = []
+    for title, bits in heights.items():
+        caption = (
+            f"{title[:1].upper()}{title[1:]}: the most conserved position carries {peaks[title]:.2f} bits."
+        )
+        if peaks[title] < figures.LOW_INFORMATION:
+            caption += (
+                f" All positions are below {figures.LOW_INFORMATION:g} bits: none prefers a letter strongly."
+            )
+        if run.fixed is not None and any(run.fixed):
+            caption += " Shaded positions were held fixed."
+        found.append(Figure(figures.logo(bits, run.letters, top, title, run.fixed), caption, wide=True))
+    return found
+
+
+def _frontier(run: ReportData) -> Figure | None:
+    if not run.frontier and not figures.frontier_rows(run.rows):
+        return None
+    caption = (
+        "Held-out score (median) against distance from the base. Higher at the same KL is better; a higher "
+        "score bought with a much larger KL is not by itself an improvement."
+    )
+    if not run.frontier:
+        caption += " Runs at other values of α would draw the whole frontier."
+    return Figure(figures.frontier(run.frontier, run.rows, run.reward), caption)
+
+
+def _pieces(design: str, run: ReportData) -> list[Piece]:
+    held = run.fixed if run.fixed is not None and len(run.fixed) == len(design) else [False] * len(design)
+    letters = [
+        (f"l{run.letters.index(letter)}" if letter in run.letters else "", bool(fixed), letter)
+        for letter, fixed in zip(design, held)
+    ]
+    return [
+        Piece(style, "".join(letter for *_, letter in group), fixed)
+        for (style, fixed), group in groupby(letters, key=lambda item: item[:2])
+    ]
+
+
+def _scales(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return for each row the places, in percent of one axis for all, of its held-out p5, median and p95."""
+    found = {str(row["name"]): row["held_out"] for row in rows if row["held_out"]}
+    found = {
+        name: {key: values[key] for key in ("p5", "median", "p95")}
+        for name, values in found.items()
+        if None not in (values["p5"], values["median"], values["p95"])
+    }
+    every = [value for values in found.values() for value in values.values()]
+    if not every or max(every) == min(every):
+        return {}
+    low, width = min(every), max(every) - min(every)
+    return {
+        name: {key: round(100 * (value - low) / width, 1) for key, value in values.items()}
+        for name, values in found.items()
+    }
+
+
+def _note_parts(note: str) -> list[tuple[str, bool]]:
+    """Split a note at spaces into (text, is a link); a citation's address becomes a plain link."""
+    return [(word, word.startswith(_LINKS)) for word in note.split()]
