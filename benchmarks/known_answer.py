@@ -23,18 +23,21 @@ from landscapes import Landscape, epistatic, tfbind8
 from torch import Tensor
 
 from biotilt.core import Context, Policy, Replay, Roles
-from biotilt.networks import MLP, MLPConfig
+from biotilt.networks import like
 from biotilt.objectives import OBJECTIVES
 from biotilt.testing.exact import kl, total_variation
 from biotilt.testing.reveal import reveal_law
 from biotilt.training import TrainConfig, Trainer
-from biotilt.values import LearnedQ, MonteCarlo, PosteriorMean
+from biotilt.values import LearnedQ, LearnedValueConfig, MonteCarlo, PosteriorMean
 
 # What each objective uses here unless told otherwise; `docs/algorithms.md` says how they were chosen.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "vidd": {"value": "mixed", "mirror": 1.0, "updates": 20, "states": 128, "buffer": 100_000},
-    "ppo": {"updates": 16, "states": 96},
-}
+DEFAULTS: dict[str, list[str]] = {
+    "vidd": [
+        "value=bootstrapped", "mirror=1.0", "updates=40", "states=128", "buffer=100000",
+        "train.lr=0.003", "value.lr=0.003",
+    ],
+    "ppo": ["updates=16", "states=96"],
+}  # fmt: skip
 
 
 class Counter:
@@ -48,7 +51,7 @@ class Counter:
         return self.landscape.score(designs)
 
 
-def make_value(kind: str | None, landscape: Landscape, options: dict[str, float]) -> Any:
+def make_value(kind: str | None, landscape: Landscape, options: dict[str, float], seed: int) -> Any:
     if kind == "posterior_mean":
         return PosteriorMean()
     if kind == "monte_carlo":
@@ -56,12 +59,7 @@ def make_value(kind: str | None, landscape: Landscape, options: dict[str, float]
     if kind is None:
         return None
     process = landscape.base.process
-    net = MLP(MLPConfig(4, process.length))  # type: ignore[attr-defined]
-    torch.nn.init.zeros_(net.layers[-1].weight)
-    torch.nn.init.zeros_(net.layers[-1].bias)
-    from biotilt.values import LearnedValueConfig
-
-    return LearnedQ(net, process, kind, LearnedValueConfig(**options))
+    return LearnedQ(like(landscape.base.net, seed), process, kind, LearnedValueConfig(**options))
 
 
 def run(landscape: Landscape, objective: Any, train: dict[str, Any], value: dict[str, Any], calls: int, points: int, seed: int) -> dict:
@@ -71,7 +69,7 @@ def run(landscape: Landscape, objective: Any, train: dict[str, Any], value: dict
     counter = Counter(landscape)
     context = Context(
         roles, counter, landscape.alpha, torch.Generator().manual_seed(seed), Replay(objective.capacity),
-        make_value(getattr(objective, "value", None), landscape, value),
+        make_value(getattr(objective, "value", None), landscape, value, seed),
     )  # fmt: skip
     config = TrainConfig(**({"max_calls": calls, "batch": 64, "schedule": "cosine", "ema": 0.99} | train))
     target, curve = landscape.target, []
@@ -110,8 +108,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print only the JSON object")
     arguments = parser.parse_args()
     landscape = epistatic() if arguments.landscape == "epistatic" else tfbind8(arguments.data)
-    groups: dict[str, dict[str, Any]] = {"objective": dict(DEFAULTS[arguments.objective]), "train": {}, "value": {}}
-    for text in arguments.set:
+    groups: dict[str, dict[str, Any]] = {"objective": {}, "train": {}, "value": {}}
+    for text in DEFAULTS[arguments.objective] + arguments.set:
         key, _, value = text.partition("=")
         if key == "alpha":
             landscape.alpha = float(value)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from biotilt.core.objective import Batch, Context
 from biotilt.core.policy import Trajectory
+from biotilt.errors import ConfigError
 
 
 @dataclass
@@ -63,8 +64,16 @@ class StateValue(ABC):
 
     @torch.no_grad()
     def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
-        """Draw y ∼ p_out(·|x) at states of the chain: rows x, y, k, their values, and log p_pre/p_out of the step."""
-        x, k = draw_states(chain, max(calls // (2 * self.calls), 1), context)
+        """Draw y ∼ p_out(·|x) at states of the chain: rows x, y, k, their values, and log p_pre/p_out of the step.
+
+        Raises ConfigError when `calls` do not pay for one transition, which takes the values of two states.
+        """
+        if calls < 2 * self.calls:
+            raise ConfigError(
+                f"this value asks the oracle up to {2 * self.calls} times a transition, but a round has {calls} calls; "
+                f"raise train.batch to {2 * self.calls} or more, or lower the value's draws"
+            )
+        x, k = draw_states(chain, calls // (2 * self.calls), context)
         kernel = context.roles.proposal.kernel(x, k)
         y = kernel.sample(context.generator)
         log_anchor = context.roles.base.kernel(x, k).log_prob(y) - kernel.log_prob(y)

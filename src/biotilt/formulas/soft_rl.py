@@ -7,15 +7,15 @@ from torch import Tensor
 
 
 def soft_return(reward: Tensor, log_ratio: Tensor, alpha: float) -> Tensor:
-    """Return what is still to be earned from each step on: r − α Σ_{j≥k} log p_θ/p_pre, `(K, B)`.
+    """Return r − α Σ_k log p_θ/p_pre of whole chains, `(B,)`, from rewards `(B,)` and steps' log-ratios `(K, B)`.
 
-    `reward` `(B,)`, `log_ratio` `(K, B)` of whole steps. Its expectation under p_θ at k = 0 is the objective J of
-    the tutorial (arXiv 2407.13734, eq. 5).
+    Its expectation under p_θ is the objective J of the tutorial (arXiv 2407.13734, eq. 5). The whole sum, not only
+    the steps to come: the past terms do not depend on later choices, so the gradient stays unbiased, and at the
+    optimum they cancel v_k(x[k]) exactly, so that the return is the constant v_0 and its noise is gone.
     """
     if log_ratio.shape[1:] != reward.shape:
         raise ValueError(f"log_ratio {tuple(log_ratio.shape)} does not end in reward's {tuple(reward.shape)}")
-    to_come = log_ratio.flip(0).cumsum(0).flip(0)
-    return reward - alpha * to_come
+    return reward - alpha * log_ratio.sum(0)
 
 
 def clipped_surrogate(log_new: Tensor, log_old: Tensor, advantage: Tensor, clip: float) -> Tensor:

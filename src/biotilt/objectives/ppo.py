@@ -17,10 +17,13 @@ from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
 class PPO:
     """−E[ min( ρ A, clip(ρ, 1−ε, 1+ε) A ) ],  ρ = p_θ(y|x) / p_old(y|x) of whole steps.
 
-    A_k is the standardised return r − α Σ_{j≥k} log p_old/p_pre of the chain from step k on. `advantage="batch"`
-    standardises over the batch at each step; `"group"` within groups of `group` chains, as GRPO does. Each round
-    makes `updates` updates on `states` transitions drawn from the chains just sampled: with `calls` chains of K
-    steps that is updates · states / (calls · K) epochs. `clip` = ε > 0.
+    The return of a chain is G = r − α Σ_k log p_old/p_pre, the KL inside. `advantage="batch"`: A = (G − mean over
+    the batch) / α. At the optimum G is the same for every chain, so A is 0 and the updates die out by themselves;
+    dividing by the standard deviation, as is common, would keep amplifying what is left. `advantage="group"`: GRPO,
+    standardised within groups of `group` chains.
+
+    Each round makes `updates` updates on `states` transitions drawn from the chains just sampled: with `calls`
+    chains of K steps that is updates · states / (calls · K) epochs. `clip` = ε > 0.
     """
 
     advantage: Literal["batch", "group"] = "batch"
@@ -52,14 +55,14 @@ class PPO:
         rewards = context.rewards(chain.designs)
         if chain.log_prob is None or chain.log_ratio is None:
             raise ValueError("PPO needs log-probabilities recorded when drawn")
-        advantage = self._standardise(soft_return(rewards, chain.log_ratio, context.alpha))
+        advantage = self._advantage(soft_return(rewards, chain.log_ratio, context.alpha), context.alpha)
         steps, batch = chain.log_prob.shape
         rows = {
             "x": chain.states[:-1].flatten(0, 1),
             "y": chain.states[1:].flatten(0, 1),
             "k": torch.arange(steps, device=rewards.device).repeat_interleave(batch),
             "log_old": chain.log_prob.flatten(),
-            "advantage": advantage.flatten(),
+            "advantage": advantage.repeat(steps),
         }
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
@@ -74,13 +77,13 @@ class PPO:
         if update % self.updates == 0:
             context.roles.refresh_proposal()
 
-    def _standardise(self, returns: Tensor) -> Tensor:
-        """(G − mean) / standard deviation over scored chains, at each step `(K, B)`; NaN where not scored."""
+    def _advantage(self, returns: Tensor, alpha: float) -> Tensor:
+        """Return advantages of returns `(B,)`; NaN where the design was not scored."""
         if self.advantage == "batch":
-            return _standardised(returns)
-        return torch.cat([_standardised(part) for part in returns.split(self.group, dim=1)], dim=1)
+            return (returns - returns.nanmean()) / alpha
+        return torch.cat([_standardised(part) for part in returns.split(self.group)])
 
 
 def _standardised(returns: Tensor) -> Tensor:
-    centred = returns - returns.nanmean(-1, keepdim=True)
-    return centred / (centred.square().nanmean(-1, keepdim=True).sqrt() + 1e-8)
+    centred = returns - returns.nanmean()
+    return centred / (centred.square().nanmean().sqrt() + 1e-8)

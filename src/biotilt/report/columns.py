@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,12 +27,12 @@ class Column:
 
 
 def number(value: float | None, decimals: int = 2) -> str:
-    """Return a number with a true minus sign and thousands separators, or a dash for None.
+    """Return a number with a true minus sign and thousands separators, or a dash for None and NaN.
 
     >>> number(-1234.5, 1), number(None)
     ('−1,234.5', '–')
     """
-    return NOTHING if value is None else f"{value:,.{decimals}f}".replace("-", "−")
+    return NOTHING if value is None or math.isnan(value) else f"{value:,.{decimals}f}".replace("-", "−")
 
 
 def duration(seconds: float | None) -> str:

@@ -95,7 +95,7 @@ def distribution(
         _limit_line(axes.axvline, measured_max, axes.get_xlim())
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="upper left")
-        axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
+        axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.3g}%")
         axes.set(xlabel=f"{reward}, {oracle} oracle", ylabel="share of designs")
         alt = f"Histograms of {reward} by the {oracle} oracle for {', '.join(map(row_title, finite))}"
         return _svg(figure, f"scores-{oracle}", alt)
@@ -171,11 +171,13 @@ def logo(
         axes.grid(False)
         table = pd.DataFrame(visible, columns=list(letters), index=range(1, length + 1))
         colours = {letter: strong for letter, (strong, _) in letter_colours(letters).items()}
-        axes.set_rasterization_zorder(1.5 if length > _LONG_LOGO else None)
-        logomaker.Logo(table, ax=axes, color_scheme=colours, font_name="DejaVu Sans", zorder=1)
+        # ticks and labels lie above 0: they stay text
+        axes.set_rasterization_zorder(0 if length > _LONG_LOGO else None)
+        if visible.any():
+            logomaker.Logo(table, ax=axes, color_scheme=colours, font_name="DejaVu Sans", zorder=-1)
         for place, held in enumerate(fixed or ()):
             if held:
-                axes.axvspan(place + 0.5, place + 1.5, color="#e3e6ec", zorder=0)
+                axes.axvspan(place + 0.5, place + 1.5, color="#e3e6ec", zorder=-2)
         axes.set(ylim=(0, top), xlim=(0.4, length + 0.6), ylabel="bits", xlabel="position")
         axes.set_xticks([1, *range(10, length + 1, 10 if length <= 200 else 50)])
         peak = heights.sum(1).max()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -16,16 +17,19 @@ from biotilt.report.data import ReportData
 from biotilt.report.terminal import best_held_out
 from biotilt.report.words import plain_summary
 
-_LINKS = ("https://", "http://")
+# ends before the full stop or bracket of the sentence around the address
+_LINK = re.compile(r"(https?://[^\s<>\"]*[^\s<>\".,;)])")
+
+_LOGO_PIXELS = 15  # a position: the width of a letter that can be read
 
 
 @dataclass(frozen=True)
 class Figure:
-    """An SVG and its caption; a wide one keeps its width and scrolls inside its box."""
+    """An SVG and its caption; narrower than `min_width` pixels it scrolls inside its box."""
 
     svg: str
     caption: str
-    wide: bool = False
+    min_width: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,8 @@ def _logos(run: ReportData) -> list[Figure]:
             )
         if run.fixed is not None and any(run.fixed):
             caption += " Shaded positions were held fixed."
-        found.append(Figure(figures.logo(bits, run.letters, top, title, run.fixed), caption, wide=True))
+        svg = figures.logo(bits, run.letters, top, title, run.fixed)
+        found.append(Figure(svg, caption, min_width=_LOGO_PIXELS * len(bits)))
     return found
 
 
@@ -181,5 +186,5 @@ def _scales(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def _note_parts(note: str) -> list[tuple[str, bool]]:
-    """Split a note at spaces into (text, is a link); a citation's address becomes a plain link."""
-    return [(word, word.startswith(_LINKS)) for word in note.split()]
+    """Split a note into (text, is a link), so that the address in a citation can be followed by hand."""
+    return [(text, place % 2 == 1) for place, text in enumerate(_LINK.split(note))]

@@ -59,7 +59,7 @@ def comparison_table(lines: Rows) -> Table:
         "Calls",
     )
     for position, header in enumerate(headers):
-        table.add_column(header, justify="left" if position < 3 else "right", overflow="fold")
+        _add_column(table, header, named=position < 3)
     for line in lines:
         table.add_row(
             escape(str(line["run"])),
@@ -78,15 +78,23 @@ def comparison_table(lines: Rows) -> Table:
 
 
 def aggregate_table(lines: Rows) -> Table:
-    """Return one line a group of seeds, from `evaluation.aggregate`: mean, and the range over seeds."""
-    table = Table(title="Mean over seeds (lowest to highest)", title_justify="left")
-    for header in ("Task", "Objective", "α", "Seeds", "Optimised", "Held-out", "Distance", "KL to base"):
-        table.add_column(header, justify="right" if header in ("α", "Seeds") else "left", overflow="fold")
+    """Return one line a group of seeds, from `evaluation.aggregate`; scores with their range over seeds."""
+    table = Table(title="Means over seeds; scores with (lowest to highest) seed", title_justify="left")
+    for position, header in enumerate(
+        ("Task", "Objective", "α", "Seeds", "Optimised", "Held-out", "Dist.", "KL")
+    ):
+        _add_column(table, header, named=position < 2)
     for line in lines:
-        numbers = [_spread(line[key]) for key in ("optimised", "held_out", "distance", "kl_policy_base")]
+        scores = [_spread(line[key]) for key in ("optimised", "held_out")]
+        means = [number((line[key] or {}).get("mean"), 1) for key in ("distance", "kl_policy_base")]
         names = (escape(str(line["task"])), escape(str(line["objective"])))
-        table.add_row(*names, f"{line['alpha']:g}", str(len(line["seeds"])), *numbers)
+        table.add_row(*names, f"{line['alpha']:g}", str(len(line["seeds"])), *scores, *means)
     return table
+
+
+def _add_column(table: Table, header: str, *, named: bool) -> None:
+    """Add a column; names may fold to make room, numbers never break."""
+    table.add_column(header, justify="left" if named else "right", overflow="fold", no_wrap=not named)
 
 
 def best_held_out(rows: Rows) -> int | None:

@@ -33,6 +33,7 @@ def save_state(trainer: Trainer, path: Path) -> None:
         tensors |= {f"optimiser/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
     about = {
         "kind": "training_state",
+        "objective": trainer.objective.name,
         "round": trainer.round,
         "update": trainer.update,
         "history": trainer.history,
@@ -49,13 +50,21 @@ def load_state(trainer: Trainer, path: Path) -> None:
     tensors, about = load_tensors(path)
     if about.get("kind") != "training_state":
         raise CheckpointError(f'{path} holds a "{about.get("kind")}", not the state of a run')
+    if about.get("objective") != trainer.objective.name:
+        raise CheckpointError(
+            f'{path} does not fit this experiment: it is of objective "{about.get("objective")}", '
+            f'not "{trainer.objective.name}"'
+        )
     groups: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         group, _, rest = key.partition("/")
         groups.setdefault(group, {})[rest] = value
     device = trainer.context.generator.device
     try:
-        for name, module in _modules(trainer).items():
+        modules = _modules(trainer)
+        if ("value" in groups) != ("value" in modules):
+            raise ValueError("one has a learned value, the other has none")
+        for name, module in modules.items():
             module.load_state_dict(groups[name])
         optimiser = trainer.optimiser.state_dict()
         state: dict[int, dict[str, Any]] = {}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Context, Metrics, Objective, trainable
-from biotilt.errors import BiotiltError, BudgetSpent, ConfigError
+from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, suggest
 from biotilt.training.checkpoint import load_state, save_state
 
 Row = dict[str, float]
@@ -42,7 +42,13 @@ class TrainConfig:
         for key in ("max_calls", "batch", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"train.{key} must be ≥ 1, got {getattr(self, key)}")
-        if self.lr <= 0 or self.clip <= 0 or not 0 <= self.ema < 1:
+        if self.schedule not in ("constant", "linear", "cosine"):
+            raise ConfigError(
+                f'unknown train.schedule "{self.schedule}"{suggest(self.schedule, ("constant", "linear", "cosine"))}'
+            )
+        if self.warmup < 0:
+            raise ConfigError(f"train.warmup must be ≥ 0, got {self.warmup}")
+        if not (self.lr > 0 and self.clip > 0 and 0 <= self.ema < 1):
             raise ConfigError(
                 f"train.lr and train.clip must be > 0 and train.ema in [0, 1), got {self.lr}, {self.clip}, {self.ema}"
             )
@@ -151,15 +157,14 @@ class Trainer:
             for group, rate in zip(self.optimiser.param_groups, self._rates):
                 group["lr"] = rate * factor
             loss, metrics = self.objective.loss(self.context)
-            if not loss.isfinite():
-                raise BiotiltError(
-                    f"the loss became {loss.item()} at update {self.update}; lower train.lr or raise alpha. "
-                    "The last checkpoint is kept"
-                )
+            self._require_finite("loss", loss.item())
             self.optimiser.zero_grad(set_to_none=True)
             self._accelerator.backward(loss)
             for module in trainable(self.context):
                 norm = self._accelerator.clip_grad_norm_(module.parameters(), self.config.clip)
+                if norm is not None:
+                    # a finite loss can have an infinite gradient, which would spoil the weights and the next checkpoint
+                    self._require_finite("gradient", float(norm))
                 if module is self.context.roles.policy.net and norm is not None:
                     metrics = metrics | {"gradient": float(norm)}
             self.optimiser.step()
@@ -169,6 +174,13 @@ class Trainer:
             for key, value in metrics.items():
                 sums[key] = sums.get(key, 0.0) + value
         return {key: value / self.objective.updates for key, value in sums.items()}
+
+    def _require_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise BiotiltError(
+                f"the {what} became {value} at update {self.update}; lower train.lr or raise alpha. "
+                "The last checkpoint is kept"
+            )
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -62,7 +62,7 @@ def pretrain(
         running += loss.item()
         if step % config.check_every == 0 or step == config.steps:
             bound = validation_bound(Policy(process, averaged), validation)
-            report(step, running / config.check_every, bound)
+            report(step, running / (step % config.check_every or config.check_every), bound)
             running = 0.0
             if bound < best:
                 best, best_weights = bound, copy.deepcopy(averaged.state_dict())

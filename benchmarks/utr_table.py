@@ -1,0 +1,122 @@
+"""The VIDD variants and PPO on the `utr` task: held-out score, diversity, both KLs, calls and seconds.
+
+    python benchmarks/utr_table.py --out benchmarks/results/utr.jsonl
+    python benchmarks/utr_table.py --out benchmarks/results/utr.jsonl --table
+
+Each line of the output is one run (variant, α, seed); runs that are there already are not done again, so the command
+can be stopped and given again. Every run gets the same 1024 oracle calls and the same number of updates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biotilt.experiment import Experiment
+from biotilt.core import Policy, path_kl, sample
+from biotilt.evaluation.panel import panel
+from biotilt.outputs import reference
+
+SAMPLES = 640
+LEARNED = {"mirror": 0.3, "updates": 20, "states": 64, "buffer": 512}
+ASKING = {"teacher": "sampled", "mirror": 1.0, "updates": 20, "states": 64, "buffer": 512}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "vidd return, closed form": {"name": "vidd", "value": "return", **LEARNED},
+    "vidd return, sampled": {"name": "vidd", "value": "return", **LEARNED, "teacher": "sampled"},
+    "vidd bootstrapped, closed form": {"name": "vidd", "value": "bootstrapped", **LEARNED, "mirror": 1.0, "buffer": 4096},
+    "vidd mixed, closed form": {"name": "vidd", "value": "mixed", **LEARNED},
+    "vidd r(x0), anchored": {"name": "vidd", "value": "posterior_mean", **ASKING},
+    "vidd r(x0), paper form": {"name": "vidd", "value": "posterior_mean", **ASKING, "anchor": "rollout", "refresh": 5},
+    "ppo": {"name": "ppo", "updates": 20, "states": 64},
+}  # fmt: skip
+ALPHAS = (0.6, 0.3, 0.15)
+
+
+def run(variant: str, alpha: float, seed: int, calls: int, train: dict[str, Any], objective: dict[str, Any]) -> dict[str, Any]:
+    """Tune once in memory and judge 640 fresh designs of the last weights."""
+    experiment = Experiment.for_task(
+        "utr", alpha=alpha, seed=seed, objective=VARIANTS[variant] | objective, train={"max_calls": calls} | train
+    )
+    trainer = experiment.trainer(None)
+    started = time.perf_counter()
+    net = trainer.run()
+    seconds = time.perf_counter() - started
+    base = experiment.model.policy
+    tuned = Policy(base.process, net)
+    generator = torch.Generator().manual_seed(10_000 + seed)
+    designs = experiment.decode(sample(tuned, SAMPLES, generator))
+    assert experiment.held_out is not None
+    row = panel(
+        variant, designs, experiment.reward(designs), experiment.held_out(designs), reference=reference(experiment),
+        loglik_base=None, kl_policy_base=path_kl(tuned, base, SAMPLES, generator).mean().item(),
+        kl_base_policy=path_kl(base, tuned, SAMPLES, generator).mean().item(),
+        calls=trainer.oracle.calls, seconds=seconds,
+    )  # fmt: skip
+    curve = [[r["calls"], r.get("reward"), r["held_out"], r["kl"]] for r in trainer.history]
+    return {"variant": variant, "alpha": alpha, "seed": seed, "row": row, "curve": curve}
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Return a Markdown table, means over seeds with the range of the held-out median."""
+    lines = [
+        "| variant | α | optimised / held-out median | held-out range of seeds | beyond measured | unique | distance "
+        "| KL policy‖base | KL base‖policy | calls | s |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for variant, alpha in itertools.product(VARIANTS, ALPHAS):
+        rows = [r["row"] for r in results if r["variant"] == variant and r["alpha"] == alpha]
+        if not rows:
+            continue
+        held_out = [row["held_out"]["median"] for row in rows]
+
+        def mean(key: str, rows: list[dict[str, Any]] = rows) -> float:
+            return statistics.mean(row[key] for row in rows)
+
+        lines.append(
+            f"| {variant} | {alpha} | {statistics.mean(r['optimised']['median'] for r in rows):.2f} / "
+            f"{statistics.mean(held_out):.2f} | {min(held_out):.2f}–{max(held_out):.2f} | {mean('beyond_measured'):.1%} "
+            f"| {mean('unique'):.3f} | {mean('distance'):.1f} | {mean('kl_policy_base'):.2f} "
+            f"| {mean('kl_base_policy'):.2f} | {mean('calls'):.0f} | {mean('seconds'):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--calls", type=int, default=1024)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--alphas", nargs="*", type=float, default=list(ALPHAS))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for trials: mirror=0.5, train.lr=0.002")
+    parser.add_argument("--table", action="store_true", help="print the table of what is there and stop")
+    options = parser.parse_args()
+    done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
+    if options.table:
+        print(table(done))
+        return
+    changes: dict[str, dict[str, Any]] = {"objective": {}, "train": {}}
+    for text in options.set:
+        key, _, value = text.partition("=")
+        group, _, name = key.rpartition(".")
+        changes[group or "objective"][name] = json.loads(value)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    finished = {(r["variant"], r["alpha"], r["seed"]) for r in done}
+    for seed, alpha, variant in itertools.product(range(options.seeds), options.alphas, options.variants):
+        if (variant, alpha, seed) in finished:
+            continue
+        result = run(variant, alpha, seed, options.calls, changes["train"], changes["objective"])
+        with options.out.open("a") as handle:
+            handle.write(json.dumps(result) + "\n")
+        print(table([result]).splitlines()[-1], flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from biotilt.errors import CheckpointError, DataError
+from biotilt.evaluation import aggregate, comparison, load_run, load_runs
+
+
+def write(folder: Path, held_out: float, **changes: Any) -> Path:
+    scores = {"median": held_out, "p5": 1.0, "p95": 9.0, "mean": 5.0}
+    row = {"name": "tuned", "optimised": scores | {"median": 8.0}, "held_out": scores, "gap": 8.0 - held_out}
+    content = {
+        "task": "utr",
+        "objective": "vidd",
+        "alpha": 0.3,
+        "seed": 0,
+        "calls": 512,
+        "seconds": 60.0,
+        "rows": [{"name": "base"}, row | {"distance": 36.0, "kl_policy_base": None}],
+    }
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps(content | changes))
+    return folder
+
+
+def test_one_line_a_run_with_the_medians_of_the_tuned_row(tmp_path: Path) -> None:
+    runs = load_runs([write(tmp_path / "a", 7.0), write(tmp_path / "b", 7.5, objective="ppo", seed=4)])
+    first, second = comparison(runs)
+    assert (first["objective"], first["alpha"], first["seed"], first["calls"]) == ("vidd", 0.3, 0, 512)
+    assert (first["optimised"], first["held_out"], first["gap"], first["distance"]) == (8.0, 7.0, 1.0, 36.0)
+    assert (second["objective"], second["seed"], second["held_out"]) == ("ppo", 4, 7.5)
+    assert first["unique"] is None and first["run"] == str(tmp_path / "a")
+
+
+def test_seeds_are_averaged_and_other_settings_are_not(tmp_path: Path) -> None:
+    write(tmp_path / "a", 7.0, calls=512)
+    write(tmp_path / "b", 8.5, seed=1, calls=520)
+    write(tmp_path / "c", 2.0, alpha=0.1)
+    write(tmp_path / "d", 3.0, options={"value": "return"})
+    write(tmp_path / "e", 7.6, seed=2, calls=512)
+    lines = aggregate(load_runs([tmp_path / name for name in "abcde"]))
+    assert [line["seeds"] for line in lines] == [[0, 1, 2], [0], [0]]
+    assert lines[0]["held_out"] == {"mean": pytest.approx(7.7), "low": 7.0, "high": 8.5, "n": 3}
+    assert lines[0]["calls"]["high"] == 520
+    assert lines[0]["kl_policy_base"] is None
+    assert lines[2]["options"] == {"value": "return"}
+
+
+def test_one_result_is_not_counted_twice(tmp_path: Path) -> None:
+    write(tmp_path / "a", 7.0)
+    write(tmp_path / "b", 7.0)
+    with pytest.raises(DataError, match=r"same settings and the same seed, 0"):
+        aggregate(load_runs([tmp_path / "a", tmp_path / "b"]))
+
+
+def test_the_file_itself_may_be_named(tmp_path: Path) -> None:
+    assert load_run(write(tmp_path / "a", 7.0) / "summary.json").folder == tmp_path / "a"
+
+
+def test_bad_runs_are_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"summary\.json does not exist"):
+        load_run(tmp_path)
+    folder = write(tmp_path / "a", 7.0)
+    with pytest.raises(DataError, match=r'has no row "tunde"; did you mean "tuned"'):
+        comparison([load_run(folder)], "tunde")
+    (folder / "summary.json").write_text('{"task": "utr", "rows": []}')
+    with pytest.raises(DataError, match="lacks objective, alpha, seed, calls, seconds"):
+        load_run(folder)
+    (folder / "summary.json").write_text("[]")
+    with pytest.raises(DataError, match="lacks task"):
+        load_run(folder)
+
+
+def test_rows_without_a_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match='"rows" must be a list of objects'):
+        load_run(write(tmp_path / "a", 7.0, rows=[{"median": 1}]))

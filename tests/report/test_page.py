@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_samples import make_report, make_row
+
+from biotilt.errors import BiotiltError
+from biotilt.report import render_report, report_html
+
+_VOID = {"meta", "link", "br", "img", "hr", "input"}
+_EVIL = '<script>alert("x")</script>$y$ & {{ 7 * 7 }}'
+
+
+class Reader(HTMLParser):
+    """Collects elements and texts, and checks that every HTML element that opens also closes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and "style" not in self.open:
+            self.texts.append(" ".join(data.split()))
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return report_html(make_report())
+
+
+def test_the_page_loads_nothing(page: str) -> None:
+    reader = Reader(page)
+    assert not {"script", "iframe", "object", "embed", "img"} & {tag for tag, _ in reader.elements}
+    for tag, attributes in reader.elements:
+        for name in ("src", "href", "xlink:href", "data", "action"):
+            address = attributes.get(name) or ""
+            if tag != "a":
+                assert address == "" or address.startswith(("#", "data:")), (tag, address)
+    assert "@import" not in page
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", page))
+
+
+def test_a_citation_can_be_followed_by_hand(page: str) -> None:
+    links = [attributes["href"] for tag, attributes in Reader(page).elements if tag == "a"]
+    assert "https://doi.org/10.1038/s41587-019-0164-5" in links
+
+
+def test_sections_stand_in_the_order_of_reading(page: str) -> None:
+    headings = [
+        "Results",
+        "During tuning",
+        "Scores before and after",
+        "Which letters, where",
+        "Top designs",
+        "Score against naturalness",
+        "How to reproduce this",
+        "What the columns mean",
+        "Versions and sources",
+    ]
+    places = [page.index(f">{heading}</h2>") for heading in headings]
+    assert places == sorted(places)
+    assert page.index('class="lead"') < places[0]
+
+
+def test_every_figure_is_described_and_every_id_is_used_once(page: str) -> None:
+    elements = Reader(page).elements
+    figures = [attributes for tag, attributes in elements if tag == "svg"]
+    assert len(figures) == 7  # two curves, two distributions, two logos, the frontier
+    assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in figures)
+    names = [attributes["id"] for _, attributes in elements if attributes.get("id")]
+    assert len(names) == len(set(names))
+    used = {address[1:] for _, a in elements if (address := a.get("xlink:href") or "").startswith("#")}
+    assert used | set(re.findall(r"url\(#([^)]*)\)", page)) <= set(names)
+
+
+def test_user_text_is_shown_and_never_run() -> None:
+    row = make_row(_EVIL, 9.0)
+    report = make_report(
+        title=_EVIL,
+        task=_EVIL,
+        objective=_EVIL,
+        reward=_EVIL,
+        options={_EVIL: _EVIL},
+        rows=[row],
+        warnings=[_EVIL],
+        scores={_EVIL: ([1.0, 2.0], [1.0, 2.0])},
+        top=[(_EVIL, 1.0, 2.0)],
+        frontier=[{"label": _EVIL, "kl": 1.0, "held_out": 2.0, "alpha": 1.0}],
+        commands=[_EVIL],
+        versions={_EVIL: _EVIL},
+        notes=[_EVIL, 'https://a.org/"onclick="x'],
+    )
+    page = report_html(report)
+    reader = Reader(page)
+    assert "script" not in {tag for tag, _ in reader.elements}
+    assert not any("onclick" in attributes for _, attributes in reader.elements)
+    assert _EVIL in reader.texts  # braces and dollars stay as they were written
+    assert "49" not in reader.text
+
+
+def test_warnings_come_before_the_summary() -> None:
+    page = report_html(make_report(warnings=["tuned: the designs have become alike."]))
+    assert page.index("the designs have become alike") < page.index('class="lead"')
+    assert "None of the checks" not in page
+
+
+def test_without_warnings_the_page_says_what_was_checked(page: str) -> None:
+    text = Reader(page).text
+    assert "None of the checks for an exploited oracle fired." in text
+    assert "Checked: a first check; a second check." in text
+
+
+def test_the_best_held_out_cell_is_marked(page: str) -> None:
+    (cell,) = re.findall(r'<td class="win">(.*?)</td>', page, re.DOTALL)
+    assert cell.startswith("7.50")
+
+
+def test_headers_are_explained_twice(page: str) -> None:
+    reader = Reader(page)
+    tips = [attributes["title"] for tag, attributes in reader.elements if tag == "abbr"]
+    assert len(tips) == 12
+    assert all(tip in reader.texts for tip in tips)  # tooltips do not exist on a phone
+
+
+def test_letters_of_the_top_designs_are_coloured_and_fixed_ones_underlined() -> None:
+    page = report_html(make_report(fixed=[False, False, True, True]))
+    assert (
+        '<span class="l0">A</span><span class="l1">C</span><span class="l2 held">GG</span></td><td>8.30</td>'
+        in page
+    )
+    assert "Underlined letters were held fixed." in page
+    assert page.count("Shaded positions were held fixed.") == 2
+
+
+def test_flat_logos_say_so() -> None:
+    sequences = ["ACGU", "CGUA", "GUAC", "UACG"]
+    page = report_html(make_report(base_sequences=sequences))
+    caption = "the most conserved position carries 0.00 bits. All positions are below 0.1 bits"
+    assert page.count(caption) == 1
+
+
+def test_a_bare_run_still_has_a_page() -> None:
+    rows = [make_row("tuned", 7.0, held_out=None, gap=None, distance=None, unscored=2, infeasible=1)]
+    empty = {"history": [], "scores": {}, "top": [], "frontier": [], "commands": [], "versions": {}}
+    gone = {"base_sequences": [], "notes": [], "checks": [], "measured_max": None}
+    text = Reader(report_html(make_report(rows=rows, **empty, **gone))).text
+    assert "There is no held-out oracle" in text
+    assert "2 could not be scored" in text and "1 infeasible" in text
+    for absent in ("During tuning", "before and after", "Which letters", "naturalness", "reproduce"):
+        assert absent not in text
+
+
+def test_sequences_of_several_lengths_get_no_logo() -> None:
+    page = report_html(make_report(tuned_sequences=["AC", "ACG"]))
+    assert "Which letters, where" not in page
+
+
+def test_the_file_is_small_complete_and_the_same_every_time(tmp_path: Path, page: str) -> None:
+    path = tmp_path / "run" / "report.html"
+    render_report(make_report(), path)
+    assert path.read_text(encoding="utf-8") == page
+    assert path.stat().st_size < 1_000_000
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]
+
+
+def test_a_page_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "report.html").mkdir()
+    with pytest.raises(BiotiltError, match=r"report\.html"):
+        render_report(make_report(history=[], scores={}, frontier=[]), tmp_path / "report.html")
