@@ -51,7 +51,7 @@ class Counter:
         return self.landscape.score(designs)
 
 
-def make_value(kind: str | None, landscape: Landscape, options: dict[str, float], seed: int) -> Any:
+def make_value(kind: str | None, landscape: Landscape, options: dict[str, float]) -> Any:
     if kind == "posterior_mean":
         return PosteriorMean()
     if kind == "monte_carlo":
@@ -59,7 +59,7 @@ def make_value(kind: str | None, landscape: Landscape, options: dict[str, float]
     if kind is None:
         return None
     process = landscape.base.process
-    return LearnedQ(like(landscape.base.net, seed), process, kind, LearnedValueConfig(**options))
+    return LearnedQ(like(landscape.base.net), process, kind, LearnedValueConfig(**options))
 
 
 def run(landscape: Landscape, objective: Any, train: dict[str, Any], value: dict[str, Any], calls: int, points: int, seed: int) -> dict:
@@ -69,7 +69,7 @@ def run(landscape: Landscape, objective: Any, train: dict[str, Any], value: dict
     counter = Counter(landscape)
     context = Context(
         roles, counter, landscape.alpha, torch.Generator().manual_seed(seed), Replay(objective.capacity),
-        make_value(getattr(objective, "value", None), landscape, value, seed),
+        make_value(getattr(objective, "value", None), landscape, value),
     )  # fmt: skip
     config = TrainConfig(**({"max_calls": calls, "batch": 64, "schedule": "cosine", "ema": 0.99} | train))
     target, curve = landscape.target, []

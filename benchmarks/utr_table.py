@@ -39,10 +39,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 ALPHAS = (0.6, 0.3, 0.15)
 
 
-def run(variant: str, alpha: float, seed: int, calls: int, train: dict[str, Any], objective: dict[str, Any]) -> dict[str, Any]:
+def run(variant: str, alpha: float, seed: int, calls: int, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Tune once in memory and judge 640 fresh designs of the last weights."""
     experiment = Experiment.for_task(
-        "utr", alpha=alpha, seed=seed, objective=VARIANTS[variant] | objective, train={"max_calls": calls} | train
+        "utr", alpha=alpha, seed=seed, objective=VARIANTS[variant] | changes["objective"], train={"max_calls": calls} | changes["train"],
+        value=changes["value"] if VARIANTS[variant].get("value") in ("return", "bootstrapped", "mixed") else {},
     )
     trainer = experiment.trainer(None)
     started = time.perf_counter()
@@ -102,7 +103,7 @@ def main() -> None:
     if options.table:
         print(table(done))
         return
-    changes: dict[str, dict[str, Any]] = {"objective": {}, "train": {}}
+    changes: dict[str, dict[str, Any]] = {"objective": {}, "train": {}, "value": {}}
     for text in options.set:
         key, _, value = text.partition("=")
         group, _, name = key.rpartition(".")
@@ -112,7 +113,7 @@ def main() -> None:
     for seed, alpha, variant in itertools.product(range(options.seeds), options.alphas, options.variants):
         if (variant, alpha, seed) in finished:
             continue
-        result = run(variant, alpha, seed, options.calls, changes["train"], changes["objective"])
+        result = run(variant, alpha, seed, options.calls, changes)
         with options.out.open("a") as handle:
             handle.write(json.dumps(result) + "\n")
         print(table([result]).splitlines()[-1], flush=True)

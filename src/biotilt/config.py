@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import copy
+import math
 import re
 import tomllib
 from dataclasses import fields, is_dataclass
@@ -18,7 +19,7 @@ from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelSection(_Section):
@@ -90,7 +91,7 @@ class Config(_Section):
         """Return the objective; ConfigError for an unknown name, key or value."""
         options = dict(self.objective)
         name = options.pop("name", "vidd")
-        if name not in OBJECTIVES:
+        if str(name) not in OBJECTIVES:
             raise ConfigError(f'objective.name: unknown objective "{name}"{suggest(str(name), OBJECTIVES)}')
         return build_dataclass(OBJECTIVES[name], options, "objective")
 
@@ -110,9 +111,11 @@ def build_dataclass(kind: type, options: dict[str, Any], section: str) -> Any:
     Raises ConfigError that names the key, and the nearest valid one when it is unknown.
     """
     valid = [field.name for field in fields(kind)]
-    for key in options:
+    for key, value in options.items():
         if key not in valid:
-            raise ConfigError(f'{section}.{key}: unknown key{suggest(key, valid)}')
+            raise ConfigError(f"{section}.{key}: unknown key{suggest(key, valid)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{section}.{key}: must be a finite number, got {value}")
     try:
         return TypeAdapter(kind).validate_python(options)
     except ValidationError as error:
@@ -131,9 +134,9 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
         config.value_options(getattr(objective, "value", "none"))
         return config
     except ValidationError as error:
-        raise ConfigError(_located(_explain(error), source, text)) from error
+        raise ConfigError(located(_explain(error), source, text)) from error
     except ConfigError as error:
-        raise ConfigError(_located(str(error), source, text)) from error
+        raise ConfigError(located(str(error), source, text)) from error
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], str]:
@@ -159,7 +162,7 @@ def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
     >>> override({"train": {"lr": 1}}, ["train.lr=0.5", "task=utr"])
     {'train': {'lr': 0.5}, 'task': 'utr'}
     """
-    data = json.loads(json.dumps(data))
+    data = copy.deepcopy(data)
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
@@ -178,11 +181,16 @@ def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
 
 
 def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Return `under` with the keys of `over` laid on it, table by table; a reward's table is replaced whole."""
+    """Return `under` with the keys of `over` laid on it, table by table.
+
+    A reward of another kind and an objective of another name replace the whole table: their options differ.
+    """
     merged = dict(under)
     for key, value in over.items():
-        whole = key in ("reward", "held_out") and "kind" in value if isinstance(value, dict) else True
-        merged[key] = value if whole or key not in under else merge(under[key], value)
+        tables = isinstance(value, dict) and isinstance(under.get(key), dict)
+        named = {"reward": "kind", "held_out": "kind", "objective": "name"}.get(key)
+        whole = not tables or (named in value and (named == "kind" or value[named] != under[key].get(named)))
+        merged[key] = value if whole else merge(under[key], value)
     return merged
 
 
@@ -210,7 +218,7 @@ def _valid_keys(path: list[str]) -> list[str]:
     return list(section.model_fields)
 
 
-def _located(message: str, source: str, text: str) -> str:
+def located(message: str, source: str, text: str) -> str:
     """Put the file, and the line where the key stands, before a message that begins with `key.path:`."""
     key = message.partition(":")[0]
     line = _line_of(key.split("."), text) if re.fullmatch(r"[\w.]+", key) else None

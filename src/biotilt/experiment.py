@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.config import Config, RewardSection, merge, override, parse_config, read_toml
+from biotilt.config import Config, RewardSection, located, merge, override, parse_config, read_toml
 from biotilt.core import Context, Replay, Roles
 from biotilt.core.fixed import Fixed
 from biotilt.designs import fixed_from_positions, parse_fixed
@@ -75,17 +77,21 @@ class Experiment:
     ) -> Experiment:  # fmt: skip
         """Build from a dictionary of keys; a `task` fills in what it does not say."""
         if "task" in data:
-            data = merge(task_defaults(data["task"]), data)
+            try:
+                data = merge(task_defaults(str(data["task"])), data)
+            except ConfigError as error:
+                raise ConfigError(located(str(error), source, text)) from error
         if reward is not None:
             reward = _as_reward(reward)
-            data = {**data, "reward": {"kind": "python", "function": f"<{reward.name}, given in Python>"}}
-        config = parse_config(data, source, text)
-        model = Model.load(base / config.model.path, **config.model.process)
-        model = model.with_fixed(_fixed(config, model))
-        reward = reward if reward is not None else build_reward(config.reward, base, "reward")
+            data = {**data, "reward": _given_in_python(reward)}
         if held_out is not None:
             held_out = _as_reward(held_out)
-        elif config.held_out is not None:
+            data = {**data, "held_out": _given_in_python(held_out)}
+        config = parse_config(data, source, text)
+        model = Model.load(base / config.model.path, **config.model.process)
+        model = model.with_fixed(fixed_positions(config, model))
+        reward = reward if reward is not None else build_reward(config.reward, base, "reward")
+        if held_out is None and config.held_out is not None:
             held_out = build_reward(config.held_out, base, "held_out")
         experiment = cls(config, Path(base), model, reward, held_out)
         experiment.objective_and_value()  # refuses parts that do not fit before any compute
@@ -100,13 +106,13 @@ class Experiment:
             value = self.config.value_options(kind)
         elif kind is not None:
             policy = self.model.policy
-            value = LearnedQ(like(policy.net, self.config.seed), policy.process, kind, self.config.value_options(kind))
+            value = LearnedQ(like(policy.net), policy.process, kind, self.config.value_options(kind))
         objective.check(self.model.policy.process, value, list(PROCESSES.values()))
         return objective, value
 
     def trainer(self, folder: Path | None, report: Callable[[dict[str, float]], None] = lambda row: None) -> Trainer:
         """Build the training loop; with `folder` it keeps its oracle, ledger and checkpoints there."""
-        config, device = self.config, _device(self.config.device)
+        config, device = self.config, self.device
         torch.manual_seed(config.seed)
         objective, value = self.objective_and_value()
         self.model.policy.net.to(device)
@@ -115,7 +121,7 @@ class Experiment:
         store = self._store(folder)
         train = config.build_train()
         oracle = Oracle(
-            self.reward, store=store, max_calls=train.max_calls, decode=self.decode, run_id=str(folder or "memory"),
+            self.reward, store=store, max_calls=train.max_calls, decode=self.decode, run_id=self._run_id(folder),
             batch_size=config.oracle.batch_size,
         )  # fmt: skip
         context = Context(
@@ -124,12 +130,18 @@ class Experiment:
         )  # fmt: skip
         return Trainer(context, objective, train, oracle, folder, self._monitor(store, folder), report)
 
+    @property
+    def device(self) -> torch.device:
+        """Where tensors live; ConfigError when this machine has no such device."""
+        return _device(self.config.device)
+
     def decode(self, states: Tensor) -> list[str]:
         """Return designs as strings."""
         return self.model.alphabet.decode_many(states.cpu())
 
     def record(self, folder: Path) -> None:
-        """Store the resolved configuration, versions, git commit and hashes of what it read."""
+        """Store the resolved configuration, the command, versions, git commit and hashes of what it read."""
+        before = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
         files = [s.path for s in _sections(self.config) if s.path] + [self.config.model.path]
         hashes = {f: hashlib.sha256((self.base / f).read_bytes()).hexdigest() for f in files}
         write_json(
@@ -137,6 +149,7 @@ class Experiment:
             {
                 "config": self.config.model_dump(mode="json", exclude_none=True),
                 "base": str(self.base.resolve()),
+                "command": before.get("command") or command_line(),
                 "versions": versions(),
                 "git": git_commit(),
                 "sha256": hashes,
@@ -150,25 +163,36 @@ class Experiment:
         if not (folder / RECORD).is_file():
             raise CheckpointError(f"{folder} is not the folder of a run: it has no {RECORD}")
         record = read_json(folder / RECORD)
-        if reward is None and str(record["config"]["reward"].get("function", "")).startswith("<"):
-            raise ConfigError(
-                f"the reward of {folder} was given in Python: resume it there, with biotilt.tune(..., reward=…)"
-            )
-        record["config"].pop("task", None)  # its defaults are in the record already
-        return cls.from_dict(
+        for key, given in (("reward", reward), ("held_out", held_out)):
+            function = record["config"].get(key, {}).get("function", "")
+            if given is None and function.startswith("<"):
+                raise ConfigError(
+                    f"the {key} of {folder} was given in Python: go on there, with "
+                    f'biotilt.resume("{folder}", {key}=…) or Run.load("{folder}", {key}=…)'
+                )
+        task = record["config"].pop("task", None)  # its defaults of that day are in the record already
+        experiment = cls.from_dict(
             record["config"], Path(record["base"]), str(folder / RECORD), reward=reward, held_out=held_out
         )
+        experiment.config = experiment.config.model_copy(update={"task": task})
+        return experiment
 
     def _store(self, folder: Path | None) -> Store:
-        if self.config.oracle.cache is not None:
-            return Store(self.base / self.config.oracle.cache)
-        return Store(None if folder is None else folder / "oracle.sqlite")
+        if folder is None:
+            return Store(None)
+        cache = self.config.oracle.cache
+        return Store(folder / "oracle.sqlite" if cache is None else self.base / cache)
+
+    def _run_id(self, folder: Path | None) -> str:
+        """Name this run in its ledger: by its place only when runs share a file, so that a folder can be moved."""
+        shared = folder is not None and self.config.oracle.cache is not None
+        return str(folder.resolve()) if folder is not None and shared else "tuning"
 
     def _monitor(self, store: Store, folder: Path | None) -> Callable[[Tensor], float] | None:
         if self.held_out is None:
             return None
         judge = Oracle(
-            self.held_out, store=store, max_calls=None, decode=self.decode, run_id=f"{folder or 'memory'}:held_out"
+            self.held_out, store=store, max_calls=None, decode=self.decode, run_id=f"{self._run_id(folder)}:held_out"
         )
         return lambda designs: judge(designs).nanmean().item()
 
@@ -212,6 +236,15 @@ def git_commit() -> str | None:
     return done.stdout.strip()
 
 
+def command_line() -> str | None:
+    """Return the command that started this process, when it is ours."""
+    return shlex.join(["biotilt", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "biotilt" else None
+
+
+def _given_in_python(reward: NamedReward) -> dict[str, str]:
+    return {"kind": "python", "function": f"<{reward.name}, given in Python>"}
+
+
 def _as_reward(function: Any) -> NamedReward:
     return function if hasattr(function, "name") and hasattr(function, "version") else wrap_reward(function)
 
@@ -225,7 +258,8 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _fixed(config: Config, model: Model) -> Fixed | None:
+def fixed_positions(config: Config, model: Model) -> Fixed | None:
+    """Return what the configuration holds fixed in the model's designs."""
     given, length = config.design.fixed, getattr(model.policy.process, "length", 0)
     if given is None:
         return None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,13 +31,18 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
-    except Exception as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, BiotiltError):
+    except BaseException as error:
+        _remove(temporary)
+        if isinstance(error, BiotiltError) or not isinstance(error, Exception):
             raise
         # safetensors reports a full disk as its own error type, hence the broad catch
         raise BiotiltError(f"cannot write {path}: {error}; nothing was replaced. Free some space or choose "
                            "another folder, then resume") from error  # fmt: skip
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # a parent that is a file, say: the first error is the one to tell
+        path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,9 +50,29 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, lambda p: p.write_text(text, encoding="utf-8"))
 
 
+def strict_json(value: Any) -> str:
+    """Return JSON that every reader takes, two spaces a level: NaN and the infinities become null.
+
+    >>> print(strict_json([1.5, float("nan")]))
+    [
+      1.5,
+      null
+    ]
+    """
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, two spaces a level, whole or not at all."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write strict JSON, whole or not at all."""
+    write_text(path, strict_json(value) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -78,8 +105,9 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist" if not path.exists() else f"{path} is not a file")
     with path.open("rb") as handle:
-        head = handle.read(4)
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+        head = handle.read(9)
+    # safetensors starts with the length of its header, eight bytes that can be any, then always a brace
+    if (head[:2] == b"PK" or head[:1] == b"\x80") and head[8:] != b"{":
         raise CheckpointError(
             f"{path} is a pickle (a torch.save file), which can run code when read; biotilt reads only "
             "safetensors. Convert it with safetensors.torch.save_file in an environment you trust"

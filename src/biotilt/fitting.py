@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ from torch.nn import functional as F
 from biotilt.core import Policy
 from biotilt.designs import alphabet
 from biotilt.errors import DataError
+from biotilt.experiment import command_line, versions
+from biotilt.files import write_json
 from biotilt.model import Model, build_process
 from biotilt.networks import build_network
 from biotilt.rewards.learned import LearnedReward, Regressor, RegressorConfig
@@ -103,6 +107,10 @@ def fit_oracle(
     """
     keep = [i for i, value in enumerate(values) if math.isfinite(value)]
     letters = alphabet(alphabet_name)
+    if len(keep) < 20:
+        raise DataError(f"{len(keep)} of {len(values)} rows have a number to learn from; 20 at least")
+    if len({values[i] for i in keep}) == 1:
+        raise DataError(f"every row has the same value, {values[keep[0]]:g}: there is nothing to learn")
     tokens = letters.encode_many([sequences[i] for i in keep])
     x = F.one_hot(tokens.long(), len(letters.letters)).float()
     y = torch.tensor([values[i] for i in keep])
@@ -124,6 +132,22 @@ def fit_oracle(
     reward = LearnedReward(models, alphabet_name, name, "unsaved", units)
     predicted = torch.stack([predict(model, x[test]) for model in models]).mean(0)
     return reward, {"train_designs": len(train), "test_designs": len(test)} | correlations(predicted, y[test])
+
+
+def write_card(model: Path, data: Path, metrics: dict[str, float], **more: Any) -> dict[str, Any]:
+    """Write beside a model, as JSON, what it was made of: data and its hash, command, versions, metrics.
+
+    `more`: other keys of the card. Returns the card.
+    """
+    card = {
+        "metrics": metrics,
+        "data": {"file": data.name, "sha256": hashlib.sha256(data.read_bytes()).hexdigest()},
+        "command": command_line(),
+        "versions": versions(),
+        **more,
+    }
+    write_json(model.with_suffix(".json"), card)
+    return card
 
 
 def correlations(predicted: Tensor, measured: Tensor) -> dict[str, float]:

@@ -73,10 +73,13 @@ class Model:
 
 def build_process(name: str, options: dict[str, Any]) -> Any:
     """Build a process from its name and options; ConfigError names an unknown name or option."""
-    if name not in PROCESSES:
-        raise ConfigError(f'unknown process "{name}"{suggest(name, PROCESSES)}')
+    if str(name) not in PROCESSES:
+        raise ConfigError(f'unknown process "{name}"{suggest(str(name), PROCESSES)}')
     known = {field.name for field in fields(PROCESSES[name])}
     for key in options:
         if key not in known:
             raise ConfigError(f'process "{name}" has no option "{key}"{suggest(key, known)}')
-    return PROCESSES[name](**options)
+    try:
+        return PROCESSES[name](**options)
+    except TypeError as error:
+        raise ConfigError(f'process "{name}": an option has the wrong type: {options}: {error}') from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from biotilt.core import Policy, path_kl, sample
 from biotilt.designs import Record, read_designs, write_designs
 from biotilt.evaluation.metrics import kmer_counts
 from biotilt.evaluation.panel import CHECKS, Reference, likelihood, panel, warnings
-from biotilt.experiment import Experiment, git_commit, versions
+from biotilt.experiment import RECORD, Experiment, git_commit, versions
 from biotilt.files import read_json, write_json
 from biotilt.oracle import Oracle, Store
 from biotilt.report import ReportData, render_report
@@ -37,7 +38,10 @@ def evaluate(run: Run, samples: int) -> dict[str, Any]:
     experiment, folder = run.experiment, run.folder
     judge = _Judge(experiment, folder)
     base, tuned = experiment.model.policy, run.model.policy
-    generator = torch.Generator().manual_seed(experiment.config.seed + 1_000_003)
+    device = experiment.device
+    base.net.to(device)
+    tuned.net.to(device)
+    generator = torch.Generator(device).manual_seed(experiment.config.seed + 1_000_003)
     calls = int(run.history[-1]["calls"]) if run.history else 0
     spent = run.history[-1]["seconds"] if run.history else 0.0
     rows: list[dict[str, Any]] = []
@@ -148,6 +152,12 @@ def _write_designs(folder: Path, scored: Scored) -> list[tuple[str, float, float
     return rows[:20]
 
 
+def _commands(run: Run) -> list[str]:
+    """Return what to type to get this page again; a run that was started from Python has no command of its own."""
+    started = read_json(run.folder / RECORD).get("command")
+    return [*([started] if started else []), shlex.join(["biotilt", "evaluate", str(run.folder)])]
+
+
 def _report(
     run: Run, rows: list[dict[str, Any]], scored: dict[str, Scored], top: list[Any], known: Reference
 ) -> ReportData:
@@ -174,7 +184,7 @@ def _report(
         tuned_sequences=scored["tuned"][0],
         frontier=frontier,
         measured_max=known.measured_max,
-        commands=[f"biotilt tune --resume {run.folder}", f"biotilt evaluate {run.folder}"],
+        commands=_commands(run),
         versions=versions() | {"git": git_commit() or "unknown"},
         notes=task_card(run.experiment).get("notes", []),
         fixed=None if fixed is None else fixed.mask.tolist(),

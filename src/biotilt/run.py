@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from biotilt.config import Config
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.experiment import RECORD, Experiment
+from biotilt.experiment import RECORD, Experiment, fixed_positions
 from biotilt.files import read_json, write_json
 from biotilt.model import Model
 from biotilt.training.loop import Row
@@ -33,11 +35,7 @@ class Run:
         """Load a finished run; CheckpointError when it has not finished (resume it) or is no run."""
         folder = Path(folder)
         experiment = Experiment.recorded(folder, reward=reward, held_out=held_out)
-        if not (folder / TUNED).is_file():
-            raise CheckpointError(f"{folder} has not finished; go on with `biotilt tune --resume {folder}`")
-        fixed = experiment.model.policy.process.fixed
-        model = Model.load(folder / TUNED).with_fixed(fixed)
-        return cls(folder, experiment, model, read_json(folder / HISTORY))
+        return cls(folder, experiment, _tuned(folder), read_json(folder / HISTORY))
 
     def sample(self, count: int, *, seed: int = 0) -> list[str]:
         """Return `count` fresh designs of the tuned model."""
@@ -50,13 +48,27 @@ class Run:
         """
         from biotilt.outputs import evaluate
 
-        return evaluate(self, samples or self.experiment.config.output.samples)
+        count = self.experiment.config.output.samples if samples is None else samples
+        if count < 2:
+            raise ConfigError(f"samples: a row of the table needs at least 2 designs, got {count}")
+        return evaluate(self, count)
 
 
 def load_model(path: Path | str) -> Model:
     """Load a generator: a safetensors file, or the folder of a finished run."""
     path = Path(path)
-    return Run.load(path).model if (path / RECORD).is_file() else Model.load(path)
+    return _tuned(path) if path.is_dir() else Model.load(path)
+
+
+def _tuned(folder: Path) -> Model:
+    """Load what a run made, with its fixed positions; it needs neither the reward nor the pretrained model."""
+    if not (folder / RECORD).is_file():
+        raise CheckpointError(f"{folder} is not the folder of a run: it has no {RECORD}")
+    if not (folder / TUNED).is_file():
+        raise CheckpointError(f"{folder} has not finished; go on with `biotilt tune --resume {folder}`")
+    model = Model.load(folder / TUNED)
+    config = Config.model_validate(read_json(folder / RECORD)["config"])
+    return model.with_fixed(fixed_positions(config, model))
 
 
 def tune(
@@ -76,6 +88,9 @@ def tune(
     folder = Path(folder)
     if not isinstance(experiment, Experiment):
         experiment = Experiment.load(experiment, reward=reward)
+    elif reward is not None:
+        raise ConfigError("give the reward to the Experiment, or the path of an experiment file to tune")
+    _ = experiment.device  # before anything is deleted
     if overwrite:
         _clear(folder)
     _refuse_other(experiment, folder)
@@ -96,17 +111,25 @@ def tune(
 
 
 def resume(
-    folder: Path | str, *, report: Callable[[Row], None] = lambda row: None, reward: Any = None
+    folder: Path | str,
+    *,
+    report: Callable[[Row], None] = lambda row: None,
+    reward: Any = None,
+    held_out: Any = None,
 ) -> Run:
     """Go on with the run in `folder`, bit for bit as if it had never stopped."""
     folder = Path(folder)
-    return tune(Experiment.recorded(folder, reward=reward), folder, report=report)
+    return tune(Experiment.recorded(folder, reward=reward, held_out=held_out), folder, report=report)
 
 
 def _clear(folder: Path) -> None:
     """Delete the files of an earlier run, and nothing else that a user may keep there."""
-    for name in (RECORD, TUNED, HISTORY, "checkpoint.safetensors", "oracle.sqlite"):
+    # a journal that outlived its database would be played back into the new one
+    oracle = ("oracle.sqlite", "oracle.sqlite-journal")
+    results = ("summary.json", "report.html", "designs.csv", "designs.fasta")
+    for name in (RECORD, TUNED, HISTORY, "checkpoint.safetensors", *oracle, *results):
         (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
 
 
 def _refuse_other(experiment: Experiment, folder: Path) -> None:

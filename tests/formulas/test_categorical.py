@@ -45,7 +45,9 @@ def test_draw_is_not_fooled_by_a_sum_a_little_off_one():
     probabilities = torch.full((50_000, 3), 1 / 3) * torch.tensor(1 - 1e-4)
     drawn = draw(probabilities.log(), generator(1))
     assert drawn.min() == 0 and drawn.max() == 2
-    assert draw(torch.tensor([[-torch.inf, 0.0, -torch.inf]]).expand(5000, 3), generator(2)).unique().tolist() == [1]
+    assert draw(
+        torch.tensor([[-torch.inf, 0.0, -torch.inf]]).expand(5000, 3), generator(2)
+    ).unique().tolist() == [1]
 
 
 def test_kl_by_hand():
@@ -60,7 +62,7 @@ def test_kl_by_hand():
 
 
 def test_kl_has_finite_gradients_where_a_letter_is_forbidden():
-    """∂/∂z KL(p ‖ softmax z) = softmax z − p, also where p is 0; and with the roles swapped nothing is NaN."""
+    """∂/∂z KL(p ‖ softmax z) = softmax z − p, also where p is 0; with the roles swapped nothing is NaN."""
     logits = torch.tensor([[0.3, -1.0, 2.0, 0.5]], requires_grad=True)
     kl_categorical(P[:1].log(), logits.log_softmax(-1)).sum().backward()
     assert logits.grad is not None

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, StateValue, rollout
+from biotilt.core import Context, Policy, Replay, Roles, StateValue
 from biotilt.core.objective import Batch
 from biotilt.errors import ConfigError
-from biotilt.networks.table import StateTable, Table
+from biotilt.networks.table import Table
 from biotilt.objectives import VIDD
 from biotilt.processes import AnyOrder, Finite
 from biotilt.testing import (
@@ -20,13 +20,11 @@ from biotilt.testing import (
     expected_reward,
     law,
     optimal_kernel,
-    path_kl_exact,
     soft_values,
     tilted_law,
     total_variation,
 )
-from biotilt.testing.contracts import check_gradients
-from biotilt.values import LearnedQ, LearnedValueConfig, MonteCarlo, PosteriorMean
+from biotilt.values import PosteriorMean
 
 S, K, ALPHA = 4, 3, 0.4
 ROWS = S * K
@@ -49,8 +47,8 @@ REWARD = normal(S, seed=2) + torch.tensor([0.0, 1.0, -0.5, 0.0])
 
 def vidd(**options: Any) -> VIDD:
     """VIDD with every option that a test depends on given."""
-    return VIDD(**(dict(value="return", beta=0.5, refresh=1, updates=1, states=ROWS, buffer=10_000,
-                        mirror=1.0, max_log_weight=1e9, anchor="pretrained", teacher="closed_form")
+    return VIDD(**({"value": "return", "beta": 0.5, "refresh": 1, "updates": 1, "states": ROWS, "buffer": 10_000,
+                    "mirror": 1.0, "max_log_weight": 1e9, "anchor": "pretrained", "teacher": "closed_form"}
                    | options))  # fmt: skip
 
 
@@ -173,12 +171,14 @@ def test_paper_anchor_is_not_stationary_at_p_star():
     context = context_of(optimum(), optimum(), ExactValue(BASE, REWARD, ALPHA))
     context.memory.rows = every_state()
     assert gradient(vidd(anchor="rollout"), context).abs().sum() > 0.1
-    assert expected_gradient(vidd(anchor="rollout", teacher="sampled"), optimum(), optimum()).abs().sum() > 0.1
+    assert (
+        expected_gradient(vidd(anchor="rollout", teacher="sampled"), optimum(), optimum()).abs().sum() > 0.1
+    )
 
 
 @pytest.mark.parametrize(("proposal", "sign"), [("base", 1), ("optimum", 0)])
 def test_sampled_mirror_weight_is_the_power_of_the_weight(proposal, sign):
-    """At p*, from p_out = p* w is 1, so any λ is stationary; from the base λ = 0.3 goes only part of the way."""
+    """At p*, from p_out = p* w is 1, so any λ is stationary; from the base λ = 0.3 goes part of the way."""
     total = expected_gradient(vidd(teacher="sampled", mirror=0.3), optimum(), PROPOSALS[proposal]).abs().sum()
     assert (total > 0.1) == bool(sign)
     assert sign or total < 1e-10
@@ -196,7 +196,7 @@ class Drawn(Policy):
 
 
 def test_sampled_teacher_from_action_values_is_stationary_at_p_star():
-    """The route of `lesson`: y is drawn in the loss, so every y is put in its place and weighed by p_out(y|x)."""
+    """The route of `lesson`: y is drawn in the loss, so every y is put there and weighed by p_out(y|x)."""
     context = context_of(optimum(), BASE, ExactValue(BASE, REWARD, ALPHA))
     proposal = PROPOSALS["other"].frozen_copy()
     context.roles.proposal = Drawn(proposal.process, proposal.net)
@@ -217,12 +217,12 @@ def test_sampled_teacher_from_action_values_is_stationary_at_p_star():
 
 
 def fixed_point(anchor: str, refreshes: int) -> Tensor:
-    """The law after exact updates on every state, the proposal refreshed when the policy has reached its teacher."""
-    objective = vidd(anchor=anchor, refresh=200)
+    """The law after exact updates on every state; the policy reaches its teacher before each refresh."""
+    objective = vidd(anchor=anchor, refresh=150)
     context = context_of(table(BASE.net.logits.detach()), BASE, ExactValue(BASE, REWARD, ALPHA))
     context.memory.rows = every_state()
     net = context.roles.policy.net
-    for update in range(1, 200 * refreshes + 1):
+    for update in range(1, 150 * refreshes + 1):
         step = gradient(objective, context)
         with torch.no_grad():
             net.logits -= 3 * ROWS * step
@@ -233,17 +233,17 @@ def fixed_point(anchor: str, refreshes: int) -> Tensor:
 def test_paper_anchor_sharpens_past_p_star_and_the_pretrained_anchor_stops_there():
     p_star, _ = tilted_law(law(BASE), REWARD, ALPHA)
     aim = expected_reward(p_star, REWARD)
-    anchored = [fixed_point("pretrained", n) for n in (1, 6)]
+    anchored = [fixed_point("pretrained", n) for n in (1, 3)]
     assert max(total_variation(p, p_star) for p in anchored) < 1e-3
     sharpened = [expected_reward(fixed_point("rollout", n), REWARD) for n in (1, 2, 6)]
     assert sharpened[0] == pytest.approx(aim, abs=1e-3)  # the first teacher is p* itself
-    assert aim + 0.1 < sharpened[1] < sharpened[2] - 0.05
-    assert sharpened[2] > REWARD.max() - 0.1
+    assert aim + 0.05 < sharpened[1] < sharpened[2] - 0.03
+    assert sharpened[2] > REWARD.max() - 0.02
 
 
 @pytest.mark.parametrize("anchor", ["pretrained", "rollout"])
 def test_weights_survive_a_small_temperature(anchor):
-    """exp(v(y)/α) alone would be exp(2000); with both taken first the loss would be NaN, in float32 and float64."""
+    """exp(v(y)/α) alone would be exp(2000); with both taken first the loss would be NaN."""
     rows = {
         "x": torch.zeros(3, dtype=torch.int8), "y": torch.arange(3, dtype=torch.int8),
         "k": torch.zeros(3, dtype=torch.long), "value_x": torch.tensor([2.0, 2.0, 2.0]),
@@ -284,106 +284,6 @@ def test_proposal_is_refreshed_every_so_many_updates():
     assert not theirs.logits.requires_grad
 
 
-def learned_context(run: str) -> tuple[Context, VIDD]:
-    """A learned value on a small sequence process, with a value and a policy that have moved from their start."""
-    process = AnyOrder(3, 2)
-    base = Policy(process, StateTable(2, 3, normal(27, 3, 2, seed=5)))
-    value = LearnedQ(StateTable(2, 3, normal(27, 3, 2, seed=6)), process, run, LearnedValueConfig(1e-2, 0.1))
-    roles = Roles.start(base)
-    context = Context(roles, lambda d: d.double().sum(-1), ALPHA, torch.Generator().manual_seed(1), Replay(64), value)
-    objective = vidd(value=run, states=32, mirror=0.5, beta=1.0)
-    context.memory.add(objective.collect(context, 32).rows)
-    return context, objective
-
-
-@pytest.mark.parametrize("run", ["return", "bootstrapped", "mixed"])
-@pytest.mark.parametrize("teacher", ["closed_form", "sampled"])
-def test_gradients_reach_the_policy_and_the_learned_value_only(run, teacher):
-    context, objective = learned_context(run)
-    check_gradients(vidd(value=run, teacher=teacher, states=32, mirror=0.5), context)
-
-
-@pytest.mark.parametrize("anchor", ["pretrained", "rollout"])
-def test_gradients_reach_the_policy_only(anchor):
-    for value, teacher in ((ExactValue(BASE, REWARD, ALPHA), "closed_form"), (Sampled(), "sampled")):
-        context = context_of(table(normal(K, S, S, seed=4)), BASE, value)
-        objective = vidd(anchor=anchor, teacher=teacher)
-        context.memory.add(objective.collect(context, 32).rows)
-        check_gradients(objective, context)
-
-
-def test_the_contract_sees_leaks_and_dead_losses():
-    context = context_of(table(normal(K, S, S, seed=4)), BASE, ExactValue(BASE, REWARD, ALPHA))
-
-    class Leaky(VIDD):
-        def loss(self, context):
-            x, k = context.memory.rows["x"], context.memory.rows["k"]
-            ours, theirs = (r.kernel(x, k) for r in (context.roles.policy, context.roles.proposal))
-            return theirs.kl(ours).mean(), {}
-
-    class Dead(VIDD):
-        def loss(self, context):
-            return torch.zeros(()), {}
-
-    with pytest.raises(ValueError, match="memory is empty"):
-        check_gradients(vidd(), context)
-    context.memory.rows = every_state()
-    with pytest.raises(AssertionError, match=r"frozen weights get gradient: proposal\.logits"):
-        check_gradients(Leaky(), context)
-    with pytest.raises(AssertionError, match="no gradient reaches the policy"):
-        check_gradients(Dead(), context)
-    assert not context.roles.proposal.net.logits.requires_grad
-    assert context.roles.policy.net.logits.grad is None
-
-
-def test_the_policy_does_not_pull_the_value():
-    """The learned value's gradient is that of its own error: Q enters the teacher as a number."""
-    context, objective = learned_context("mixed")
-    value = context.value
-    state = context.generator.get_state()
-    rows = context.memory.draw(objective.states, context.generator)
-    value.lesson(context, rows).loss.backward()
-    alone = value.net.logits.grad.clone()
-    context.generator.set_state(state)
-    value.zero_grad()
-    objective.loss(context)[0].backward()
-    assert alone.abs().max() > 1e-3
-    torch.testing.assert_close(value.net.logits.grad, alone)
-
-
-def test_unscored_designs_are_dropped():
-    context, objective = learned_context("return")
-    context.scorer = lambda designs: torch.where(designs[:, 0] == 1, torch.nan, 1.0)
-    rows = objective.collect(context, 64).rows
-    assert 0 < len(rows["designs"]) < 64
-    assert (rows["designs"][:, 0] == 0).all()
-
-
-def test_a_round_without_scores_leaves_nothing_and_raises_nothing():
-    for context, objective in (
-        learned_context("mixed"),
-        (context_of(table(BASE.net.logits.detach()), BASE, MonteCarlo(2)), vidd(teacher="sampled")),
-    ):
-        context.scorer = lambda designs: torch.full((len(designs),), torch.nan)
-        collected = objective.collect(context, 16)
-        assert {len(value) for value in collected.rows.values()} == {0}
-        assert len(collected.designs) == 16 and math.isnan(collected.metrics["reward"])
-
-
-def test_metrics_of_a_roll_in():
-    """The mean over scored chains, and the mean log-ratio of the chains as drawn."""
-    context, objective = learned_context("return")
-    collected = objective.collect(context, 16)
-    assert collected.metrics["reward"] == pytest.approx(collected.designs.double().sum(-1).mean().item())
-    assert collected.metrics["kl"] == pytest.approx(0, abs=1e-12)  # the proposal is still the base
-    with torch.no_grad():
-        context.roles.proposal.net.logits += normal(27, 3, 2, seed=7)
-    chain = rollout(context.roles.proposal, 4000, context.generator, base=context.roles.base)
-    exact = path_kl_exact(context.roles.proposal, context.roles.base)
-    assert objective.collect(context, 4000).metrics["kl"] == pytest.approx(exact, rel=0.15)
-    assert chain.log_ratio.sum(0).mean().item() == pytest.approx(exact, rel=0.15)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -406,7 +306,7 @@ def test_parts_that_do_not_fit_are_refused_when_built():
     known = [AnyOrder, Finite]
     with pytest.raises(ConfigError, match='teacher="sampled"'):
         vidd(value="posterior_mean").check(AnyOrder(3, 2), PosteriorMean(0), known)
-    with pytest.raises(ConfigError, match='guess.*"finite".*any_order'):
+    with pytest.raises(ConfigError, match=r'guess.*"finite".*any_order'):
         vidd(value="posterior_mean", teacher="sampled").check(BASE.process, PosteriorMean(0), known)
     vidd(value="posterior_mean", teacher="sampled").check(AnyOrder(3, 2), PosteriorMean(0), known)
     vidd().check(BASE.process, ExactValue(BASE, REWARD, ALPHA), known)

@@ -70,8 +70,8 @@ class StateValue(ABC):
         """
         if calls < 2 * self.calls:
             raise ConfigError(
-                f"this value asks the oracle up to {2 * self.calls} times a transition, but a round has {calls} calls; "
-                f"raise train.batch to {2 * self.calls} or more, or lower the value's draws"
+                f"this value asks the oracle up to {2 * self.calls} times a transition, but a round has {calls} "
+                f"calls; raise train.batch to {2 * self.calls} or more, or lower the value's draws"
             )
         x, k = draw_states(chain, calls // (2 * self.calls), context)
         kernel = context.roles.proposal.kernel(x, k)

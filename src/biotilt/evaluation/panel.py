@@ -103,10 +103,8 @@ def panel(
         held_out: the same of an oracle that tuning never saw, or None.
         reference: of real sequences.
         loglik_base: bounds on the log-probability under the base `(B,)`, nats, see `likelihood`; or None.
-        kl_policy_base: KL(row's law ‖ base), nats.
-        kl_base_policy: KL(base ‖ row's law), nats.
-        calls: oracle calls spent to get the designs.
-        seconds: time spent to get them.
+        kl_policy_base, kl_base_policy: KL(row's law ‖ base) and KL(base ‖ row's law), nats.
+        calls, seconds: spent to get the designs.
 
     `optimised` and `held_out` of the row have median, p5, p95 and mean; `gap` is the difference of the two
     medians; `beyond_measured` is the fraction whose prediction by either oracle exceeds anything measured;

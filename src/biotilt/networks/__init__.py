@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, fields
 from typing import Any
 
-import torch
 from torch import nn
 
 from biotilt.errors import ConfigError, suggest
@@ -35,12 +35,10 @@ def describe_network(net: nn.Module) -> dict[str, Any]:
     raise ConfigError(f"{type(net).__name__} is not one of biotilt's networks: {', '.join(NETWORKS)}")
 
 
-def like(net: nn.Module, seed: int) -> nn.Module:
-    """Return a new network of the same shape whose outputs start at zero: the start of a learned value."""
-    options = describe_network(net)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh = build_network(options.pop("name"), options)
+def like(net: nn.Module) -> nn.Module:
+    """Return a copy of a network whose outputs start at zero: a learned value that begins with its features."""
+    fresh = copy.deepcopy(net)
+    fresh.requires_grad_(True)
     head = [m for m in fresh.modules() if isinstance(m, nn.Linear | nn.Conv1d)][-1]
     nn.init.zeros_(head.weight)
     if head.bias is not None:

@@ -72,7 +72,11 @@ def kl_curve(history: Points) -> str:
 
 
 def distribution(
-    scores: Mapping[str, Sequence[float]], measured_max: float | None, reward: str, oracle: str
+    scores: Mapping[str, Sequence[float]],
+    measured_max: float | None,
+    reward: str,
+    oracle: str,
+    span: tuple[float, float] | None = None,
 ) -> str:
     """Draw histograms of the scores of each row, with a dashed line at the largest measured value.
 
@@ -81,12 +85,13 @@ def distribution(
         measured_max: or None.
         reward: name of the axis.
         oracle: "optimised" or "held-out", for the label.
+        span: lowest and highest score that the axis shows, so that two figures compare; None fits the scores.
     """
-    finite = {name: [s for s in values if math.isfinite(s)] for name, values in scores.items()}
+    finite = {name: finite_scores(values) for name, values in scores.items()}
     pooled = [score for values in finite.values() for score in values]
     with _figure() as (figure, axes):
         if pooled:
-            edges = np.histogram_bin_edges(pooled, bins=min(40, max(8, len(pooled) // 20)))
+            edges = np.histogram_bin_edges(pooled, bins=min(40, max(8, len(pooled) // 20)), range=span)
             for place, (name, values) in enumerate(finite.items()):
                 colour = _colour(name, place)
                 part = np.histogram(values, edges)[0] / max(1, len(values))
@@ -99,6 +104,11 @@ def distribution(
         axes.set(xlabel=f"{reward}, {oracle} oracle", ylabel="share of designs")
         alt = f"Histograms of {reward} by the {oracle} oracle for {', '.join(map(row_title, finite))}"
         return _svg(figure, f"scores-{oracle}", alt)
+
+
+def finite_scores(scores: Sequence[float]) -> list[float]:
+    """Return the scores that have a place on an axis."""
+    return [float(score) for score in scores if math.isfinite(score)]
 
 
 def frontier(points: Points, rows: Points, reward: str) -> str:

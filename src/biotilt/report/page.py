@@ -109,9 +109,11 @@ def _curves(run: ReportData) -> list[Figure]:
 def _distributions(run: ReportData) -> list[Figure]:
     optimised = {name: scores[0] for name, scores in run.scores.items()}
     held_out = {name: scores[1] for name, scores in run.scores.items() if scores[1] is not None}
+    every = [s for scores in (*optimised.values(), *held_out.values()) for s in figures.finite_scores(scores)]
+    span = (min(every), max(every)) if every else None
     line = "" if run.measured_max is None else f" Largest value ever measured: {number(run.measured_max)}."
     return [
-        Figure(figures.distribution(scores, run.measured_max, run.reward, oracle), caption + line)
+        Figure(figures.distribution(scores, run.measured_max, run.reward, oracle, span), caption + line)
         for scores, oracle, caption in (
             (optimised, "optimised", "Scores by the oracle that was optimised."),
             (held_out, "held-out", "Scores by the held-out oracle, which tuning never saw."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ def task_defaults(name: str) -> dict[str, Any]:
     folder = task_folder(name)
     text = (folder / "task.toml").read_text(encoding="utf-8").replace("@TASK@", folder.as_posix())
     return tomllib.loads(text)
+
+
+def task_title(name: str) -> str:
+    """Return what a task is about, in one line: the docstring of its package."""
+    source = (task_folder(name) / "__init__.py").read_text(encoding="utf-8")
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0].partition(": ")[2]
 
 
 def starter(name: str) -> str:

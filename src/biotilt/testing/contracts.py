@@ -8,15 +8,15 @@ from biotilt.core import Context, Objective, trainable
 
 
 def check_gradients(objective: Objective, context: Context) -> None:
-    """Check that a loss sends gradient to the policy's network, to a learned value's own network, and nowhere else.
+    """Check that a loss sends gradient to the policy's network, to a learned value's own, and nowhere else.
 
-    `context.memory` holds rows of `objective.collect`; the policy must not be at its optimum, nor a learned value
-    at zero error, where the gradient is nil for an honest reason. Frozen weights (base, proposal, the target network
-    of a value) are let take gradient for the while, so that a missing `no_grad` is seen although it would do no
-    harm but waste. All gradients are cleared and one loss is computed; the weights stay as they are.
+    `context.memory` holds rows of `objective.collect`; the policy must not be at its optimum, nor a learned
+    value at zero error, where the gradient is nil for an honest reason. Frozen weights (base, proposal, the
+    target network of a value) are let take gradient for the while, so that a missing `no_grad` is seen although
+    it would do no harm but waste. All gradients are cleared and one loss is computed; the weights stay.
 
     Raises:
-        AssertionError: a network that is trained gets no gradient, or one that is not finite; a frozen one gets any.
+        AssertionError: a trained network gets no gradient, or one that is not finite; a frozen one gets any.
         ValueError: the memory is empty.
     """
     if len(context.memory) == 0:
@@ -58,4 +58,6 @@ def _check_trained(name: str, trained: list[tuple[str, nn.Module]], learning: se
             p.grad for p in module.parameters() if id(p) in learning and p.grad is not None
         ]
         assert any(grad.count_nonzero() for grad in grads), f"{name}: no gradient reaches the {role}"
-        assert all(grad.isfinite().all() for grad in grads), f"{name}: the gradient of the {role} is not finite"
+        assert all(grad.isfinite().all() for grad in grads), (
+            f"{name}: the gradient of the {role} is not finite"
+        )

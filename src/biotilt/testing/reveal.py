@@ -94,7 +94,8 @@ def reveal_soft_values(base: Policy, reward: Tensor, alpha: float) -> Tensor:
     """
     process = one_letter_process(base)
     counts = _hidden_counts(process)
-    scaled = torch.empty(len(counts), dtype=torch.float64)
+    # not empty: a shown position leads to the state itself, and −inf plus leftover memory can be NaN
+    scaled = torch.zeros(len(counts), dtype=torch.float64)
     scaled[lexicographic_index(all_designs(process.letters, process.length), process.letters + 1)] = (
         reward.double() / alpha
     )

@@ -72,10 +72,9 @@ def load_state(trainer: Trainer, path: Path) -> None:
             index, _, name = key.partition("/")
             state.setdefault(int(index), {})[name] = value
         trainer.optimiser.load_state_dict(optimiser | {"state": state})
+        trainer.context.generator.set_state(tensors["generator"])
+        trainer.oracle.load_state_dict(about["oracle"])
+        trainer.round, trainer.update, trainer.history = about["round"], about["update"], about["history"]
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit this experiment: {error}") from error
     trainer.context.memory.rows = {k: v.to(device) for k, v in groups.get("memory", {}).items()}
-    trainer.context.generator.set_state(tensors["generator"])
-    trainer.oracle.load_state_dict(about["oracle"])
-    trainer.round, trainer.update = about["round"], about["update"]
-    trainer.history = about["history"]

@@ -42,10 +42,9 @@ class TrainConfig:
         for key in ("max_calls", "batch", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ConfigError(f"train.{key} must be ≥ 1, got {getattr(self, key)}")
-        if self.schedule not in ("constant", "linear", "cosine"):
-            raise ConfigError(
-                f'unknown train.schedule "{self.schedule}"{suggest(self.schedule, ("constant", "linear", "cosine"))}'
-            )
+        schedules = ("constant", "linear", "cosine")
+        if self.schedule not in schedules:
+            raise ConfigError(f'unknown train.schedule "{self.schedule}"{suggest(self.schedule, schedules)}')
         if self.warmup < 0:
             raise ConfigError(f"train.warmup must be ≥ 0, got {self.warmup}")
         if not (self.lr > 0 and self.clip > 0 and 0 <= self.ema < 1):
@@ -163,7 +162,7 @@ class Trainer:
             for module in trainable(self.context):
                 norm = self._accelerator.clip_grad_norm_(module.parameters(), self.config.clip)
                 if norm is not None:
-                    # a finite loss can have an infinite gradient, which would spoil the weights and the next checkpoint
+                    # a finite loss can have an infinite gradient, which would spoil the next checkpoint
                     self._require_finite("gradient", float(norm))
                 if module is self.context.roles.policy.net and norm is not None:
                     metrics = metrics | {"gradient": float(norm)}

@@ -1,0 +1,370 @@
+"""The command line: every command is a few lines over the Python API."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from biotilt.console import Answer, answering, go_on_with, note
+from biotilt.errors import ConfigError, DataError
+from biotilt.progress import progress, tuning_progress
+
+# torch takes seconds to import: whatever needs it is imported inside the commands
+if TYPE_CHECKING:
+    from biotilt.experiment import Experiment
+    from biotilt.run import Run
+
+app = typer.Typer(
+    name="biotilt",
+    help="Tilt a pretrained diffusion model of sequences toward any reward.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+tasks_app = typer.Typer(help="The ready-made tasks.", no_args_is_help=True)
+app.add_typer(tasks_app, name="task")
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="FILE", help="An experiment file (TOML).")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. train.lr=0.0005.")
+]
+Alpha = Annotated[float | None, typer.Option(help="Temperature: smaller tilts harder.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run.")]
+FitSeed = Annotated[int, typer.Option(min=0, help="Seed of the split and the weights.")]
+AlphabetName = Annotated[str, typer.Option("--alphabet", help="dna, rna or protein.")]
+DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="FASTA, CSV, TSV or text, also .gz.")]
+SequenceColumn = Annotated[str | None, typer.Option("--column", help="Column of the sequences.")]
+ModelOut = Annotated[Path, typer.Option(help="Safetensors file to write; a JSON card goes beside it.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from biotilt import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@answering
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the run is kept.")] = Path("runs/demo"),
+    seed: Seed = None,
+    alpha: Alpha = None,
+    overwrite: Annotated[bool, typer.Option(help="Start anew whatever the folder holds.")] = False,
+    assignments: Assignments = None,
+) -> Answer:
+    """Tune the shipped 5′UTR generator, judge it, and write a page about it: a few minutes on a laptop."""
+    from biotilt.config import override
+    from biotilt.experiment import RECORD, Experiment
+    from biotilt.run import TUNED
+
+    data = override({"task": "utr"}, _assignments(assignments, seed=seed, alpha=alpha))
+    experiment = Experiment.from_dict(data, Path(), "the demo")
+    if (folder / TUNED).is_file():
+        note(f"{folder} holds a finished demo; starting anew")
+        overwrite = True
+    elif (folder / RECORD).is_file() and not overwrite:
+        note(f"{folder} holds an unfinished demo; going on with it")
+    return _judged(_tuned(experiment, folder, overwrite))
+
+
+@app.command()
+@answering
+def init(
+    task: Annotated[str, typer.Argument(help="A ready-made task; see `biotilt task list`.")],
+    file: ExperimentFile,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> Answer:
+    """Write a commented experiment file to start from."""
+    from biotilt.files import write_text
+    from biotilt.tasks import starter
+
+    text = starter(task)
+    if file.exists() and not force:
+        raise ConfigError(f"{file} exists; name another file, or say --force")
+    write_text(file, text)
+    return Answer({"file": str(file), "task": task}, (f"wrote {file}; next: biotilt check {file}",))
+
+
+@app.command()
+@answering
+def check(file: ExperimentFile, assignments: Assignments = None) -> Answer:
+    """Build an experiment, score a few designs, take one small round, and estimate what a run costs."""
+    from biotilt.check import check as check_experiment
+    from biotilt.experiment import Experiment
+    from biotilt.report.columns import duration
+
+    found = check_experiment(Experiment.load(file, overrides=assignments))
+    cost, memory = found["estimate"], found["estimate"]["memory_mb"]
+    scores = [
+        f"{which}: {s['name']}, {s['mean']:.3g} ± {s['std']:.2g} on the base, "
+        f"{s['seconds'] * 1000:.3g} ms a design"
+        for which, s in found["base"].items()
+        if s["mean"] is not None
+    ]
+    summary = (
+        f"a run takes {cost['calls']} oracle calls ({cost['evaluation_scores']} more designs to judge it), "
+        f"about {duration(cost['seconds'])}" + (f" and {memory:.0f} MB" if memory else "")
+    )
+    problems = [f"look at: {problem}" for problem in found["problems"]] or ["nothing looks wrong"]
+    return Answer(found, ("\n".join([f"a design: {found['example']}", *scores, summary, *problems]),))
+
+
+@app.command()
+@answering
+def tune(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="An experiment file (TOML).")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to keep the run; default runs/FILE.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Go on with the run in this folder.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew over an earlier run.")] = False,
+    assignments: Assignments = None,
+    max_calls: Annotated[int | None, typer.Option(help="Budget of oracle calls.")] = None,
+    seed: Seed = None,
+    alpha: Alpha = None,
+    evaluate: Annotated[bool, typer.Option(help="Judge the result and write designs and the page.")] = True,
+) -> Answer:
+    """Tune an experiment: `tune FILE`; or go on with an interrupted run: `tune --resume FOLDER`."""
+    from biotilt.experiment import Experiment
+
+    if (file is None) == (resume is None):
+        raise ConfigError("give an experiment file, or --resume with the folder of a run: one of the two")
+    changes = _assignments(assignments, seed=seed, alpha=alpha, max_calls=max_calls)
+    if resume is not None:
+        if changes or overwrite or folder is not None:
+            raise ConfigError("--resume goes on with the run as it was started: leave the other options out")
+        experiment, folder = Experiment.recorded(resume), resume
+    else:
+        assert file is not None
+        experiment, folder = Experiment.load(file, overrides=changes), folder or Path("runs") / file.stem
+    run = _tuned(experiment, folder, overwrite)
+    if evaluate:
+        return _judged(run)
+    document = {"folder": str(folder), "calls": run.history[-1]["calls"], "history": run.history}
+    return Answer(document, (f"tuned; next: biotilt evaluate {folder}",))
+
+
+@app.command()
+@answering
+def sample(
+    model: Annotated[Path, typer.Argument(help="The folder of a finished run, or a generator's file.")],
+    count: Annotated[int, typer.Option(min=1, help="Designs to draw.")] = 100,
+    out: Annotated[Path | None, typer.Option(help="A .fasta, .csv, .tsv or .txt file.")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    fixed: Annotated[str | None, typer.Option(help='Pattern to keep, "." where free: "GCC......"')] = None,
+) -> Answer:
+    """Draw designs; without --out they are printed as FASTA."""
+    from biotilt.core.fixed import Fixed
+    from biotilt.designs import Record, parse_fixed, write_designs
+    from biotilt.run import load_model
+
+    loaded = load_model(model)
+    if fixed is not None:
+        length = loaded.policy.process.length  # type: ignore[attr-defined]
+        loaded = loaded.with_fixed(Fixed(*parse_fixed(fixed, loaded.alphabet, length)))
+    designs = loaded.sample(count, seed=seed)
+    if out is not None:
+        write_designs(out, [Record(f"design_{i}", design) for i, design in enumerate(designs, 1)])
+        return Answer({"out": str(out), "count": count, "seed": seed}, (f"wrote {count} designs to {out}",))
+    fasta = "\n".join(f">design_{i}\n{design}" for i, design in enumerate(designs, 1))
+    return Answer({"designs": designs, "seed": seed}, (fasta,))
+
+
+@app.command()
+@answering
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    samples: Annotated[int | None, typer.Option(help="Designs in each row; default output.samples.")] = None,
+) -> Answer:
+    """Judge base, best-of-N and tuned designs; write designs, summary.json and report.html."""
+    from biotilt.run import Run
+
+    return _judged(Run.load(run), samples)
+
+
+@app.command()
+@answering
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of evaluated runs.")],
+    row: Annotated[
+        str, typer.Option(help="Which row of the runs' tables: base, best_of_n, tuned.")
+    ] = "tuned",
+) -> Answer:
+    """Compare evaluated runs, and average those that differ only by seed."""
+    from biotilt.evaluation import aggregate, comparison, load_runs
+    from biotilt.report import aggregate_table, comparison_table
+
+    loaded = load_runs(runs)
+    lines, groups = comparison(loaded, row), aggregate(loaded, row)
+    averaged = [aggregate_table(groups)] if len(groups) < len(lines) else []
+    return Answer({"runs": lines, "groups": groups}, (comparison_table(lines), *averaged))
+
+
+@app.command()
+@answering
+def pretrain(
+    data: DataFile,
+    alphabet_name: AlphabetName,
+    out: ModelOut,
+    column: SequenceColumn = None,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 4000,
+    batch: Annotated[int, typer.Option(min=1)] = 128,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
+    network: Annotated[str, typer.Option(help="cnn or mlp.")] = "cnn",
+    channels: Annotated[int | None, typer.Option(min=1, help="Width of the cnn.")] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, help="Depth of the cnn.")] = None,
+    process: Annotated[str, typer.Option(help="any_order or masked.")] = "any_order",
+    per_step: Annotated[int | None, typer.Option(help="any_order: letters a step.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="masked: steps.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="masked: loglinear, cosine or polynomial.")] = None,
+    seed: FitSeed = 0,
+) -> Answer:
+    """Train a generator on sequences of one length."""
+    from biotilt.fitting import pretrain_model, write_card
+    from biotilt.training import PretrainConfig
+
+    records = _read(data, alphabet_name, column)
+    config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
+    choices = _given(per_step=per_step, num_steps=num_steps, schedule=schedule)
+    if process == "any_order" and not choices:
+        choices = {"per_step": max(len(records[0].sequence) // 10, 1)}
+    with _about(data), progress("step", steps) as show:
+        model, metrics = pretrain_model(
+            [record.sequence for record in records],
+            alphabet_name,
+            network={"name": network} | _given(channels=channels, blocks=blocks),
+            process={"name": process} | choices,
+            config=config,
+            seed=seed,
+            report=lambda step, train, validation: show(step, {"train": train, "validation": validation}),
+        )
+    model.save(out)
+    card = write_card(out, data, metrics, options=vars(config) | {"seed": seed})
+    text = (
+        f"wrote {out}: {metrics['test_nats']:.2f} nats a design on held-back sequences "
+        f"(letter frequencies alone: {metrics['test_nats_of_letter_frequencies']:.2f})"
+    )
+    return Answer({"out": str(out), **card}, (text,))
+
+
+@app.command("fit-oracle")
+@answering
+def fit_oracle(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="CSV or TSV, also .gz.")],
+    target: Annotated[str, typer.Option(help="Column of the measurements; empty cells are left out.")],
+    alphabet_name: AlphabetName,
+    out: ModelOut,
+    column: SequenceColumn = None,
+    name: Annotated[str | None, typer.Option(help="What it predicts; default the target column.")] = None,
+    units: Annotated[str, typer.Option(help="Shown in reports.")] = "",
+    members: Annotated[int, typer.Option(min=1, help="Networks in the ensemble.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    validation: Annotated[float, typer.Option(help="Share of the rows to choose the epoch by.")] = 0.07,
+    test: Annotated[float, typer.Option(help="Share of the rows to report correlations on.")] = 0.1,
+    seed: FitSeed = 0,
+) -> Answer:
+    """Fit a predictor to measurements; it reports correlations on rows it never saw."""
+    from biotilt import fitting
+    from biotilt.designs import numbers
+    from biotilt.training import FitConfig
+
+    records = _read(data, alphabet_name, column)
+    values = numbers(records, target, data)
+    split, config = fitting.Split(validation, test), FitConfig(epochs=epochs)
+    with _about(data), progress("epoch", members * epochs) as show:
+        reward, metrics = fitting.fit_oracle(
+            [record.sequence for record in records],
+            values,
+            alphabet_name,
+            name=name or target,
+            units=units,
+            members=members,
+            config=config,
+            split=split,
+            seed=seed,
+            report=lambda member, epoch, error: show(member * epochs + epoch + 1, {"error": error}),
+        )
+    reward.save(out)
+    largest = max(value for value in values if math.isfinite(value))
+    options = vars(config) | vars(split) | {"members": members, "seed": seed}
+    card = fitting.write_card(out, data, metrics, options=options, target=target, measured_max=largest)
+    text = (
+        f"wrote {out}: Pearson {metrics['pearson']:.3f}, Spearman {metrics['spearman']:.3f} on "
+        f"{metrics['test_designs']} rows it never saw; largest value measured {largest:g}"
+    )
+    return Answer({"out": str(out), **card}, (text,))
+
+
+@tasks_app.command("list")
+@answering
+def task_list() -> Answer:
+    """List the ready-made tasks."""
+    from biotilt.tasks import task_names, task_title
+
+    titles = {name: task_title(name) for name in task_names()}
+    return Answer(titles, ("\n".join(f"{name}  {title}" for name, title in titles.items()),))
+
+
+def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
+    from biotilt.run import tune as tune_experiment
+
+    rounds = experiment.config.build_train().rounds
+    with go_on_with("tune", "--resume", folder), tuning_progress(rounds) as report:
+        return tune_experiment(experiment, folder, overwrite=overwrite, report=report)
+
+
+def _judged(run: Run, samples: int | None = None) -> Answer:
+    """Evaluate a run and show its table, its warnings and where its page is."""
+    from biotilt.report import panel_table
+
+    note("judging base, best-of-N and tuned designs …")
+    with go_on_with("evaluate", run.folder):
+        summary = run.evaluate(samples=samples)
+    page = run.folder / "report.html"
+    warnings = [f"warning: {warning}" for warning in summary["warnings"]]
+    document = summary | {"folder": str(run.folder), "report": str(page)}
+    return Answer(document, (panel_table(summary["rows"]), *warnings, f"the page: {page}"))
+
+
+def _assignments(given: list[str] | None, **options: Any) -> list[str]:
+    """Return `--set` texts with those of the options that have a name of their own."""
+    keys = {"max_calls": "train.max_calls"}
+    named = [f"{keys.get(key, key)}={value}" for key, value in _given(**options).items()]
+    return [*(given or []), *named]
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _read(data: Path, alphabet_name: str, column: str | None) -> list[Any]:
+    from biotilt.designs import alphabet, read_designs
+
+    return read_designs(data, alphabet(alphabet_name), column=column)
+
+
+@contextmanager
+def _about(data: Path) -> Iterator[None]:
+    """Put the file before an error about what it holds."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{data}: {error}") from error
+
+
+if __name__ == "__main__":
+    app()
