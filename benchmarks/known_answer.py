@@ -28,7 +28,7 @@ from biotilt.objectives import OBJECTIVES
 from biotilt.testing.exact import kl, total_variation
 from biotilt.testing.reveal import reveal_law
 from biotilt.training import TrainConfig, Trainer
-from biotilt.values import LearnedQ, LearnedValueConfig, MonteCarlo, PosteriorMean
+from biotilt.values import LearnedQ, LearnedValueConfig, MonteCarlo, PosteriorMean, SurrogateConfig, SurrogateQ
 
 # What each objective uses here unless told otherwise; `docs/algorithms.md` says how they were chosen.
 DEFAULTS: dict[str, list[str]] = {
@@ -51,7 +51,7 @@ class Counter:
         return self.landscape.score(designs)
 
 
-def make_value(kind: str | None, landscape: Landscape, options: dict[str, float]) -> Any:
+def make_value(kind: str | None, landscape: Landscape, options: dict[str, Any]) -> Any:
     if kind == "posterior_mean":
         return PosteriorMean()
     if kind == "monte_carlo":
@@ -59,6 +59,8 @@ def make_value(kind: str | None, landscape: Landscape, options: dict[str, float]
     if kind is None:
         return None
     process = landscape.base.process
+    if kind == "surrogate":
+        return SurrogateQ(like(landscape.base.net), process, SurrogateConfig(**options))
     return LearnedQ(like(landscape.base.net), process, kind, LearnedValueConfig(**options))
 
 

@@ -28,6 +28,7 @@ SAMPLES = 640
 LEARNED = {"mirror": 0.3, "updates": 20, "states": 64, "buffer": 512}
 ASKING = {"teacher": "sampled", "mirror": 1.0, "updates": 20, "states": 64, "buffer": 512}
 VARIANTS: dict[str, dict[str, Any]] = {
+    "vidd surrogate, closed form": {"name": "vidd", "value": "surrogate", **LEARNED, "buffer": 4096},
     "vidd return, closed form": {"name": "vidd", "value": "return", **LEARNED},
     "vidd return, sampled": {"name": "vidd", "value": "return", **LEARNED, "teacher": "sampled"},
     "vidd bootstrapped, closed form": {"name": "vidd", "value": "bootstrapped", **LEARNED, "mirror": 1.0, "buffer": 4096},
@@ -36,14 +37,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "vidd r(x0), paper form": {"name": "vidd", "value": "posterior_mean", **ASKING, "anchor": "rollout", "refresh": 5},
     "ppo": {"name": "ppo", "updates": 20, "states": 64},
 }  # fmt: skip
-ALPHAS = (0.6, 0.3, 0.15)
+ALPHAS = (0.6, 0.3, 0.15, 0.1, 0.07, 0.05)
 
 
 def run(variant: str, alpha: float, seed: int, calls: int, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Tune once in memory and judge 640 fresh designs of the last weights."""
     experiment = Experiment.for_task(
         "utr", alpha=alpha, seed=seed, objective=VARIANTS[variant] | changes["objective"], train={"max_calls": calls} | changes["train"],
-        value=changes["value"] if VARIANTS[variant].get("value") in ("return", "bootstrapped", "mixed") else {},
+        value=changes["value"] if VARIANTS[variant].get("value") in ("surrogate", "return", "bootstrapped", "mixed") else {},
     )
     trainer = experiment.trainer(None)
     started = time.perf_counter()

@@ -36,7 +36,7 @@ HEAVY = ("matplotlib", "pandas", "accelerate", "tensorboard")
 
 
 def imported_modules(source: str, package: str) -> Iterator[tuple[int, str]]:
-    """Yield (line, dotted name) of every import in a module of `package`, in functions and TYPE_CHECKING too."""
+    """Yield (line, dotted name) of every import in a module of `package`, wherever it stands."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from biotilt.errors import ConfigError, suggest
 from biotilt.objectives import OBJECTIVES
 from biotilt.training import TrainConfig
-from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean
+from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean, SurrogateConfig
 
 
 class _Section(BaseModel):
@@ -101,7 +101,7 @@ class Config(_Section):
 
     def value_options(self, kind: str) -> Any:
         """Return the options of the value of this kind; ConfigError for an unknown key or value."""
-        kinds = {"posterior_mean": PosteriorMean, "monte_carlo": MonteCarlo}
+        kinds = {"posterior_mean": PosteriorMean, "monte_carlo": MonteCarlo, "surrogate": SurrogateConfig}
         return build_dataclass(kinds.get(kind, LearnedValueConfig), self.value, "value")
 
 
@@ -230,6 +230,8 @@ def _line_of(path: list[str], text: str) -> int | None:
     for number, line in enumerate(text.splitlines(), 1):
         if header := re.match(r"\s*\[+([^\]]+)\]+", line):
             table = [part.strip().strip('"') for part in header[1].split(".")]
+            if table == path:
+                return number
         elif (entry := re.match(r"\s*([\w.\"-]+)\s*=", line)) and table + entry[1].split(".") == path:
             return number
     return None

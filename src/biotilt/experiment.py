@@ -31,7 +31,7 @@ from biotilt.rewards import reward as wrap_reward
 from biotilt.rewards.learned import LearnedReward
 from biotilt.tasks import task_defaults
 from biotilt.training import Trainer
-from biotilt.values import LearnedQ
+from biotilt.values import LearnedQ, SurrogateQ
 
 RECORD = "experiment.json"
 
@@ -105,8 +105,13 @@ class Experiment:
         if kind in ("posterior_mean", "monte_carlo"):
             value = self.config.value_options(kind)
         elif kind is not None:
-            policy = self.model.policy
-            value = LearnedQ(like(policy.net), policy.process, kind, self.config.value_options(kind))
+            policy, options = self.model.policy, self.config.value_options(kind)
+            net = like(policy.net)
+            value = (
+                SurrogateQ(net, policy.process, options)
+                if kind == "surrogate"
+                else LearnedQ(net, policy.process, kind, options)
+            )
         objective.check(self.model.policy.process, value, list(PROCESSES.values()))
         return objective, value
 

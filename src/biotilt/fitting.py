@@ -64,8 +64,8 @@ def pretrain_model(
     letters = alphabet(alphabet_name)
     tokens = letters.encode_many(sequences)
     length, size = tokens.shape[1], len(letters.letters)
-    net_options = {"name": "cnn", "letters": size, "length": length} | (network or {})
-    process_options = {"length": length, "letters": size} | (
+    net_options: dict[str, Any] = {"name": "cnn", "letters": size, "length": length} | (network or {})
+    process_options: dict[str, Any] = {"length": length, "letters": size} | (
         process or {"name": "any_order", "per_step": max(length // 10, 1)}
     )
     torch.manual_seed(seed)  # initial weights
@@ -115,7 +115,7 @@ def fit_oracle(
     x = F.one_hot(tokens.long(), len(letters.letters)).float()
     y = torch.tensor([values[i] for i in keep])
     train, validation, test = (split or Split()).rows(len(y), seed)
-    options = {"letters": len(letters.letters), "length": tokens.shape[1]} | (architecture or {})
+    options: dict[str, Any] = {"letters": len(letters.letters), "length": tokens.shape[1]} | (architecture or {})
     models = []
     for member in range(members):
         torch.manual_seed(seed * 1000 + member)  # initial weights and dropout
@@ -154,6 +154,6 @@ def correlations(predicted: Tensor, measured: Tensor) -> dict[str, float]:
     """Return Pearson and Spearman correlations and r² of predictions `(N,)` with measurements `(N,)`."""
     from scipy.stats import pearsonr, spearmanr
 
-    pearson = float(pearsonr(predicted.numpy(), measured.numpy()).statistic)
-    spearman = float(spearmanr(predicted.numpy(), measured.numpy()).statistic)
+    pearson = float(pearsonr(predicted.numpy(), measured.numpy())[0])
+    spearman = float(spearmanr(predicted.numpy(), measured.numpy())[0])
     return {"pearson": pearson, "spearman": spearman, "r2": pearson**2}

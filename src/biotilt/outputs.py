@@ -101,7 +101,7 @@ def reference(experiment: Experiment) -> Reference:
     """Return what is known of real sequences: from the experiment's own file, or the task's card."""
     config, letters = experiment.config, experiment.model.alphabet.letters
     card = task_card(experiment)
-    counts, highest = None, config.reference.measured_max
+    counts, highest = None, _measured_max(experiment)
     if config.reference.sequences is not None:
         records = read_designs(experiment.base / config.reference.sequences, experiment.model.alphabet)
         counts = kmer_counts([r.sequence for r in records], 3, letters)
@@ -111,10 +111,23 @@ def reference(experiment: Experiment) -> Reference:
 
 
 def task_card(experiment: Experiment) -> dict[str, Any]:
-    """Return the card of the experiment's generator when it is a task's own; else an empty one."""
-    path = experiment.base / experiment.config.model.path
-    card = path.with_suffix(".json")
+    """Return the card beside the experiment's generator; an empty one when there is none."""
+    return _card(experiment.base / experiment.config.model.path)
+
+
+def _card(model: Path) -> dict[str, Any]:
+    card = model.with_suffix(".json")
     return read_json(card) if card.is_file() else {}
+
+
+def _measured_max(experiment: Experiment) -> float | None:
+    """Return the largest value ever measured: as the experiment says, or as the cards of its oracles do."""
+    config = experiment.config
+    if config.reference.measured_max is not None or config.reward.kind != "learned":
+        return config.reference.measured_max
+    sections = [s for s in (config.reward, config.held_out) if s is not None and s.path is not None]
+    cards = [_card(experiment.base / str(section.path)) for section in sections]
+    return max((card["measured_max"] for card in cards if "measured_max" in card), default=None)
 
 
 def _both_kls(p: Policy, q: Policy, batch: int, generator: torch.Generator) -> tuple[float, float]:

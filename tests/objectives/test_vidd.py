@@ -47,7 +47,8 @@ REWARD = normal(S, seed=2) + torch.tensor([0.0, 1.0, -0.5, 0.0])
 
 def vidd(**options: Any) -> VIDD:
     """VIDD with every option that a test depends on given."""
-    return VIDD(**({"value": "return", "beta": 0.5, "refresh": 1, "updates": 1, "states": ROWS, "buffer": 10_000,
+    return VIDD(**({"value": "return", "beta": 0.5, "refresh": 1, "updates": 1,
+                    "states": ROWS, "buffer": 10_000,
                     "mirror": 1.0, "max_log_weight": 1e9, "anchor": "pretrained", "teacher": "closed_form"}
                    | options))  # fmt: skip
 

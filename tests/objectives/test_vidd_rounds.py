@@ -33,7 +33,8 @@ def normal(*shape: int, seed: int) -> Tensor:
 
 def vidd(**options: Any) -> VIDD:
     """VIDD with every option that a test depends on given."""
-    return VIDD(**({"value": "return", "beta": 1.0, "refresh": 1, "updates": 1, "states": 32, "buffer": 10_000,
+    return VIDD(**({"value": "return", "beta": 1.0, "refresh": 1, "updates": 1,
+                    "states": 32, "buffer": 10_000,
                     "mirror": 0.5, "max_log_weight": 10.0, "anchor": "pretrained", "teacher": "closed_form"}
                    | options))  # fmt: skip
 
@@ -126,6 +127,17 @@ def test_the_policy_does_not_pull_the_value():
     torch.testing.assert_close(value.net.logits.grad, alone)
 
 
+def test_the_target_network_follows_after_every_update():
+    context, objective = learned_context("bootstrapped")
+    net, target = context.value.net.logits, context.value.target.logits
+    with torch.no_grad():
+        net += 1
+    gap = (net - target).abs().max().item()
+    for update in (1, 2):
+        objective.after_update(context, update)
+        assert (net - target).abs().max().item() == pytest.approx(gap * 0.9**update)
+
+
 def test_unscored_designs_are_dropped():
     context, objective = learned_context("return")
     context.scorer = lambda designs: torch.where(designs[:, 0] == 1, torch.nan, 1.0)
@@ -146,7 +158,7 @@ def test_a_round_without_scores_leaves_nothing_and_raises_nothing():
 
 
 def test_metrics_of_a_roll_in():
-    """The mean reward, and the mean log-ratio of the chains as drawn: half of them from the base add nothing."""
+    """The mean reward, and the mean log-ratio of the chains as drawn: those of the base add nothing."""
     context, objective = learned_context("return")
     collected = objective.collect(context, 16)
     assert collected.metrics["reward"] == pytest.approx(weights(collected.designs).mean().item())

@@ -95,7 +95,8 @@ def test_a_regressor_is_fitted_and_its_best_epoch_kept():
     model, errors = Linear(), []
     best = fit_regressor(
         model, (x[:500], y[:500]), (x[500:], y[500:]),
-        FitConfig(epochs=30, batch=50, lr=0.05, weight_decay=0.0), generator(), lambda _, error: errors.append(error),
+        FitConfig(epochs=30, batch=50, lr=0.05, weight_decay=0.0), generator(),
+        lambda _, error: errors.append(error),
     )  # fmt: skip
     assert len(errors) == 30 and best == min(errors) < 1e-2
     assert (predict(model, x[500:]) - y[500:]).square().mean().item() == pytest.approx(best, rel=1e-4)

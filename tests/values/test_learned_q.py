@@ -48,10 +48,21 @@ def learned(run: str, logits: Tensor, process: AnyOrder | Masked, rate: float = 
     return LearnedQ(net, process, run, LearnedValueConfig(lr=1e-2, target_rate=rate))
 
 
+def of_q(run: str, q: Tensor, process: AnyOrder, centre: float, spread: float) -> LearnedQ:
+    """A value whose Q is a given table, less the centre: the network holds it in units of the spread."""
+    value = learned(run, (q - centre) / spread, process)
+    value.centre.fill_(centre)
+    value.spread.fill_(spread)
+    return value
+
+
 @pytest.mark.parametrize("run", RUNS)
 @pytest.mark.parametrize("kind", ["any_order", "masked"])
 def test_the_loss_by_longhand(run, kind):
-    """Σ over the run of (Q(x)[i, x0_i] − target)², letter by letter; the target network is another."""
+    """Σ over the run of (Q(x)[i, x0_i] − target)², letter by letter; the target network is another.
+
+    Q is the network times the spread of the first rewards, and the error is counted in that unit.
+    """
     process = AnyOrder(3, 2) if kind == "any_order" else Masked(3, 2, num_steps=4)
     base = Policy(process, StateTable(2, 3, normal(27, 3, 2, seed=1)))
     value = learned(run, normal(27, 3, 2, seed=2), process)
@@ -60,12 +71,17 @@ def test_the_loss_by_longhand(run, kind):
     designs = all_designs(2, 3)[torch.arange(40) % 8]
     rows = {"designs": designs, "rewards": normal(40, seed=4), "terms": normal(40, 3, seed=5)}
     context = context_of(base, value)
+    with torch.no_grad():  # the prior is the base's, not that of the policies
+        context.roles.policy.net.logits += normal(27, 3, 2, seed=6)
+        context.roles.proposal.net.logits += normal(27, 3, 2, seed=7)
     x, after, chosen = value._hide_and_reveal(designs, generator(0))
     lesson = value.lesson(context, rows)
     assert torch.equal(lesson.x, x)
 
     index = lexicographic_index
-    centre = rows["rewards"].mean().item() / ALPHA
+    rewards = rows["rewards"].tolist()
+    centre = sum(rewards) / 40 / ALPHA
+    spread = math.sqrt(sum((r / ALPHA - centre) ** 2 for r in rewards) / 40)
     log_p = base.net.logits.detach().log_softmax(-1)
     total, count, kinds = 0.0, 0, Counter()
     for b in range(40):
@@ -73,7 +89,7 @@ def test_the_loss_by_longhand(run, kind):
             row, soft = int(index(after[b], 3)), []
             for j in range(3):
                 if after[b, j] == 2:
-                    terms = [log_p[row, j, a] + value.target.logits[row, j, a] for a in range(2)]
+                    terms = [log_p[row, j, a] + spread * value.target.logits[row, j, a] for a in range(2)]
                     soft.append(math.log(sum(math.exp(t.item()) for t in terms)))
             future = sum(soft) / len(soft)
             kinds["bootstrapped"] += 1
@@ -84,11 +100,11 @@ def test_the_loss_by_longhand(run, kind):
         for i in places:
             others = sum(rows["terms"][b, j].item() for j in places if j != i)
             q = value.net.logits[int(index(x[b], 3)), i, int(designs[b, i])].item()
-            total, count = total + (q - (future - others)) ** 2, count + 1
+            total, count = total + (q - (future - others) / spread) ** 2, count + 1
     assert lesson.loss.item() == pytest.approx(total / count)
     assert set(kinds) == ({"complete"} if run == "return" else {"complete", "bootstrapped"})
     assert not lesson.q.requires_grad
-    torch.testing.assert_close(lesson.q, value.net.logits.detach()[index(x, 3)])
+    torch.testing.assert_close(lesson.q, spread * value.net.logits.detach()[index(x, 3)])
     assert torch.equal(lesson.k, process.step_of(x))
 
 
@@ -134,14 +150,15 @@ def test_the_exact_q_has_no_bootstrapped_error():
     base = Policy(AnyOrder(3, 2), StateTable.of_joint(normal(8, seed=1).softmax(0), 2, 3))
     reward = normal(8, seed=2)
     q = exact_q(base, reward)
-    value = learned("bootstrapped", q - 0.7, base.process)  # type: ignore[arg-type]
-    value.centre.fill_(0.7)
+    value = of_q("bootstrapped", q, base.process, centre=0.7, spread=2.5)  # type: ignore[arg-type]
     designs = all_designs(2, 3).repeat(20, 1)
     rows = {"designs": designs, "rewards": reward.repeat(20), "terms": normal(160, 3, seed=3)}
     assert value.lesson(context_of(base, value), rows).loss < 1e-20
     with torch.no_grad():
         value.net.logits += 0.1
-    assert value.lesson(context_of(base, value), rows).loss.item() == pytest.approx(0.01)
+    assert value.lesson(context_of(base, value), rows).loss.item() == pytest.approx(
+        0.01
+    )  # in units of the spread
 
 
 @pytest.mark.parametrize("run", RUNS)
@@ -155,8 +172,7 @@ def test_the_exact_q_has_no_error_at_the_optimum_of_an_additive_reward(run):
     log_z = (letters + additive / ALPHA).logsumexp(-1)
     ell = torch.stack([additive[i, designs[:, i]] / ALPHA - log_z[i] for i in range(3)], -1)
     base = Policy(AnyOrder(3, 2), StateTable.of_joint(joint, 2, 3))
-    value = learned(run, exact_q(base, reward), base.process)  # type: ignore[arg-type]
-    value.centre.fill_(0.0)
+    value = of_q(run, exact_q(base, reward), base.process, centre=-0.3, spread=1.5)  # type: ignore[arg-type]
     rows = {
         "designs": all_designs(2, 3).repeat(20, 1),
         "rewards": reward.repeat(20),
@@ -193,24 +209,35 @@ def test_bootstrapping_finds_the_exact_q():
     states = all_states(2, 2)
     exact = ExactValue(base, reward, ALPHA).action_value(None, states, 0) - reward.mean() / ALPHA
     hidden = states == 2
-    assert (value.net.logits.detach() - exact)[hidden].abs().max() < 1e-3
+    got = value.action_value(context, states, 0).detach()
+    assert (got - exact)[hidden].abs().max() < 1e-3
     assert exact[hidden].abs().max() > 0.5
 
 
-def test_values_are_centred_once_and_the_centre_is_kept():
+def test_values_are_centred_and_scaled_once_and_for_all():
     process = AnyOrder(3, 2)
     base = Policy(process, StateTable(2, 3))
     value = learned("return", torch.zeros(27, 3, 2), process)
     context = context_of(base, value)
     rows = {"designs": all_designs(2, 3), "rewards": torch.arange(8.0), "terms": torch.zeros(8, 3)}
-    assert value.centre.isnan()
     value.lesson(context, rows)
-    assert value.centre.item() == pytest.approx(3.5 / ALPHA)
+    # 0 … 7 has mean 3.5 and variance (8² − 1)/12
+    expected = [3.5 / ALPHA, math.sqrt(63 / 12) / ALPHA]
+    assert [value.centre.item(), value.spread.item()] == pytest.approx(expected)
     value.lesson(context, rows | {"rewards": torch.full((8,), 100.0)})
-    assert value.centre.item() == pytest.approx(3.5 / ALPHA)
+    assert [value.centre.item(), value.spread.item()] == pytest.approx(expected)
     other = learned("return", torch.ones(27, 3, 2), process)
     other.load_state_dict(value.state_dict())
-    assert other.centre.item() == pytest.approx(3.5 / ALPHA)
+    assert [other.centre.item(), other.spread.item()] == pytest.approx(expected)
+
+
+def test_a_reward_that_does_not_vary_gives_finite_values():
+    process = AnyOrder(3, 2)
+    value = learned("mixed", normal(27, 3, 2, seed=1), process)
+    context = context_of(Policy(process, StateTable(2, 3)), value)
+    rows = {"designs": all_designs(2, 3), "rewards": torch.full((8,), 2.0), "terms": torch.zeros(8, 3)}
+    lesson = value.lesson(context, rows)
+    assert lesson.loss.isfinite() and lesson.q.isfinite().all()
 
 
 def test_the_target_follows_slowly():
@@ -226,7 +253,7 @@ def test_the_target_follows_slowly():
 def test_action_values_are_the_network():
     process = AnyOrder(3, 2)
     logits = normal(27, 3, 2, seed=6)
-    value = learned("mixed", logits, process)
+    value = of_q("mixed", logits, process, centre=0.0, spread=3.0)
     x = all_states(2, 3)[[26, 5, 13]]
     got = value.action_value(context_of(Policy(process, StateTable(2, 3)), value), x, torch.tensor([0, 1, 2]))
     torch.testing.assert_close(got, logits[[26, 5, 13]])

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, rollout
+from biotilt.core import Context, Policy, Replay, Roles, StateValue, rollout
 from biotilt.errors import ConfigError
-from biotilt.networks.table import StateTable
+from biotilt.networks.table import StateTable, Table
 from biotilt.objectives import VIDD
-from biotilt.processes import AnyOrder, Masked
+from biotilt.processes import AnyOrder, Finite, Masked
 from biotilt.testing import all_designs, all_states, reveal_soft_values
 from biotilt.testing.exact import lexicographic_index
 from biotilt.values import MonteCarlo, PosteriorMean
@@ -86,6 +86,27 @@ def test_rows_of_posterior_mean(process):
         assert rows["log_anchor"][row].item() == pytest.approx((log_p[0] - log_p[1]).item(), abs=1e-5)
         assert log_p[1].isfinite()
     assert seen == {True, False}
+
+
+class Stepwise(StateValue):
+    """A value that tells its state and step: 100 k + x."""
+
+    calls = 1
+
+    def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
+        return (100 * torch.as_tensor(k) + x).to(torch.get_default_dtype())
+
+
+def test_values_are_asked_at_the_steps_of_their_states():
+    """v_k(x) and v_{k+1}(y); at the last step the reward of y, here −y."""
+    base = Policy(Finite(5, 3), Table(5, 3))
+    roles = Roles.start(base)
+    context = Context(roles, lambda d: -d.float(), ALPHA, generator(), Replay(None), Stepwise())
+    rows, _ = context.value.gather(context, rollout(base, 30, generator()), 60)
+    x, y, k = rows["x"].long(), rows["y"].long(), rows["k"]
+    assert k.unique().tolist() == [0, 1, 2]
+    assert rows["value_x"].tolist() == (100 * k + x).tolist()
+    assert rows["value_y"].tolist() == torch.where(k == 2, -y, 100 * (k + 1) + y).tolist()
 
 
 @pytest.mark.parametrize("value", [PosteriorMean(0), PosteriorMean(3), MonteCarlo(1), MonteCarlo(4)], ids=str)

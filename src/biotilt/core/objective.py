@@ -62,7 +62,7 @@ class Context:
         An infeasible design (−inf) is given the worst feasible reward of the batch less 10 α: its weight
         exp(r/α) is then nil for any purpose, and every difference stays finite.
 
-        Raises ValueError when the scorer returns another shape: `(B, 1)` would credit a design with all rewards.
+        Raises ValueError when the scorer returns another shape: `(B, 1)` would credit a design with all.
         """
         scores = self.scorer(designs).to(torch.get_default_dtype())
         if scores.shape != designs.shape[:1]:

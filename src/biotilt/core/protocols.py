@@ -94,5 +94,5 @@ class Reward(Protocol):
 class Scorer(Protocol):
     """What an algorithm sees of an oracle: rewards `(B,)`, float, of designs `(B, ...)`."""
 
-    def __call__(self, designs: Tensor) -> Tensor: ...
+    def __call__(self, designs: Tensor, /) -> Tensor: ...
 

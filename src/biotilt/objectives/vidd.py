@@ -40,12 +40,12 @@ class VIDD:
       is p* for an exact value, whatever `beta` and `refresh`.
 
     `value`: posterior_mean, monte_carlo (ask the oracle about states), bootstrapped, return, mixed (learned from
-    scored designs, see `biotilt.values.learned`). `updates` gradient steps of `states` states follow each round of
+    scored designs, see `biotilt.values.learned`), surrogate (`biotilt.values.surrogate`). `updates` gradient steps of `states` states follow each round of
     oracle calls; `buffer` scored designs (or states) are kept.
     """
 
     anchor: Literal["pretrained", "rollout"] = "pretrained"
-    value: Literal["return", "bootstrapped", "mixed", "posterior_mean", "monte_carlo"] = "return"
+    value: Literal["surrogate", "return", "bootstrapped", "mixed", "posterior_mean", "monte_carlo"] = "return"
     teacher: Literal["closed_form", "sampled"] = "closed_form"
     beta: float = 1.0
     refresh: int = 1

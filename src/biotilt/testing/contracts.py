@@ -12,8 +12,8 @@ def check_gradients(objective: Objective, context: Context) -> None:
 
     `context.memory` holds rows of `objective.collect`; the policy must not be at its optimum, nor a learned
     value at zero error, where the gradient is nil for an honest reason. Frozen weights (base, proposal, the
-    target network of a value) are let take gradient for the while, so that a missing `no_grad` is seen although
-    it would do no harm but waste. All gradients are cleared and one loss is computed; the weights stay.
+    target network of a value) are let take gradient for the while, so that a missing `no_grad` is seen even
+    where it would only waste. All gradients are cleared and one loss is computed; the weights stay.
 
     Raises:
         AssertionError: a trained network gets no gradient, or one that is not finite; a frozen one gets any.

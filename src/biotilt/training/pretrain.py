@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from biotilt.core import Policy
+from biotilt.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,16 @@ class PretrainConfig:
     warmup: int = 200
     clip: float = 1.0
     check_every: int = 250
+
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch", "warmup", "check_every"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"{key} must be ≥ 1, got {getattr(self, key)}")
+        if not (0 < self.lr < math.inf and self.weight_decay >= 0 and 0 <= self.ema < 1 and self.clip > 0):
+            raise ConfigError(
+                "lr and clip must be > 0, weight_decay ≥ 0 and ema in [0, 1), got "
+                f"lr = {self.lr}, clip = {self.clip}, weight_decay = {self.weight_decay}, ema = {self.ema}"
+            )
 
 
 def pretrain(

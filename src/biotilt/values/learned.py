@@ -36,16 +36,24 @@ class LearnedValueConfig:
     lr: float = 1e-3
     target_rate: float = 0.05
 
+    def __post_init__(self) -> None:
+        if not (self.lr > 0 and 0 < self.target_rate <= 1):
+            raise ConfigError(
+                f"value.lr must be > 0 and value.target_rate in (0, 1], got {self.lr} and {self.target_rate}"
+            )
+
 
 class LearnedQ(nn.Module, ActionValue):
     """A network of the policy's shape whose outputs are action values, trained on scored complete designs.
 
     `run` is one of `return`, `bootstrapped`, `mixed`. The network's last layer should start at zero: the first
-    teacher is then the base. Values are centred by the mean of the first rewards, which no teacher notices.
+    teacher is then the base. Values are centred by the mean of the first rewards, which no teacher notices, and the
+    network speaks in units of their spread, so that its learning rate depends on neither α nor the unit of reward.
     """
 
     runs: ClassVar[tuple[str, ...]] = RUNS
     centre: Tensor
+    spread: Tensor
 
     def __init__(self, net: nn.Module, process: Process, run: str, config: LearnedValueConfig | None = None):
         super().__init__()
@@ -59,10 +67,11 @@ class LearnedQ(nn.Module, ActionValue):
         self.net, self.run, self.process = net, run, process
         self.target = copy.deepcopy(net).requires_grad_(False)
         self.register_buffer("centre", torch.tensor(torch.nan))
+        self.register_buffer("spread", torch.tensor(torch.nan))
 
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return Q(x), `(B, L, V)` in units of α, up to a constant for each state."""
-        return self.net(x, self._time(x))
+        return self.net(x, self._time(x)) * self.spread
 
     def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
         """Score the designs of the roll-in; rows `designs` `(B, L)`, `rewards` `(B,)`, `terms` `(B, L)` = ℓ."""
@@ -75,10 +84,9 @@ class LearnedQ(nn.Module, ActionValue):
         """Return states x with Q(x) detached and the squared error of the equation above, from one network call."""
         designs, ell = rows["designs"], rows["terms"]
         complete = rows["rewards"] / context.alpha
-        if self.centre.isnan():
-            self.centre.copy_(complete.mean())
+        self.set_units(complete)
         x, after, run = self._hide_and_reveal(designs, context.generator)
-        q = self.net(x, self._time(x))
+        q = self.action_value(context, x, 0)
         with torch.no_grad():
             future = complete - self.centre
             if self.run != "return":
@@ -87,8 +95,15 @@ class LearnedQ(nn.Module, ActionValue):
             others = charged.sum(-1, keepdim=True) - charged
             target = future.unsqueeze(-1) - others
         picked = q.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1)
-        loss = ((picked - target).square() * run).sum() / run.sum()
+        loss = (((picked - target) / self.spread).square() * run).sum() / run.sum()
         return Lesson(x, self.process.step_of(x), q.detach(), loss)
+
+    def set_units(self, complete: Tensor) -> None:
+        """Fix the centre and the spread of values by the first rewards seen, `(B,)`, in units of α."""
+        if self.centre.isnan():
+            self.centre.copy_(complete.mean())
+            # a reward that does not vary teaches nothing; any spread will do
+            self.spread.copy_(complete.std(correction=0).clamp(min=1e-3))
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -115,7 +130,7 @@ class LearnedQ(nn.Module, ActionValue):
     def _soft_value(self, context: Context, x: Tensor) -> Tensor:
         hidden = self.process.hidden(x)
         prior = context.roles.base.kernel(x, self.process.step_of(x)).x0
-        per_position = (prior + self.target(x, self._time(x))).logsumexp(-1)
+        per_position = (prior + self.target(x, self._time(x)) * self.spread).logsumexp(-1)
         return (per_position * hidden).sum(-1) / hidden.sum(-1).clamp(min=1)
 
     def _time(self, x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, StateValue, rollout
+from biotilt.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class MonteCarlo(StateValue):
     """
 
     draws: int = 4
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ConfigError(f"value.draws must be ≥ 1, got {self.draws}")
 
     needs = ()
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, StateValue
+from biotilt.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,10 @@ class PosteriorMean(StateValue):
     """
 
     draws: int = 0
+
+    def __post_init__(self) -> None:
+        if self.draws < 0:
+            raise ConfigError(f"value.draws must be ≥ 0, got {self.draws}")
 
     needs = ("guess",)
 

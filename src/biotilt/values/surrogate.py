@@ -1,0 +1,75 @@
+"""Return regression on designs that a surrogate scored: the oracle is asked for labels, not for every lesson.
+
+A network R_φ of complete designs is fitted to every scored design, R_φ(x) → r(x): it needs no partial states, so
+nothing but its own error blurs what one call told. After each round the current policy draws `imagine` designs that
+are never sent to the oracle; R_φ scores them, and `LearnedQ`'s regression of the return learns from those.
+This is Dyna (Sutton 1991) on the denoising chain. What R_φ has not learned, the policy cannot exploit for long: its own
+designs are scored for real in every round, and R_φ is fitted to them.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from biotilt.core import Batch, Context, Lesson, Process, Trajectory, rollout
+from biotilt.values.learned import LearnedQ, LearnedValueConfig
+
+
+@dataclass(frozen=True)
+class SurrogateConfig(LearnedValueConfig):
+    """`imagine` designs are drawn a round, the last `keep` of them taught from."""
+
+    imagine: int = 256
+    keep: int = 512
+
+
+class SurrogateQ(LearnedQ):
+    """`LearnedQ` by return regression whose rewards come from a surrogate, itself fitted to all scored designs.
+
+    The surrogate has the network's shape: R_φ(x) = Σ_i f_φ(x)[i, x_i], in units of the rewards' spread, around their
+    mean. Replay rows are the really scored designs: the buffer should hold all of them.
+    """
+
+    imagined: Tensor
+    imagined_terms: Tensor
+
+    def __init__(self, net: nn.Module, process: Process, config: SurrogateConfig | None = None):
+        config = config or SurrogateConfig()
+        super().__init__(net, process, "return", config)
+        self.surrogate = copy.deepcopy(net)
+        length = process.length  # type: ignore[attr-defined]
+        self.register_buffer("imagined", torch.full((config.keep, length), -1, dtype=torch.int8))
+        self.register_buffer("imagined_terms", torch.zeros(config.keep, length))
+
+    def predict(self, designs: Tensor) -> Tensor:
+        """Return R_φ `(B,)` of complete designs `(B, L)`, standardised."""
+        outputs = self.surrogate(designs, self._time(designs))
+        return outputs.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1).sum(-1)
+
+    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
+        """Score the designs of the roll-in, and draw designs to imagine from the same policy."""
+        rows, rewards = super().gather(context, chain, calls)
+        roles, config = context.roles, self.config
+        assert isinstance(config, SurrogateConfig)
+        dream = rollout(roles.proposal, config.imagine, context.generator, base=roles.base, terms=True)
+        assert dream.terms is not None
+        self.imagined = torch.cat([self.imagined, dream.designs])[-config.keep :]
+        self.imagined_terms = torch.cat([self.imagined_terms, dream.terms])[-config.keep :]
+        return rows, rewards
+
+    def lesson(self, context: Context, rows: Batch) -> Lesson:
+        """Fit the surrogate to the really scored `rows`, and return the lesson of as many imagined ones."""
+        real = rows["rewards"] / context.alpha
+        self.set_units(real)
+        error = (self.predict(rows["designs"]) - (real - self.centre) / self.spread).square().mean()
+        known = (self.imagined[:, 0] >= 0).nonzero().squeeze(-1)
+        pick = known[torch.randperm(len(known), generator=context.generator, device=known.device)[: len(real)]]
+        designs = self.imagined[pick]
+        with torch.no_grad():
+            guess = (self.predict(designs) * self.spread + self.centre) * context.alpha
+        lesson = super().lesson(context, {"designs": designs, "rewards": guess, "terms": self.imagined_terms[pick]})
+        return Lesson(lesson.x, lesson.k, lesson.q, lesson.loss + error)

@@ -1,0 +1,132 @@
+"""Experiment files: where an error is, what overrides do, and that the starter says the defaults."""
+
+from __future__ import annotations
+
+import pytest
+
+from biotilt.config import Config, merge, override, parse_config, read_toml
+from biotilt.errors import ConfigError
+from biotilt.objectives import PPO, VIDD
+from biotilt.tasks import starter, task_defaults, task_names
+from biotilt.training import TrainConfig
+from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean
+
+NEEDED = {"alpha": 0.5, "model": {"path": "m"}, "reward": {"kind": "gc"}}
+
+
+def test_defaults_are_those_of_the_parts():
+    config = parse_config(NEEDED)
+    assert config.build_objective() == VIDD()
+    assert config.build_train() == TrainConfig()
+    assert config.output.samples == 640
+
+
+def test_sections_reach_their_parts():
+    config = parse_config(
+        NEEDED | {"objective": {"name": "ppo", "clip": 0.3}, "train": {"lr": 0.5, "schedule": "cosine"}}
+    )
+    assert config.build_objective() == PPO(clip=0.3)
+    assert config.build_train() == TrainConfig(lr=0.5, schedule="cosine")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        ("posterior_mean", {"draws": 2}, PosteriorMean(draws=2)),
+        ("monte_carlo", {"draws": 3}, MonteCarlo(draws=3)),
+        ("return", {"lr": 0.1}, LearnedValueConfig(lr=0.1)),
+    ],
+)
+def test_the_value_section_follows_the_kind(kind, options, expected):
+    config = parse_config(NEEDED | {"objective": {"value": kind, "teacher": "sampled"}, "value": options})
+    assert config.value_options(kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("alpha = 0.5\nalhpa = 1\n[model]\npath = 'm'\n[reward]\nkind = 'gc'\n", 2, 'did you mean "alpha"'),
+        ("alpha = 0.5\n[model]\npath = 'm'\n\n[train]\nlr = 1\nbacth = 4\n[reward]\nkind='gc'", 7, '"batch"'),
+        ("alpha = 'warm'\n[model]\npath = 'm'\n[reward]\nkind = 'gc'\n", 1, "valid number"),
+        ("[model]\npath = 'm'\n[reward]\nkind = 'gc'\n", None, "alpha: this key is missing"),
+        (
+            "alpha = 1\n[model]\npath = 'm'\n[reward]\nkind = 'gc'\n[objective]\n# name\nname = 'vdid'",
+            8,
+            '"vidd"',
+        ),
+        ("alpha = 1\n[model]\npath = 'm'\n[reward]\nkind = 'gc'\ntarget.low = 1\n", None, "reward.target"),
+    ],
+)  # fmt: skip
+def test_an_error_names_file_line_and_key(tmp_path, text, line, words):
+    path = tmp_path / "e.toml"
+    path.write_text(text)
+    data, read = read_toml(path)
+    with pytest.raises(ConfigError) as caught:
+        parse_config(data, str(path), read)
+    assert str(caught.value).startswith(f"{path}:{line}: " if line else f"{path}: ")
+    assert words in str(caught.value)
+
+
+def test_overrides_are_toml_or_plain_text():
+    data = {"alpha": 1.0, "train": {"lr": 1.0}}
+    changed = override(
+        data, ["train.lr=5e-4", "task=utr", "design.fixed=GC..", "train.warmup = 3", 'name="a b"', "x=[1, 2]"]
+    )
+    assert changed["train"] == {"lr": 5e-4, "warmup": 3}
+    assert (changed["task"], changed["name"], changed["x"]) == ("utr", "a b", [1, 2])
+    assert changed["design"] == {"fixed": "GC.."}
+    assert data == {"alpha": 1.0, "train": {"lr": 1.0}}, "the given keys are left alone"
+
+
+def test_tables_merge_key_by_key_but_another_reward_or_objective_replaces_its_table():
+    under = {
+        "alpha": 0.3,
+        "train": {"lr": 1, "batch": 2},
+        "reward": {"kind": "learned", "path": "p"},
+        "objective": {"name": "vidd", "mirror": 0.5},
+    }
+    merged = merge(under, {"train": {"lr": 9}, "reward": {"kind": "gc"}, "objective": {"name": "ppo"}})
+    assert merged == {
+        "alpha": 0.3,
+        "train": {"lr": 9, "batch": 2},
+        "reward": {"kind": "gc"},
+        "objective": {"name": "ppo"},
+    }
+    assert merge(under, {"reward": {"path": "q"}})["reward"] == {"kind": "learned", "path": "q"}
+    assert merge(under, {"objective": {"beta": 0.1}})["objective"] == {
+        "name": "vidd",
+        "mirror": 0.5,
+        "beta": 0.1,
+    }
+    assert merge(under, {"alpha": {"x": 1}})["alpha"] == {"x": 1}
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_the_starter_file_states_the_defaults_of_its_task(task, tmp_path):
+    path = tmp_path / "starter.toml"
+    path.write_text(starter(task), encoding="utf-8")
+    said, _ = read_toml(path)
+    assert said["task"] == task
+    defaults = parse_config(task_defaults(task))
+    started = parse_config(merge(task_defaults(task), said))
+    assert started.build_train() == defaults.build_train()
+    assert started.build_objective() == defaults.build_objective()
+    assert started.value_options("return") == defaults.value_options("return")
+    same = ("name", "seed", "alpha", "device", "model", "reward", "held_out", "design", "oracle", "output")
+    assert {key: getattr(started, key) for key in same} == {key: getattr(defaults, key) for key in same}
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_the_starter_file_shows_every_section_and_every_option(task):
+    text = starter(task)
+    for section in ("model", "reward", "held_out", "objective", "value", "train", "design", "oracle"):
+        assert f"[{section}]" in text, section
+    said = override({}, [])
+    for line in text.splitlines():
+        key, equals, _ = line.lstrip("# ").partition(" = ")
+        if equals and key.isidentifier():
+            said[key] = True
+    options = {*vars(VIDD()), *vars(TrainConfig()), *vars(LearnedValueConfig())}
+    assert options <= said.keys()
+    assert set(Config.model_fields) - {"reward", "model", "held_out", "objective", "value", "train", "design",
+                                       "oracle", "reference", "output"} <= said.keys()  # fmt: skip
