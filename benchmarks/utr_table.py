@@ -43,7 +43,7 @@ ALPHAS = (0.6, 0.3, 0.15, 0.1, 0.07, 0.05)
 def run(variant: str, alpha: float, seed: int, calls: int, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Tune once in memory and judge 640 fresh designs of the last weights."""
     experiment = Experiment.for_task(
-        "utr", alpha=alpha, seed=seed, objective=VARIANTS[variant] | changes["objective"], train={"max_calls": calls} | changes["train"],
+        "utr", model=changes.get("model", {}), alpha=alpha, seed=seed, objective=VARIANTS[variant] | changes["objective"], train={"max_calls": calls} | changes["train"],
         value=changes["value"] if VARIANTS[variant].get("value") in ("surrogate", "return", "bootstrapped", "mixed") else {},
     )
     trainer = experiment.trainer(None)
@@ -104,7 +104,7 @@ def main() -> None:
     if options.table:
         print(table(done))
         return
-    changes: dict[str, dict[str, Any]] = {"objective": {}, "train": {}, "value": {}}
+    changes: dict[str, dict[str, Any]] = {"objective": {}, "train": {}, "value": {}, "model": {}}
     for text in options.set:
         key, _, value = text.partition("=")
         group, _, name = key.rpartition(".")

@@ -1,4 +1,4 @@
-"""Bad experiments, models and rewards: each is one clear error that names what was wrong, and nothing is written."""
+"""Bad experiments, models and rewards: one clear error that names what was wrong, and nothing written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad data files, and runs that must not go on: each is one clear error, and nothing is lost or half written."""
+"""Bad data files, and runs that must not go on: one clear error, and nothing lost or half written."""
 
 from __future__ import annotations
 
