@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from landscapes import Landscape, epistatic, tfbind8
 from torch import Tensor
 
 from biotilt.core import Context, Policy, Replay, Roles
@@ -28,7 +27,15 @@ from biotilt.objectives import OBJECTIVES
 from biotilt.testing.exact import kl, total_variation
 from biotilt.testing.reveal import reveal_law
 from biotilt.training import TrainConfig, Trainer
-from biotilt.values import LearnedQ, LearnedValueConfig, MonteCarlo, PosteriorMean, SurrogateConfig, SurrogateQ
+from biotilt.values import (
+    LearnedQ,
+    LearnedValueConfig,
+    MonteCarlo,
+    PosteriorMean,
+    SurrogateConfig,
+    SurrogateQ,
+)
+from landscapes import Landscape, epistatic, tfbind8
 
 # What each objective uses here unless told otherwise; `docs/algorithms.md` says how they were chosen.
 DEFAULTS: dict[str, list[str]] = {
@@ -64,7 +71,15 @@ def make_value(kind: str | None, landscape: Landscape, options: dict[str, Any]) 
     return LearnedQ(like(landscape.base.net), process, kind, LearnedValueConfig(**options))
 
 
-def run(landscape: Landscape, objective: Any, train: dict[str, Any], value: dict[str, Any], calls: int, points: int, seed: int) -> dict:
+def run(
+    landscape: Landscape,
+    objective: Any,
+    train: dict[str, Any],
+    value: dict[str, Any],
+    calls: int,
+    points: int,
+    seed: int,
+) -> dict:
     """Tune once; return `calls`, `tv` at about `points` places of the budget, final TV, KL and seconds."""
     torch.manual_seed(seed)
     roles = Roles.start(landscape.base)
@@ -88,7 +103,12 @@ def run(landscape: Landscape, objective: Any, train: dict[str, Any], value: dict
     started = time.perf_counter()
     trainer.run()
     seconds = time.perf_counter() - started
-    return {"curve": [(c, tv) for c, tv, _ in curve], "tv": curve[-1][1], "kl": curve[-1][2], "seconds": seconds}
+    return {
+        "curve": [(c, tv) for c, tv, _ in curve],
+        "tv": curve[-1][1],
+        "kl": curve[-1][2],
+        "seconds": seconds,
+    }
 
 
 def parse_value(text: str) -> Any:
@@ -128,7 +148,17 @@ def main() -> None:
         )  # fmt: skip
     runs = []
     for seed in range(arguments.seeds):
-        runs.append(run(landscape, objective, groups["train"], groups["value"], arguments.calls, arguments.points, seed))
+        runs.append(
+            run(
+                landscape,
+                objective,
+                groups["train"],
+                groups["value"],
+                arguments.calls,
+                arguments.points,
+                seed,
+            )
+        )
         if not arguments.json:
             print(f"seed {seed}: " + "  ".join(f"{c}: {tv:.3f}" for c, tv in runs[-1]["curve"]), flush=True)
     mean = statistics.mean

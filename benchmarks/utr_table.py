@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from biotilt.experiment import Experiment
 from biotilt.core import Policy, path_kl, sample
 from biotilt.evaluation.panel import panel
+from biotilt.experiment import Experiment
 from biotilt.outputs import reference
 
 SAMPLES = 640
@@ -43,8 +43,15 @@ ALPHAS = (0.6, 0.3, 0.15, 0.1, 0.07, 0.05)
 def run(variant: str, alpha: float, seed: int, calls: int, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Tune once in memory and judge 640 fresh designs of the last weights."""
     experiment = Experiment.for_task(
-        "utr", model=changes.get("model", {}), alpha=alpha, seed=seed, objective=VARIANTS[variant] | changes["objective"], train={"max_calls": calls} | changes["train"],
-        value=changes["value"] if VARIANTS[variant].get("value") in ("surrogate", "return", "bootstrapped", "mixed") else {},
+        "utr",
+        model=changes.get("model", {}),
+        alpha=alpha,
+        seed=seed,
+        objective=VARIANTS[variant] | changes["objective"],
+        train={"max_calls": calls} | changes["train"],
+        value=changes["value"]
+        if VARIANTS[variant].get("value") in ("surrogate", "return", "bootstrapped", "mixed")
+        else {},
     )
     trainer = experiment.trainer(None)
     started = time.perf_counter()
@@ -97,7 +104,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--alphas", nargs="*", type=float, default=list(ALPHAS))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for trials: mirror=0.5, train.lr=0.002")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="for trials: mirror=0.5, train.lr=0.002",
+    )
     parser.add_argument("--table", action="store_true", help="print the table of what is there and stop")
     options = parser.parse_args()
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []

@@ -17,7 +17,7 @@ ribosome_load = LearnedReward.load(task_folder("utr") / "optimised.safetensors")
 def unpaired(designs: list[str]) -> list[float]:
     """Minus the length of the longest stretch that could pair with a later one of the same design.
 
-    A ribosome has to open such a hairpin on its way to the start codon. At least three letters lie in the loop.
+    A ribosome has to open such a hairpin on its way to the start codon. Its loop has at least three letters.
     """
     return [-float(longest_stem(design)) for design in designs]
 

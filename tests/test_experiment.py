@@ -175,9 +175,7 @@ def test_weights_of_a_product_are_exponents(experiment_file, tiny):
 @pytest.mark.parametrize("fixed", ["..GATC....", {"3-6": "GATC"}])
 @pytest.mark.parametrize("model", ["generator", "masked"])
 def test_a_fixed_motif_stays_put(experiment_file, tiny, tmp_path, fixed, model):
-    path = experiment_file(
-        design={"fixed": fixed}, model={"path": str(tiny / f"{model}.safetensors")}, seed=7
-    )
+    path = experiment_file(design={"fixed": fixed}, model={"path": str(tiny / f"{model}.safetensors")}, seed=7)
     run = biotilt.tune(path, tmp_path / "run")
     run.evaluate()
     written = [line.split(",")[1] for line in (tmp_path / "run/designs.csv").read_text().splitlines()[1:]]

@@ -122,10 +122,7 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_importing_biotilt_loads_nothing_heavy():
-    assert (
-        loaded_by("import biotilt, biotilt.core, biotilt.objectives, biotilt.training, biotilt.report")
-        == set()
-    )
+    assert loaded_by("import biotilt, biotilt.core, biotilt.objectives, biotilt.training, biotilt.report") == set()
 
 
 def test_the_check_for_heavy_imports_can_fail():

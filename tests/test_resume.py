@@ -54,9 +54,7 @@ def undisturbed(experiment, tmp_path) -> Path:
 def start(*words: str | Path, seconds_a_call: float = 0.1) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SECONDS_A_CALL": str(seconds_a_call)}
     command = [*BIOTILT, "tune", *map(str, words), "--no-evaluate"]
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -93,9 +91,7 @@ def assert_same_run(folder: Path, undisturbed: Path) -> None:
     tuned = [(f / "tuned.safetensors").read_bytes() for f in (folder, undisturbed)]
     assert tuned[0] == tuned[1]
     assert ledger(folder) == ledger(undisturbed)
-    histories = [
-        [row | {"seconds": 0} for row in read_json(f / "history.json")] for f in (folder, undisturbed)
-    ]
+    histories = [[row | {"seconds": 0} for row in read_json(f / "history.json")] for f in (folder, undisturbed)]
     assert histories[0] == histories[1]
     assert histories[0][-1]["calls"] == 8 * ROUNDS
 

@@ -107,13 +107,9 @@ def _problems(experiment: Experiment, train: TrainConfig, scored: dict[str, dict
             found.append(f"{which}: {scores['infeasible']} designs are infeasible (−inf)")
     spread, alpha = scored["optimised"]["std"], experiment.config.alpha
     if spread == 0:
-        found.append(
-            "optimised: all designs of the base have the same score, so tuning has nothing to follow"
-        )
+        found.append("optimised: all designs of the base have the same score, so tuning has nothing to follow")
     elif spread is not None and not ALPHA_LOW <= alpha / spread <= ALPHA_HIGH:
-        effect = (
-            "a few designs get all the weight" if alpha < spread else "tuning will hardly change anything"
-        )
+        effect = "a few designs get all the weight" if alpha < spread else "tuning will hardly change anything"
         found.append(f"alpha = {alpha:g}, but scores of the base spread by {spread:.2g}: {effect}")
     if experiment.held_out is None:
         found.append("there is no held_out reward, so an exploited reward cannot be told from a real gain")

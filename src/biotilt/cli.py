@@ -110,8 +110,7 @@ def check(file: ExperimentFile, assignments: Assignments = None) -> Answer:
     found = check_experiment(Experiment.load(file, overrides=assignments))
     cost, memory = found["estimate"], found["estimate"]["memory_mb"]
     scores = [
-        f"{which}: {s['name']}, {s['mean']:.3g} ± {s['std']:.2g} on the base, "
-        f"{s['seconds'] * 1000:.3g} ms a design"
+        f"{which}: {s['name']}, {s['mean']:.3g} ± {s['std']:.2g} on the base, {s['seconds'] * 1000:.3g} ms a design"
         for which, s in found["base"].items()
         if s["mean"] is not None
     ]
@@ -128,9 +127,7 @@ def check(file: ExperimentFile, assignments: Assignments = None) -> Answer:
 def tune(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="An experiment file (TOML).")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the run; default runs/FILE.")] = None,
-    resume: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Go on with the run in this folder.")
-    ] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with the run in this folder.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew over an earlier run.")] = False,
     assignments: Assignments = None,
     max_calls: Annotated[int | None, typer.Option(help="Budget of oracle calls.")] = None,
@@ -200,9 +197,7 @@ def evaluate(
 @answering
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of evaluated runs.")],
-    row: Annotated[
-        str, typer.Option(help="Which row of the runs' tables: base, best_of_n, tuned.")
-    ] = "tuned",
+    row: Annotated[str, typer.Option(help="Which row of the runs' tables: base, best_of_n, tuned.")] = "tuned",
 ) -> Answer:
     """Compare evaluated runs, and average those that differ only by seed."""
     from biotilt.evaluation import aggregate, comparison, load_runs

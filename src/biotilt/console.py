@@ -21,9 +21,7 @@ ERROR, INTERRUPTED = 2, 130
 TABLE_WIDTH = 110  # where stdout is no terminal
 
 _OPTIONS = {
-    "as_json": Annotated[
-        bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")
-    ],
+    "as_json": Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")],
     "debug": Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")],
 }
 

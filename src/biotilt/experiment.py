@@ -64,9 +64,7 @@ class Experiment:
         return cls.from_dict(data, Path(path).parent, str(path), text, reward=reward, held_out=held_out)
 
     @classmethod
-    def for_task(
-        cls, task: str, *, reward: Any = None, held_out: Any = None, **changes: Any
-    ) -> Experiment:
+    def for_task(cls, task: str, *, reward: Any = None, held_out: Any = None, **changes: Any) -> Experiment:
         """Build a ready-made task; `changes` are top-level keys (`alpha=0.2`, `train={"max_calls": 512}`)."""
         return cls.from_dict({"task": task, **changes}, Path(), f'task "{task}"', reward=reward, held_out=held_out)
 
@@ -197,7 +195,11 @@ class Experiment:
         if self.held_out is None:
             return None
         judge = Oracle(
-            self.held_out, store=store, max_calls=None, decode=self.decode, run_id=f"{self._run_id(folder)}:held_out"
+            self.held_out,
+            store=store,
+            max_calls=None,
+            decode=self.decode,
+            run_id=f"{self._run_id(folder)}:held_out",
         )
         return lambda designs: judge(designs).nanmean().item()
 
@@ -233,7 +235,7 @@ def git_commit() -> str | None:
     """Return the commit of the code that runs, when it runs from a git checkout."""
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],  # noqa: S607
+            ["git", "describe", "--always", "--dirty"],
             cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True,
         )  # fmt: skip
     except (OSError, subprocess.SubprocessError):

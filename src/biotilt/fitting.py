@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -73,9 +74,7 @@ def pretrain_model(
     policy = Policy(build_process(process_options.pop("name"), process_options), net)
     train, validation, test = (split or Split()).rows(len(tokens), seed)
     generator = torch.Generator().manual_seed(seed)
-    bound = pretrain(
-        policy, tokens[train], tokens[validation], config or PretrainConfig(), generator, report
-    )
+    bound = pretrain(policy, tokens[train], tokens[validation], config or PretrainConfig(), generator, report)
     frequencies = torch.bincount(tokens[train].flatten().long(), minlength=size) / tokens[train].numel()
     metrics = {
         "train_designs": len(train),
@@ -152,8 +151,11 @@ def write_card(model: Path, data: Path, metrics: dict[str, float], **more: Any) 
 
 def correlations(predicted: Tensor, measured: Tensor) -> dict[str, float]:
     """Return Pearson and Spearman correlations and r² of predictions `(N,)` with measurements `(N,)`."""
-    from scipy.stats import pearsonr, spearmanr
+    from scipy.stats import rankdata
 
-    pearson = float(pearsonr(predicted.numpy(), measured.numpy())[0])
-    spearman = float(spearmanr(predicted.numpy(), measured.numpy())[0])
+    def pearson_of(a: Any, b: Any) -> float:
+        return float(np.corrcoef(a, b)[0, 1])
+
+    pearson = pearson_of(predicted.numpy(), measured.numpy())
+    spearman = pearson_of(rankdata(predicted.numpy()), rankdata(measured.numpy()))
     return {"pearson": pearson, "spearman": spearman, "r2": pearson**2}

@@ -139,7 +139,7 @@ def _summary(run: Run, rows: list[dict[str, Any]], calls: int, seconds: float) -
     return {
         "task": config.task or config.name,
         "objective": config.objective.get("name", "vidd"),
-        "options": {k: v for k, v in vars(config.build_objective()).items()},
+        "options": dict(vars(config.build_objective()).items()),
         "alpha": config.alpha,
         "seed": config.seed,
         "calls": calls,

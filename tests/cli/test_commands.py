@@ -105,9 +105,7 @@ def test_sample_writes_files_from_a_model_with_a_pattern(biotilt_cli, tiny, tmp_
 
 def test_compare_averages_over_seeds(biotilt_cli, experiment_file, tmp_path):
     for seed in (0, 1):
-        run = biotilt.tune(
-            Experiment.load(experiment_file(), overrides=[f"seed={seed}"]), tmp_path / f"s{seed}"
-        )
+        run = biotilt.tune(Experiment.load(experiment_file(), overrides=[f"seed={seed}"]), tmp_path / f"s{seed}")
         run.evaluate()
     result = biotilt_cli("compare", "s0", "s1")
     assert result.exit_code == 0 and "s0" in result.stdout and result.stdout.count("┏") == 2
@@ -278,9 +276,7 @@ def test_demo_runs_again_and_goes_on(biotilt_cli, tmp_path):
 
 
 def test_demo_takes_its_options(biotilt_cli):
-    found = answer(
-        biotilt_cli("demo", "--folder", "d", "--seed", "3", "--alpha", "0.7", *SMALL_DEMO, "--json")
-    )
+    found = answer(biotilt_cli("demo", "--folder", "d", "--seed", "3", "--alpha", "0.7", *SMALL_DEMO, "--json"))
     assert (found["seed"], found["alpha"], found["folder"]) == (3, 0.7, "d")
 
 

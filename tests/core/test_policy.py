@@ -160,9 +160,7 @@ def test_a_missing_capability_names_the_processes_that_have_it():
     with pytest.raises(ConfigError) as caught:
         check_capabilities(Finite(3, 2), ("tilted", "guess"), 'value "posterior_mean"', known)
     message = str(caught.value)
-    assert message.startswith(
-        'value "posterior_mean" needs kernels with guess, which the process "finite" has not'
-    )
+    assert message.startswith('value "posterior_mean" needs kernels with guess, which the process "finite" has not')
     assert message.endswith("any_order, masked")
     with pytest.raises(ConfigError, match="have it: none"):
         check_capabilities(Finite(3, 2), ("fly",), "a bird", known)

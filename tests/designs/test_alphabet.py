@@ -61,9 +61,7 @@ def test_the_nucleic_codes_are_every_set_of_two_or_more_bases():
 
 @pytest.mark.parametrize("code", ["N", "r", "Y"])
 def test_an_ambiguity_code_in_a_design_is_an_error(code):
-    with pytest.raises(
-        DataError, match=rf"^column 3: '{code}' is an ambiguity code .*valid letters: A, C, G, T$"
-    ):
+    with pytest.raises(DataError, match=rf"^column 3: '{code}' is an ambiguity code .*valid letters: A, C, G, T$"):
         DNA.encode("AC" + code + "T")
 
 

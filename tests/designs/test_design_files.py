@@ -213,8 +213,7 @@ def test_skipping_nothing_warns_of_nothing(file):
         (
             "a.xlsx",
             "seq\nAC\n",
-            ": unknown kind of file; "
-            "known suffixes: .fasta, .fa, .fna, .faa, .csv, .tsv, .txt, each also with .gz",
+            ": unknown kind of file; known suffixes: .fasta, .fa, .fna, .faa, .csv, .tsv, .txt, each also with .gz",
         ),
         ("a.txt", b"ACG\nA\xe9\n", ":2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ("a.txt", "ACG\n".encode("utf-16"), ":1: byte 0xff is not UTF-8; save the file as UTF-8"),
@@ -308,9 +307,7 @@ names = st.from_regex(r"[A-Za-z0-9|._=\"',;-]{1,8}", fullmatch=True)
 keys = st.from_regex(r"[A-Za-z_\"'][A-Za-z0-9_\"',-]{0,6}", fullmatch=True).filter(
     lambda key: key not in ("name", "sequence")
 )
-RELAXED = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def libraries(values):

@@ -32,9 +32,7 @@ def test_n_is_a_letter_of_proteins_and_x_is_free():
 @given(st.text("ACGT.", min_size=1, max_size=20).filter(lambda text: "." in text))
 def test_a_pattern_and_its_table_of_positions_agree(pattern):
     table = {str(place): letter for place, letter in enumerate(pattern, start=1) if letter != "."}
-    assert read(parse_fixed(pattern, DNA, len(pattern))) == read(
-        fixed_from_positions(table, DNA, len(pattern))
-    )
+    assert read(parse_fixed(pattern, DNA, len(pattern))) == read(fixed_from_positions(table, DNA, len(pattern)))
 
 
 def test_ranges_are_one_based_and_inclusive():

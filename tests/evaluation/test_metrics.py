@@ -30,9 +30,7 @@ sequences = st.lists(st.text("ACGU", min_size=0, max_size=7), min_size=0, max_si
 @given(sequences, st.integers(1, 3))
 def test_kmers_are_counted_like_a_scan_with_a_window(texts: list[str], k: int) -> None:
     words = ["".join(word) for word in product("ACGU", repeat=k)]
-    expected = [
-        sum(text[i : i + k] == word for text in texts for i in range(len(text) - k + 1)) for word in words
-    ]
+    expected = [sum(text[i : i + k] == word for text in texts for i in range(len(text) - k + 1)) for word in words]
     assert kmer_counts(texts, k, "ACGU").tolist() == expected
 
 

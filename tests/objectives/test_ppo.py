@@ -58,9 +58,7 @@ def exact_gradient(policy: Policy) -> Tensor:
     policy.net.zero_grad()
     ours, base = step_log_probs(policy), step_log_probs(BASE).detach()
     objective = (ours.sum(0).exp() * (REWARD[PATHS[-1]] - ALPHA * (ours - base).sum(0))).sum()
-    assert objective.item() == pytest.approx(
-        expected_reward(law(policy), REWARD) - ALPHA * path_kl_exact(policy, BASE)
-    )
+    assert objective.item() == pytest.approx(expected_reward(law(policy), REWARD) - ALPHA * path_kl_exact(policy, BASE))
     objective.backward()
     return policy.net.logits.grad.clone()
 

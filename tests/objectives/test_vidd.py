@@ -172,9 +172,7 @@ def test_paper_anchor_is_not_stationary_at_p_star():
     context = context_of(optimum(), optimum(), ExactValue(BASE, REWARD, ALPHA))
     context.memory.rows = every_state()
     assert gradient(vidd(anchor="rollout"), context).abs().sum() > 0.1
-    assert (
-        expected_gradient(vidd(anchor="rollout", teacher="sampled"), optimum(), optimum()).abs().sum() > 0.1
-    )
+    assert expected_gradient(vidd(anchor="rollout", teacher="sampled"), optimum(), optimum()).abs().sum() > 0.1
 
 
 @pytest.mark.parametrize(("proposal", "sign"), [("base", 1), ("optimum", 0)])

@@ -316,9 +316,7 @@ def test_output_of_the_wrong_length_stops_the_run(output, words):
     assert oracle.calls == oracle.ledger.position == 0
 
 
-@pytest.mark.parametrize(
-    "error", [KeyboardInterrupt(), ConfigError("no docking box"), RewardError("no weights")]
-)
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ConfigError("no docking box"), RewardError("no weights")])
 def test_errors_that_no_design_causes_pass_through(error):
     reward = Answers(C=error)
     oracle = oracle_of(reward)

@@ -55,9 +55,7 @@ def test_a_known_score_stays_and_a_failure_is_replaced():
 
 def filled_ledger(store: Store) -> Ledger:
     failures = ["late", "odd", "late", "", "late"]
-    rows = [
-        Row(n, f"d{n}", math.nan if why else 7.0, why, 0.25, cached=n == 4) for n, why in enumerate(failures)
-    ]
+    rows = [Row(n, f"d{n}", math.nan if why else 7.0, why, 0.25, cached=n == 4) for n, why in enumerate(failures)]
     store.record("run", "r", "1", {}, rows)
     store.record("other", "r", "1", {}, [Row(0, "x", 1.0, "", 0.0, cached=False)])
     return Ledger(store, "run", "r")

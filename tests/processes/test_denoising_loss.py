@@ -32,9 +32,7 @@ class Timed(torch.nn.Module):
     def __init__(self, seed: int, slope: float):
         super().__init__()
         shape = ((V + 1) ** L, L, V)
-        self.table = StateTable(
-            V, L, 1.5 * torch.randn(shape, generator=generator(seed), dtype=torch.float64)
-        )
+        self.table = StateTable(V, L, 1.5 * torch.randn(shape, generator=generator(seed), dtype=torch.float64))
         self.slope = slope
 
     @torch.no_grad()
@@ -56,9 +54,7 @@ def subsets(free: list[int]) -> list[tuple[int, ...]]:
 
 def sum_over_orders(net: torch.nn.Module, design: Tensor, free: list[int]) -> float:
     """Σ_n 1/n · mean over the subsets of n hidden positions: −log p of a letter, averaged over all orders."""
-    return sum(
-        loss_of_hidden_set(net, design, s, 0.0) / len(s) / math.comb(len(free), len(s)) for s in subsets(free)
-    )
+    return sum(loss_of_hidden_set(net, design, s, 0.0) / len(s) / math.comb(len(free), len(s)) for s in subsets(free))
 
 
 def sampled_loss(
@@ -98,9 +94,7 @@ def test_masked_loss_of_a_network_with_time_is_its_integral(schedule):
     clean, rate = law_of_time.clean(t), law_of_time.rate(t)
     integrand = torch.zeros(points, dtype=torch.float64)
     for s in subsets([0, 1, 2]):
-        losses = torch.tensor(
-            [loss_of_hidden_set(net, design, s, time.item()) for time in t], dtype=torch.float64
-        )
+        losses = torch.tensor([loss_of_hidden_set(net, design, s, time.item()) for time in t], dtype=torch.float64)
         integrand += rate * (1 - clean) ** len(s) * clean ** (L - len(s)) * losses
     mean, error = sampled_loss(Masked(L, V, schedule=schedule), net, design, 40_000)
     assert abs(mean - integrand.mean().item()) < 4 * error
@@ -146,9 +140,7 @@ def test_finite_loss_is_the_variational_bound():
     with torch.no_grad():
         for design in range(S):
             exact = finite_bound(logits, design)
-            mean, error = sampled_loss(
-                policy.process, policy.net, torch.tensor(design, dtype=torch.int8), 20_000
-            )
+            mean, error = sampled_loss(policy.process, policy.net, torch.tensor(design, dtype=torch.int8), 20_000)
             assert abs(mean - exact) < 4 * error
             assert exact > -masses[design].log().item() + 0.05
 

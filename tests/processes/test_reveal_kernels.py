@@ -46,9 +46,7 @@ def revealed_sets(x: Tensor) -> Tensor:
 @each_process
 def test_kernels_are_normalised_at_every_state_and_step(process):
     matrices = transition_matrices(random_policy(process, 1), STATES)
-    torch.testing.assert_close(
-        matrices.sum(-1), torch.ones(process.steps, len(STATES)).double(), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(matrices.sum(-1), torch.ones(process.steps, len(STATES)).double(), atol=1e-6, rtol=0)
 
 
 @each_process
@@ -134,9 +132,7 @@ def test_log_prob_by_hand():
     assert one.log_prob(y).exp().item() == pytest.approx(1 / 2 * 0.1)
     two = AnyOrder(3, 2, per_step=2).kernel(net, torch.tensor([[2, 2, 2]]), 0)
     assert two.log_prob(torch.tensor([[1, 2, 0]])).exp().item() == pytest.approx(1 / 3 * 0.1 * 0.2)
-    assert two.log_prob(torch.tensor([[1, 2, 2]])).item() == -math.inf, (
-        "one letter where two must be revealed"
-    )
+    assert two.log_prob(torch.tensor([[1, 2, 2]])).item() == -math.inf, "one letter where two must be revealed"
     assert masked.log_prob(torch.tensor([[1, 0, 2]])).item() == -math.inf, "a shown letter changed"
 
 

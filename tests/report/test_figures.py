@@ -17,9 +17,7 @@ HISTORY = [
 
 def texts(svg: str) -> list[str]:
     """Parse the SVG, so that a malformed one fails, and return the words in it."""
-    return [
-        "".join(node.itertext()) for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("text")
-    ]
+    return ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("text")]
 
 
 def test_information_by_hand() -> None:
@@ -36,9 +34,7 @@ def test_information_of_a_protein_reaches_log2_of_twenty() -> None:
 
 def test_curves_show_both_oracles_and_the_limit() -> None:
     found = texts(figures.reward_curve(HISTORY, 2.1, "load"))
-    assert {"optimised oracle", "held-out oracle", "largest value measured", "oracle calls", "load"} <= set(
-        found
-    )
+    assert {"optimised oracle", "held-out oracle", "largest value measured", "oracle calls", "load"} <= set(found)
 
 
 def test_a_far_away_limit_does_not_squeeze_the_data() -> None:

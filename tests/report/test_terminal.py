@@ -66,7 +66,5 @@ def test_a_line_a_run_fits_too() -> None:
 def test_seeds_show_mean_and_range() -> None:
     spread = {"mean": 7.5, "low": 7.0, "high": 8.25, "n": 3}
     numbers = {"optimised": spread, "held_out": spread, "distance": {"mean": 36.9}, "kl_policy_base": None}
-    shown = text(
-        aggregate_table([{"task": "utr", "objective": "ppo", "alpha": 0.1, "seeds": [0, 1, 2]} | numbers])
-    )
+    shown = text(aggregate_table([{"task": "utr", "objective": "ppo", "alpha": 0.1, "seeds": [0, 1, 2]} | numbers]))
     assert "7.50 (7.00 to 8.25)" in shown and "│     3 │" in shown and "36.9" in shown

@@ -153,9 +153,7 @@ def test_p_star_is_the_law_of_the_optimal_kernel(process):
     pushed = push(optimal, start)
     torch.testing.assert_close(pushed[-1, designs], p_star, atol=1e-6, rtol=0)
     reached = pushed[:-1] > 0
-    torch.testing.assert_close(
-        optimal.sum(-1)[reached], torch.ones(int(reached.sum())).double(), atol=1e-6, rtol=0
-    )
+    torch.testing.assert_close(optimal.sum(-1)[reached], torch.ones(int(reached.sum())).double(), atol=1e-6, rtol=0)
 
 
 def test_the_optimal_policy_attains_the_optimum_of_the_objective():
@@ -279,9 +277,7 @@ def test_path_kl_is_the_kl_of_laws_over_paths(process):
             process = Masked(2, 2, num_steps=3)
         p, q = random_policy(process, 14), random_policy(process, 15)
     states, start, _ = space(process)
-    ours, theirs = (
-        path_probabilities(transition_matrices(policy, states), start).flatten() for policy in (p, q)
-    )
+    ours, theirs = (path_probabilities(transition_matrices(policy, states), start).flatten() for policy in (p, q))
     assert path_kl_exact(p, q) == pytest.approx(kl(ours, theirs), rel=1e-5)
     assert path_kl_exact(q, p) == pytest.approx(kl(theirs, ours), rel=1e-5)
     assert path_kl_exact(p, q) != pytest.approx(path_kl_exact(q, p), rel=1e-3)

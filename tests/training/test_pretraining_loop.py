@@ -111,8 +111,6 @@ def test_the_epoch_best_on_validation_is_kept_when_later_ones_are_worse():
     slope = x.flatten(1) @ torch.tensor([0.0, 3.0, 0.0, -5.0, 0.0, 1.0])
     model, errors = Linear(), []
     config = FitConfig(epochs=10, batch=50, lr=0.05, weight_decay=0.0)
-    best = fit_regressor(
-        model, (x, slope), (x, -slope), config, generator(), lambda _, error: errors.append(error)
-    )
+    best = fit_regressor(model, (x, slope), (x, -slope), config, generator(), lambda _, error: errors.append(error))
     assert errors[-1] > best == min(errors)
     assert (predict(model, x) + slope).square().mean().item() == pytest.approx(best, rel=1e-5)

@@ -125,8 +125,7 @@ def test_a_killed_run_goes_on_bit_for_bit(name, fails_at, tmp_path):
     resumed.run()
     assert_same(everything(resumed), everything(whole))
     assert not any(
-        torch.equal(a, b)
-        for a, b in zip(resumed.average.parameters(), resumed.context.roles.base.net.parameters())
+        torch.equal(a, b) for a, b in zip(resumed.average.parameters(), resumed.context.roles.base.net.parameters())
     )
 
 
@@ -203,9 +202,7 @@ def test_a_damaged_header(saved):
 
 WRITERS: dict[str, Any] = {
     "torch": lambda path: torch.save({"policy": torch.zeros(2)}, path),
-    "torch_legacy": lambda path: torch.save(
-        {"p": torch.zeros(2)}, path, _use_new_zipfile_serialization=False
-    ),
+    "torch_legacy": lambda path: torch.save({"p": torch.zeros(2)}, path, _use_new_zipfile_serialization=False),
 } | {
     f"protocol_{n}": lambda path, n=n: path.write_bytes(pickle.dumps({"policy": [1] * 50}, protocol=n))
     for n in range(2, pickle.HIGHEST_PROTOCOL + 1)

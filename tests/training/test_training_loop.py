@@ -226,9 +226,7 @@ def test_impossible_options_are_refused(options, message):
         # finite, but its gradient is 0/0
         (
             "gradient",
-            lambda logits: (
-                (logits - logits.detach()).norm() + (logits - logits.detach()).square().sum().sqrt()
-            ),
+            lambda logits: (logits - logits.detach()).norm() + (logits - logits.detach()).square().sum().sqrt(),
         ),
     ],
 )

@@ -38,9 +38,7 @@ def normal(*shape: int, seed: int) -> Tensor:
 
 
 def context_of(base: Policy, value: LearnedQ, seed: int = 0) -> Context:
-    return Context(
-        Roles.start(base), lambda d: d.double().sum(-1), ALPHA, generator(seed), Replay(None), value
-    )
+    return Context(Roles.start(base), lambda d: d.double().sum(-1), ALPHA, generator(seed), Replay(None), value)
 
 
 def learned(run: str, logits: Tensor, process: AnyOrder | Masked, rate: float = 0.1) -> LearnedQ:
@@ -111,9 +109,7 @@ def test_the_loss_by_longhand(run, kind):
 @pytest.mark.parametrize("run", RUNS)
 def test_what_is_hidden_and_revealed(run):
     """n uniform in 1…free; the run lies in it, with n, 1, or uniformly 1…n places; all places alike."""
-    fixed = Fixed(
-        torch.tensor([False, True, False, False, False]), torch.tensor([0, 1, 0, 0, 0], dtype=torch.int8)
-    )
+    fixed = Fixed(torch.tensor([False, True, False, False, False]), torch.tensor([0, 1, 0, 0, 0], dtype=torch.int8))
     process = AnyOrder(5, 2, fixed)
     value = learned(run, normal(243, 5, 2, seed=1), process)
     designs = all_designs(2, 5)
@@ -156,9 +152,7 @@ def test_the_exact_q_has_no_bootstrapped_error():
     assert value.lesson(context_of(base, value), rows).loss < 1e-20
     with torch.no_grad():
         value.net.logits += 0.1
-    assert value.lesson(context_of(base, value), rows).loss.item() == pytest.approx(
-        0.01
-    )  # in units of the spread
+    assert value.lesson(context_of(base, value), rows).loss.item() == pytest.approx(0.01)  # in units of the spread
 
 
 @pytest.mark.parametrize("run", RUNS)

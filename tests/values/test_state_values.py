@@ -80,8 +80,7 @@ def test_rows_of_posterior_mean(process):
         assert rows["value_x"][row].item() == pytest.approx(reward(most_likely(x, net)))
         assert rows["value_y"][row].item() == pytest.approx(reward(y if last else most_likely(y, net)))
         log_p = [
-            p.kernel(x.unsqueeze(0), k).log_prob(y.unsqueeze(0))
-            for p in (context.roles.base, context.roles.proposal)
+            p.kernel(x.unsqueeze(0), k).log_prob(y.unsqueeze(0)) for p in (context.roles.base, context.roles.proposal)
         ]
         assert rows["log_anchor"][row].item() == pytest.approx((log_p[0] - log_p[1]).item(), abs=1e-5)
         assert log_p[1].isfinite()
@@ -122,9 +121,7 @@ def test_a_round_never_asks_more_than_it_was_given(value, calls, beta):
     assert len(rows["x"]) == min(calls // (2 * value.calls), calls * 3)
 
 
-@pytest.mark.parametrize(
-    ("value", "needed"), [(PosteriorMean(0), 2), (PosteriorMean(5), 10), (MonteCarlo(4), 8)]
-)
+@pytest.mark.parametrize(("value", "needed"), [(PosteriorMean(0), 2), (PosteriorMean(5), 10), (MonteCarlo(4), 8)])
 def test_a_round_too_small_for_one_transition_is_refused_before_the_oracle_is_asked(value, needed):
     oracle = Oracle()
     context = context_of(value, oracle)

@@ -1,7 +1,26 @@
 """The vocabulary that everything else is written in."""
 
-from biotilt.core.objective import Batch, Context, Metrics, Objective, Replay, Round, drop_unscored, roll_in_metrics, trainable
-from biotilt.core.policy import Policy, Roles, Trajectory, check_capabilities, path_kl, rollout, sample
+from biotilt.core.objective import (
+    Batch,
+    Context,
+    Metrics,
+    Objective,
+    Replay,
+    Round,
+    drop_unscored,
+    roll_in_metrics,
+    trainable,
+)
+from biotilt.core.policy import (
+    Policy,
+    Roles,
+    Trajectory,
+    check_capabilities,
+    move_toward,
+    path_kl,
+    rollout,
+    sample,
+)
 from biotilt.core.protocols import (
     Kernel,
     Net,
@@ -34,6 +53,7 @@ __all__ = [
     "check_capabilities",
     "draw_states",
     "drop_unscored",
+    "move_toward",
     "path_kl",
     "roll_in_metrics",
     "rollout",

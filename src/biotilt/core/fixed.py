@@ -37,8 +37,7 @@ class Fixed:
             )
         if self.mask.dtype != torch.bool or self.letters.dtype != torch.int8:
             raise ConfigError(
-                "fixed positions: mask must be bool and letters int8, "
-                f"not {self.mask.dtype} and {self.letters.dtype}"
+                f"fixed positions: mask must be bool and letters int8, not {self.mask.dtype} and {self.letters.dtype}"
             )
         if bool(self.mask.all()):
             raise ConfigError("fixed positions: every position is held, so there is nothing to design")

@@ -30,6 +30,13 @@ class Policy:
         return Policy(self.process, net)
 
 
+@torch.no_grad()
+def move_toward(slow: nn.Module, fast: nn.Module, rate: float) -> None:
+    """Move the parameters of `slow` toward those of `fast` by `rate` in [0, 1]: an exponential average."""
+    for late, new in zip(slow.parameters(), fast.parameters()):
+        late.lerp_(new, rate)
+
+
 @dataclass
 class Roles:
     """The policies of an algorithm: `policy` is trained, `base` frozen, `proposal` draws the data."""

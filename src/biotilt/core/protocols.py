@@ -63,6 +63,16 @@ class Process(Protocol):
 class Reveals(Protocol):
     """A process whose states are designs with some coordinates still hidden, each revealed once."""
 
+    @property
+    def length(self) -> int:
+        """The number of coordinates."""
+        ...
+
+    @property
+    def free(self) -> int:
+        """The number of coordinates that are not held fixed."""
+        ...
+
     def hidden(self, x: Tensor) -> Tensor:
         """Return which coordinates of the states `(B, L)` are hidden, bool `(B, L)`."""
         ...
@@ -95,4 +105,3 @@ class Scorer(Protocol):
     """What an algorithm sees of an oracle: rewards `(B,)`, float, of designs `(B, ...)`."""
 
     def __call__(self, designs: Tensor, /) -> Tensor: ...
-

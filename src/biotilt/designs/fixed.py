@@ -42,9 +42,7 @@ def parse_fixed(pattern: str, alphabet: Alphabet, length: int) -> tuple[Tensor, 
     return mask, letters
 
 
-def fixed_from_positions(
-    positions: Mapping[str, str], alphabet: Alphabet, length: int
-) -> tuple[Tensor, Tensor]:
+def fixed_from_positions(positions: Mapping[str, str], alphabet: Alphabet, length: int) -> tuple[Tensor, Tensor]:
     """Return `(mask, letters)` of a table such as `{"1-6": "GCCACC", "50": "A"}`.
 
     Args:
@@ -72,9 +70,7 @@ def fixed_from_positions(
         where = f'fixed positions "{key}"'
         first, last = _range(key, length)
         if len(pattern) != last - first + 1:
-            raise ConfigError(
-                f"{where}: {last - first + 1} positions, but {len(pattern)} letters: {pattern!r}"
-            )
+            raise ConfigError(f"{where}: {last - first + 1} positions, but {len(pattern)} letters: {pattern!r}")
         for position in range(first, last + 1):
             if position in owner:
                 raise ConfigError(f'{where} overlaps "{owner[position]}" at position {position}')
@@ -87,9 +83,7 @@ def fixed_from_positions(
 def _range(key: str, length: int) -> tuple[int, int]:
     match = _RANGE.fullmatch(key)
     if match is None:
-        raise ConfigError(
-            f'fixed positions "{key}": expected a position such as "50" or a range such as "1-6"'
-        )
+        raise ConfigError(f'fixed positions "{key}": expected a position such as "50" or a range such as "1-6"')
     first = int(match[1])
     last = int(match[2] or first)
     if first > last:
@@ -105,9 +99,7 @@ def _read(pattern: str, alphabet: Alphabet, first: int, where: str) -> tuple[Ten
     free = _FREE_SIGNS | {code for code, any_of in ambiguity.items() if len(any_of) == len(alphabet.letters)}
     is_held = [sign.upper() not in free for sign in pattern]
     # A free position takes the first letter only so that one call encodes the whole pattern.
-    filled = "".join(
-        sign if held else alphabet.letters[0] for sign, held in zip(pattern, is_held, strict=True)
-    )
+    filled = "".join(sign if held else alphabet.letters[0] for sign, held in zip(pattern, is_held, strict=True))
     if wrong := alphabet.wrong_columns(filled):
         sign, place = filled[wrong[0] - 1], first + wrong[0] - 1
         if stands_for := ambiguity.get(sign.upper()):

@@ -90,9 +90,7 @@ def read_designs(
             records.append(Record(raw.name, sequence, raw.values, raw.line))
     if skipped:
         total = len(records) + len(skipped)
-        what = (
-            f"{path}: {len(skipped)} of {total} records have ambiguity codes, the first on line {skipped[0]}"
-        )
+        what = f"{path}: {len(skipped)} of {total} records have ambiguity codes, the first on line {skipped[0]}"
         if not records:
             raise DataError(f"{what}; no record is left")
         warnings.warn(f"{what}; they were skipped", UserWarning, stacklevel=2)
@@ -119,10 +117,7 @@ def numbers(records: Sequence[Record], column: str, path: str | Path) -> list[fl
     if column not in known:
         found = suggest(column, known) if known else "; there are no columns but name and sequence"
         raise DataError(f"{path}: no column {column!r} of values{found}")
-    return [
-        _number(record.values.get(column, ""), f"{path}:{record.line}: column {column!r}")
-        for record in records
-    ]
+    return [_number(record.values.get(column, ""), f"{path}:{record.line}: column {column!r}") for record in records]
 
 
 def write_designs(path: str | Path, records: Sequence[Record]) -> None:
@@ -180,9 +175,7 @@ def _fasta_records(path: Path) -> Iterator[_Raw]:
             name, rest = [*text[1:].split(maxsplit=1), "", ""][:2]
             current = _Raw(name or str(number), line, [], _fasta_values(rest))
         elif current is None:
-            raise DataError(
-                f"{path}:{line}: a sequence before the first header; a FASTA record starts with '>'"
-            )
+            raise DataError(f"{path}:{line}: a sequence before the first header; a FASTA record starts with '>'")
         else:
             current.pieces.append((line, text))
     if current is not None:
@@ -273,9 +266,7 @@ def _as_table(records: Sequence[Record], path: Path, delimiter: str) -> str:
     columns = list(dict.fromkeys(key for record in records for key in record.values))
     header = ["name", "sequence", *columns]
     if taken := [key for key in columns if key in ("name", "sequence")]:
-        raise DataError(
-            f"{path}: a column of values is called {taken[0]!r}, which the table itself uses; rename it"
-        )
+        raise DataError(f"{path}: a column of values is called {taken[0]!r}, which the table itself uses; rename it")
     rows = [[r.name, r.sequence, *(r.values.get(key, "") for key in columns)] for r in records]
     # The csv module quotes a cell with "\n" by itself, but before Python 3.13 not one with a lone "\r".
     has_return = any("\r" in cell for row in [header, *rows] for cell in row)
@@ -289,9 +280,7 @@ def _as_table(records: Sequence[Record], path: Path, delimiter: str) -> str:
 
 def _fasta_header(record: Record, path: Path) -> str:
     if not record.name or re.search(r"\s", record.name):
-        raise DataError(
-            f"{path}: {record.name!r} cannot be a FASTA name: it is empty or has a space; write a .csv"
-        )
+        raise DataError(f"{path}: {record.name!r} cannot be a FASTA name: it is empty or has a space; write a .csv")
     words = [record.name]
     for key, value in record.values.items():
         if not re.fullmatch(r"[^\s=]+", key):

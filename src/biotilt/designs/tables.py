@@ -46,9 +46,7 @@ def read_table(path: str | Path) -> tuple[list[str], list[Row]]:
         if header is None:
             header = [name.strip() for name in cells]
             if repeated := sorted({name for name in header if header.count(name) > 1}):
-                raise DataError(
-                    f"{path}:{line}: the header has {', '.join(map(repr, repeated))} more than once"
-                )
+                raise DataError(f"{path}:{line}: the header has {', '.join(map(repr, repeated))} more than once")
         elif len(cells) != len(header):
             columns = f"the header has {len(header)} columns ({', '.join(header)})"
             raise DataError(f"{path}:{line}: the row has {len(cells)} cells, but {columns}")
@@ -66,9 +64,7 @@ def file_format(path: Path) -> str:
         return _FORMATS[Path(name).suffix]
     except KeyError:
         known = ", ".join(_FORMATS)
-        raise DataError(
-            f"{path}: unknown kind of file; known suffixes: {known}, each also with .gz"
-        ) from None
+        raise DataError(f"{path}: unknown kind of file; known suffixes: {known}, each also with .gz") from None
 
 
 def _text(path: Path) -> str:

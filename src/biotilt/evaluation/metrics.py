@@ -72,9 +72,7 @@ def kmer_correlation(counts_a: np.ndarray, counts_b: np.ndarray) -> float:
     1.0
     """
     if counts_a.shape != counts_b.shape:
-        raise DataError(
-            f"k-mer tables differ in size: {counts_a.shape} and {counts_b.shape}; same k and letters?"
-        )
+        raise DataError(f"k-mer tables differ in size: {counts_a.shape} and {counts_b.shape}; same k and letters?")
     if counts_a.sum() == 0 or counts_b.sum() == 0:
         return math.nan
     a, b = counts_a / counts_a.sum(), counts_b / counts_b.sum()

@@ -144,9 +144,7 @@ def panel(
 
 
 @torch.no_grad()
-def likelihood(
-    policy: Policy, designs: Tensor, generator: Generator, *, draws: int = 8, chunk: int = 512
-) -> Tensor:
+def likelihood(policy: Policy, designs: Tensor, generator: Generator, *, draws: int = 8, chunk: int = 512) -> Tensor:
     """Return minus the mean denoising loss of each design over `draws` draws, `(B,)`, nats.
 
     It is an unbiased estimate of a lower bound on the design's log-probability under the policy (the ELBO of

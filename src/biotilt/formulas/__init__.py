@@ -1,1 +1,1 @@
-"""."""
+"""Numbered equations as pure functions, testable without any model."""

@@ -35,8 +35,3 @@ def effective_fraction(log_weight: Tensor) -> Tensor:
     """Return (Σw)² / (N Σw²) in (0, 1]: the effective share of samples with log-weights `(N,)`."""
     normalised = log_weight.softmax(0)
     return 1 / (normalised.square().sum() * len(log_weight))
-
-
-def log_mean_exp(values: Tensor, dim: int) -> Tensor:
-    """Return log of the mean of exp(values) over `dim`, without overflow."""
-    return values.logsumexp(dim) - torch.tensor(float(values.shape[dim])).log()

@@ -29,8 +29,9 @@ def build_network(name: str, options: dict[str, Any]) -> nn.Module:
 
 def describe_network(net: nn.Module) -> dict[str, Any]:
     """Return the name and options that `build_network` rebuilds this network from."""
-    for name, (config_type, network) in NETWORKS.items():
-        if isinstance(net, network) and isinstance(config := net.config, config_type):
+    for name, (_, network) in NETWORKS.items():
+        if isinstance(net, network):
+            config: Any = net.config
             return {"name": name, **asdict(config)}
     raise ConfigError(f"{type(net).__name__} is not one of biotilt's networks: {', '.join(NETWORKS)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -25,9 +26,9 @@ class MLP(nn.Module):
         super().__init__()
         self.config = config
         widths = [config.length * (config.letters + 1)] + [config.width] * config.depth
-        hidden = [layer for a, b in zip(widths, widths[1:]) for layer in (nn.Linear(a, b), nn.GELU())]
+        hidden = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.GELU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], config.length * config.letters))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        one_hot = F.one_hot(x.long(), self.config.letters + 1).flatten(1).to(self.layers[0].weight.dtype)
+        one_hot = F.one_hot(x.long(), self.config.letters + 1).flatten(1).to(next(self.parameters()).dtype)
         return self.layers(one_hot).unflatten(-1, (self.config.length, self.config.letters))

@@ -56,8 +56,7 @@ class StateTable(nn.Module):
             mass = torch.cat([mass, mass.sum(axis, keepdim=True)], dim=axis)
         # revealing i as a moves along axis i alone; where i is shown already, the row is never read
         per_position = [
-            mass.narrow(i, 0, letters).movedim(i, -1).unsqueeze(i).expand(*mass.shape, letters)
-            for i in range(length)
+            mass.narrow(i, 0, letters).movedim(i, -1).unsqueeze(i).expand(*mass.shape, letters) for i in range(length)
         ]
         logits = torch.stack([p.reshape(-1, letters) for p in per_position], dim=1).log()
         return cls(letters, length, logits)

@@ -39,9 +39,9 @@ class VIDD:
     * `anchor="pretrained"` tilts `p_pre` instead (w is multiplied by p_pre/p_out when sampled): the fixed point
       is p* for an exact value, whatever `beta` and `refresh`.
 
-    `value`: posterior_mean, monte_carlo (ask the oracle about states), bootstrapped, return, mixed (learned from
-    scored designs, see `biotilt.values.learned`), surrogate (`biotilt.values.surrogate`). `updates` gradient steps of `states` states follow each round of
-    oracle calls; `buffer` scored designs (or states) are kept.
+    `value`: posterior_mean, monte_carlo (ask the oracle about states); return, bootstrapped, mixed (learned from
+    scored designs, `biotilt.values.learned`); surrogate (`biotilt.values.surrogate`). `updates` gradient steps of
+    `states` states follow each round of oracle calls; `buffer` scored designs (or states) are kept.
     """
 
     anchor: Literal["pretrained", "rollout"] = "pretrained"
@@ -107,12 +107,12 @@ class VIDD:
         with torch.no_grad():
             proposal = roles.proposal.kernel(x, k)
             anchor = roles.base.kernel(x, k) if self.anchor == "pretrained" else proposal
-            optimal = anchor.tilted(lesson.q)
+            optimal = anchor.tilted(lesson.q)  # type: ignore[attr-defined]  # `check` made sure
         if self.teacher == "sampled":
             y = proposal.sample(context.generator)
             loss, metrics = self._weighted(context, x, y, k, optimal.log_prob(y) - proposal.log_prob(y))
         else:
-            teacher = proposal.mix(optimal, self.mirror)
+            teacher = proposal.mix(optimal, self.mirror)  # type: ignore[attr-defined]
             loss, metrics = teacher.kl(roles.policy.kernel(x, k)).mean(), {}
         return loss + lesson.loss, metrics | {"distil": loss.item(), "value_error": lesson.loss.item()}
 

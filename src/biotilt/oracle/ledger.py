@@ -44,9 +44,7 @@ class Ledger:
         columns = "position, design, score, reason, seconds, cached"
         while page := self._select(columns, f"position >= ? ORDER BY position LIMIT {PAGE}", start):
             for position, design, score, reason, seconds, cached in page:
-                yield Row(
-                    position, design, math.nan if score is None else score, reason, seconds, bool(cached)
-                )
+                yield Row(position, design, math.nan if score is None else score, reason, seconds, bool(cached))
             start = page[-1][0] + 1
 
     def called(self) -> set[str]:
@@ -60,9 +58,7 @@ class Ledger:
 
     def rewind(self, position: int) -> None:
         """Delete the rows from `position` on."""
-        self._store.query(
-            "DELETE FROM ledger WHERE run = ? AND reward = ? AND position >= ?", (*self._key, position)
-        )
+        self._store.query("DELETE FROM ledger WHERE run = ? AND reward = ? AND position >= ?", (*self._key, position))
 
     def _select(self, columns: str, condition: str, *parameters: int) -> list[tuple]:
         sql = f"SELECT {columns} FROM ledger WHERE run = ? AND reward = ? AND {condition}"

@@ -125,9 +125,7 @@ class Oracle:
         # A failure of another run may have had a cause that is gone, such as a missing program.
         return not score.failed or design in self._called
 
-    def _score_piece(
-        self, designs: Sequence[str], known: Mapping[str, Score], free: set[str]
-    ) -> dict[str, Score]:
+    def _score_piece(self, designs: Sequence[str], known: Mapping[str, Score], free: set[str]) -> dict[str, Score]:
         """Score, save and return the designs of one piece that are not known; `free` ones cost no call."""
         asked = list(dict.fromkeys(design for design in designs if design not in known))
         fresh = dict(zip(asked, self._ask(asked)))
@@ -136,9 +134,7 @@ class Oracle:
             score = fresh.get(design) or known[design]
             cached = design in free
             free.add(design)
-            rows.append(
-                Row(position, design, score.value, score.reason, 0.0 if cached else score.seconds, cached)
-            )
+            rows.append(Row(position, design, score.value, score.reason, 0.0 if cached else score.seconds, cached))
         self._store.record(self._run, self.reward.name, self.reward.version, fresh, rows)
 
         called = {row.design for row in rows if not row.cached}
@@ -149,9 +145,7 @@ class Oracle:
         self._any_scored |= any(not math.isnan(row.score) for row in rows)
         if not self._any_scored and (first or self._calls >= self._patience):
             reasons = "; ".join(f"{reason} ({count} times)" for reason, count in self.ledger.failures())
-            raise RewardError(
-                f'reward "{self.reward.name}" could score none of {self._calls} designs: {reasons}'
-            )
+            raise RewardError(f'reward "{self.reward.name}" could score none of {self._calls} designs: {reasons}')
         return fresh
 
     def _ask(self, designs: list[str]) -> list[Score]:

@@ -97,20 +97,13 @@ class Store:
                 found |= {row[0]: Score(_from_null(row[1]), *row[2:]) for row in rows}
         return found
 
-    def record(
-        self, run: str, reward: str, version: str, scores: Mapping[str, Score], rows: Sequence[Row]
-    ) -> None:
+    def record(self, run: str, reward: str, version: str, scores: Mapping[str, Score], rows: Sequence[Row]) -> None:
         """Save new scores and append rows to the ledger of (run, reward) in one transaction.
 
         A score that is already known stays, unless it was a failure.
         """
-        known = [
-            (reward, version, d, _to_null(s.value), s.reason, s.seconds, s.run) for d, s in scores.items()
-        ]
-        asked = [
-            (run, reward, r.position, r.design, _to_null(r.score), r.reason, r.seconds, r.cached)
-            for r in rows
-        ]
+        known = [(reward, version, d, _to_null(s.value), s.reason, s.seconds, s.run) for d, s in scores.items()]
+        asked = [(run, reward, r.position, r.design, _to_null(r.score), r.reason, r.seconds, r.cached) for r in rows]
         with self._errors(), self._db:
             self._db.executemany(
                 "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
@@ -135,9 +128,7 @@ class Store:
         try:
             yield
         except sqlite3.Error as error:
-            code = (
-                getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-            )  # without the extended part
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF  # without the extended part
             if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
                 raise self._damaged(error) from error
             if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):

@@ -66,9 +66,7 @@ class Finite:
 
     def __post_init__(self) -> None:
         if not 2 <= self.states <= 32768 or self.horizon < 1:
-            raise ConfigError(
-                f"states must be in [2, 32768] and horizon ≥ 1, got {self.states}, {self.horizon}"
-            )
+            raise ConfigError(f"states must be in [2, 32768] and horizon ≥ 1, got {self.states}, {self.horizon}")
 
     @property
     def steps(self) -> int:

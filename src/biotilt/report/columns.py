@@ -132,8 +132,7 @@ COLUMNS = (
     Column(
         "kl_policy_base",
         "KL to base",
-        "KL divergence of the set's law from the base, in nats: how unusual the designs are for the untuned "
-        "generator.",
+        "KL divergence of the set's law from the base, in nats: how unusual the designs are for the untuned generator.",
         number,
     ),
     Column(

@@ -120,9 +120,7 @@ def frontier(points: Points, rows: Points, reward: str) -> str:
         reward: name of the axis.
     """
     with _figure() as (figure, axes):
-        line = sorted(
-            (p for p in points if p["kl"] is not None and p["held_out"] is not None), key=lambda p: p["kl"]
-        )
+        line = sorted((p for p in points if p["kl"] is not None and p["held_out"] is not None), key=lambda p: p["kl"])
         if line:
             x, y = [p["kl"] for p in line], [p["held_out"] for p in line]
             axes.plot(x, y, "-o", color="#56b4e9", lw=1.8, ms=5, label="runs over α")
@@ -159,9 +157,7 @@ def information(sequences: Sequence[str], letters: str) -> np.ndarray:
     return frequency * (np.log2(len(letters)) + (frequency * logs).sum(1, keepdims=True))
 
 
-def logo(
-    heights: np.ndarray, letters: str, top: float, title: str, fixed: Sequence[bool] | None = None
-) -> str:
+def logo(heights: np.ndarray, letters: str, top: float, title: str, fixed: Sequence[bool] | None = None) -> str:
     """Draw a sequence logo.
 
     Args:

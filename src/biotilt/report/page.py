@@ -55,12 +55,8 @@ def report_html(run: ReportData) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(
-        files("biotilt.report").joinpath("template.html").read_text(encoding="utf-8")
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string(files("biotilt.report").joinpath("template.html").read_text(encoding="utf-8"))
     return template.render(
         run=run,
         summary=plain_summary(run),
@@ -85,9 +81,7 @@ def report_html(run: ReportData) -> str:
 def _curves(run: ReportData) -> list[Figure]:
     if not run.history:
         return []
-    limit = (
-        "" if run.measured_max is None else f" The largest value ever measured is {number(run.measured_max)}."
-    )
+    limit = "" if run.measured_max is None else f" The largest value ever measured is {number(run.measured_max)}."
     found = [
         Figure(
             figures.reward_curve(run.history, run.measured_max, run.reward),
@@ -99,8 +93,7 @@ def _curves(run: ReportData) -> list[Figure]:
         found.append(
             Figure(
                 figures.kl_curve(run.history),
-                "How far the tuned generator has moved from the base. Levelling off means that tuning has "
-                "settled.",
+                "How far the tuned generator has moved from the base. Levelling off means that tuning has settled.",
             )
         )
     return found
@@ -131,13 +124,9 @@ def _logos(run: ReportData) -> list[Figure]:
     top = max(*peaks.values(), figures.LOW_INFORMATION / 2) * 1.05
     found = []
     for title, bits in heights.items():
-        caption = (
-            f"{title[:1].upper()}{title[1:]}: the most conserved position carries {peaks[title]:.2f} bits."
-        )
+        caption = f"{title[:1].upper()}{title[1:]}: the most conserved position carries {peaks[title]:.2f} bits."
         if peaks[title] < figures.LOW_INFORMATION:
-            caption += (
-                f" All positions are below {figures.LOW_INFORMATION:g} bits: none prefers a letter strongly."
-            )
+            caption += f" All positions are below {figures.LOW_INFORMATION:g} bits: none prefers a letter strongly."
         if run.fixed is not None and any(run.fixed):
             caption += " Shaded positions were held fixed."
         svg = figures.logo(bits, run.letters, top, title, run.fixed)

@@ -80,9 +80,7 @@ def comparison_table(lines: Rows) -> Table:
 def aggregate_table(lines: Rows) -> Table:
     """Return one line a group of seeds, from `evaluation.aggregate`; scores with their range over seeds."""
     table = Table(title="Means over seeds; scores with (lowest to highest) seed", title_justify="left")
-    for position, header in enumerate(
-        ("Task", "Objective", "α", "Seeds", "Optimised", "Held-out", "Dist.", "KL")
-    ):
+    for position, header in enumerate(("Task", "Objective", "α", "Seeds", "Optimised", "Held-out", "Dist.", "KL")):
         _add_column(table, header, named=position < 2)
     for line in lines:
         scores = [_spread(line[key]) for key in ("optimised", "held_out")]

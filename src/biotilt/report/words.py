@@ -50,8 +50,7 @@ def _comparisons(data: ReportData, tuned: Mapping[str, Any]) -> list[str]:
         outcome = _words(mine - best, "{} lower", "{} higher", "the same")
         price = _price(data, tuned)
         found.append(
-            f"Keeping only the best of many untuned designs, {price}, reaches {number(best)}, "
-            f"which is {outcome}."
+            f"Keeping only the best of many untuned designs, {price}, reaches {number(best)}, which is {outcome}."
         )
     return found
 

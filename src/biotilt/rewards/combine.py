@@ -26,9 +26,7 @@ class _Combination(ABC):
         if not self.parts:
             raise ConfigError(f'reward "{self.name}" needs at least one part')
         if len(self._coefficients) != len(self.parts):
-            raise ConfigError(
-                f'reward "{self.name}" has {len(self.parts)} parts but {len(self._coefficients)} {what}'
-            )
+            raise ConfigError(f'reward "{self.name}" has {len(self.parts)} parts but {len(self._coefficients)} {what}')
         self._names = _distinct([part.name for part in self.parts])
         key = [(part.name, part.version, c) for part, c in zip(self.parts, self._coefficients)]
         self.version = f"1-{digest(repr(key))}"
@@ -68,16 +66,12 @@ class _Combination(ABC):
     def _score_parts_one_hot(self, x: Tensor) -> list[Tensor]:
         blocking = [name for name, part in zip(self._names, self.parts) if not part.differentiable]
         if blocking:
-            raise RewardError(
-                f'reward "{self.name}" has no gradient: neither have its parts {", ".join(blocking)}'
-            )
+            raise RewardError(f'reward "{self.name}" has no gradient: neither have its parts {", ".join(blocking)}')
         scores = [cast(DifferentiableReward, part).score_one_hot(x) for part in self.parts]
         for name, score in zip(self._names, scores):
             # (B, 1) times (B,) would broadcast to (B, B) without a word.
             if score.shape != x.shape[:1]:
-                raise RewardError(
-                    f'part "{name}" returned shape {tuple(score.shape)}, expected ({x.shape[0]},)'
-                )
+                raise RewardError(f'part "{name}" returned shape {tuple(score.shape)}, expected ({x.shape[0]},)')
         return scores
 
 
@@ -125,16 +119,12 @@ class Product(_Combination):
         super().__init__(parts, exponents, "exponents")
         self.exponents = self._coefficients
         if not all(0 < exponent < math.inf for exponent in self.exponents):
-            raise ConfigError(
-                f'reward "product": exponents = {list(self.exponents)} must be positive and finite'
-            )
+            raise ConfigError(f'reward "product": exponents = {list(self.exponents)} must be positive and finite')
 
     def _finite(self, counted: list[tuple[str, float, float]]) -> float:
         for name, score, _ in counted:
             if score < 0:
-                return NotScored(
-                    f'part "{name}": {score:g} is negative, and a factor of a product must be >= 0'
-                )
+                return NotScored(f'part "{name}": {score:g} is negative, and a factor of a product must be >= 0')
         return math.prod(score**exponent for _, score, exponent in counted)
 
     def score_one_hot(self, x: Tensor) -> Tensor:
@@ -144,8 +134,7 @@ class Product(_Combination):
         """
         scores = self._score_parts_one_hot(x)
         powers = [
-            torch.where(score < 0, torch.nan, score) ** exponent
-            for score, exponent in zip(scores, self.exponents)
+            torch.where(score < 0, torch.nan, score) ** exponent for score, exponent in zip(scores, self.exponents)
         ]
         return torch.stack(powers).prod(0)
 

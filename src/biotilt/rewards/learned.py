@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -44,7 +45,7 @@ class Regressor(nn.Module):
         widths = [config.letters] + [config.channels] * config.layers
         self.convs = nn.ModuleList(
             nn.Conv1d(a, b, config.kernel, padding=d * (config.kernel // 2), dilation=d)
-            for i, (a, b) in enumerate(zip(widths, widths[1:]))
+            for i, (a, b) in enumerate(itertools.pairwise(widths))
             for d in [2 ** max(i - 1, 0) if config.dilated else 1]
         )
         self.dropout = nn.Dropout(config.dropout)
@@ -67,9 +68,7 @@ class LearnedReward:
 
     differentiable = True
 
-    def __init__(
-        self, members: list[Regressor], alphabet_name: str, name: str, version: str, units: str = ""
-    ):
+    def __init__(self, members: list[Regressor], alphabet_name: str, name: str, version: str, units: str = ""):
         self.members = [m.eval().requires_grad_(False) for m in members]
         self.alphabet = alphabet(alphabet_name)
         self.length = members[0].config.length
@@ -84,9 +83,7 @@ class LearnedReward:
         """Return the predicted value of each design; DataError when a length is not the trained one."""
         wrong = next((d for d in designs if len(d) != self.length), None)
         if wrong is not None:
-            raise DataError(
-                f'the predictor "{self.name}" reads {self.length} letters, got {len(wrong)}: {wrong}'
-            )
+            raise DataError(f'the predictor "{self.name}" reads {self.length} letters, got {len(wrong)}: {wrong}')
         scores: list[float] = []
         for start in range(0, len(designs), chunk):
             tokens = self.alphabet.encode_many(designs[start : start + chunk])
@@ -107,9 +104,7 @@ class LearnedReward:
             "units": self.units,
             "alphabet": self.alphabet.name,
         }
-        save_tensors(
-            path, tensors, about | {"config": [asdict(m.config) for m in self.members]} | (extra or {})
-        )
+        save_tensors(path, tensors, about | {"config": [asdict(m.config) for m in self.members]} | (extra or {}))
 
     @classmethod
     def load(cls, path: Path) -> LearnedReward:

@@ -42,13 +42,9 @@ def load_function(reference: str, base: Path = Path(), *, per_design: bool = Fal
             f'cannot load reward "{reference}": no function "{attribute}" there{suggest(attribute, names)}'
         )
     if isinstance(found, type):
-        raise RewardError(
-            f'cannot load reward "{reference}": it is a class; name a function or an instance of it'
-        )
+        raise RewardError(f'cannot load reward "{reference}": it is a class; name a function or an instance of it')
     if not callable(found):
-        raise RewardError(
-            f'cannot load reward "{reference}": it is {type(found).__name__}, which cannot be called'
-        )
+        raise RewardError(f'cannot load reward "{reference}": it is {type(found).__name__}, which cannot be called')
     return _as_reward(found, per_design)
 
 

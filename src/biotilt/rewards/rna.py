@@ -99,9 +99,7 @@ class ForbiddenMotifs:
         _set_number(self, "penalty")
         for motif in self.motifs:
             if not isinstance(motif, str) or not motif or set(_as_dna(motif)) - set(IUPAC):
-                raise ConfigError(
-                    f'reward "forbidden_motifs": motif {motif!r} must be made of {"".join(IUPAC)}U'
-                )
+                raise ConfigError(f'reward "forbidden_motifs": motif {motif!r} must be made of {"".join(IUPAC)}U')
         object.__setattr__(self, "motifs", tuple(dict.fromkeys(_as_dna(motif) for motif in self.motifs)))
 
     @property
@@ -114,9 +112,7 @@ class ForbiddenMotifs:
         return [re.compile(f"(?={''.join(IUPAC[letter] for letter in motif)})") for motif in self.motifs]
 
     def __call__(self, designs: list[str]) -> list[float]:
-        counts = [
-            sum(len(pattern.findall(_as_dna(design))) for pattern in self._patterns) for design in designs
-        ]
+        counts = [sum(len(pattern.findall(_as_dna(design))) for pattern in self._patterns) for design in designs]
         return [0.0 - self.penalty * count for count in counts]
 
 
@@ -150,9 +146,7 @@ def _as_dna(design: str) -> str:
     return design.upper().replace("U", "T")
 
 
-def _set_number(
-    reward: GCFraction | ForbiddenMotifs | UpstreamAUG, key: str, at_most: float = math.inf
-) -> None:
+def _set_number(reward: GCFraction | ForbiddenMotifs | UpstreamAUG, key: str, at_most: float = math.inf) -> None:
     """Check an option's range and store it as a float, so that 0 and 0.0 give one version."""
     value = getattr(reward, key)
     number = isinstance(value, int | float) and not isinstance(value, bool) and value != math.inf

@@ -54,10 +54,6 @@ def check_gradients(objective: Objective, context: Context) -> None:
 
 def _check_trained(name: str, trained: list[tuple[str, nn.Module]], learning: set[int]) -> None:
     for role, module in trained:
-        grads: list[Tensor] = [
-            p.grad for p in module.parameters() if id(p) in learning and p.grad is not None
-        ]
+        grads: list[Tensor] = [p.grad for p in module.parameters() if id(p) in learning and p.grad is not None]
         assert any(grad.count_nonzero() for grad in grads), f"{name}: no gradient reaches the {role}"
-        assert all(grad.isfinite().all() for grad in grads), (
-            f"{name}: the gradient of the {role} is not finite"
-        )
+        assert all(grad.isfinite().all() for grad in grads), f"{name}: the gradient of the {role} is not finite"

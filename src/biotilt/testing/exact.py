@@ -64,9 +64,7 @@ def space(process: Process) -> Space:
         states = all_states(process.letters, process.length)
         start = int(lexicographic_index(process.noise(1, torch.Generator()), process.letters + 1))
         return Space(states, start, (~process.hidden(states).any(-1)).nonzero().squeeze(-1))
-    raise ConfigError(
-        f'the states of the process "{process.name}" cannot be listed; exact answers need finite ones'
-    )
+    raise ConfigError(f'the states of the process "{process.name}" cannot be listed; exact answers need finite ones')
 
 
 @torch.no_grad()

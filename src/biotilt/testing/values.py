@@ -55,6 +55,4 @@ class ExactValue(ActionValue):
         return q.masked_fill(hopeless, 0).to(torch.get_default_dtype())
 
     def _index(self, x: Tensor) -> Tensor:
-        return (
-            x.long() if isinstance(self.process, Finite) else lexicographic_index(x, self.process.letters + 1)
-        )
+        return x.long() if isinstance(self.process, Finite) else lexicographic_index(x, self.process.letters + 1)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Metrics, Objective, trainable
+from biotilt.core import Context, Metrics, Objective, move_toward, trainable
 from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, suggest
 from biotilt.training.checkpoint import load_state, save_state
 
@@ -181,9 +181,6 @@ class Trainer:
                 "The last checkpoint is kept"
             )
 
-    @torch.no_grad()
     def _follow(self) -> None:
         decay = min(self.config.ema, (1 + self.update) / (10 + self.update))
-        torch._foreach_lerp_(
-            list(self.average.parameters()), list(self.context.roles.policy.net.parameters()), 1 - decay
-        )
+        move_toward(self.average, self.context.roles.policy.net, 1 - decay)

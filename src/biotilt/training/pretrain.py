@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core import Policy
+from biotilt.core import Policy, move_toward
 from biotilt.errors import ConfigError
 
 
@@ -69,8 +69,7 @@ def pretrain(
         schedule.step()
         # a short memory at first, so that the average forgets the random start
         decay_now = min(config.ema, (1 + step) / (10 + step))
-        with torch.no_grad():
-            torch._foreach_lerp_(list(averaged.parameters()), list(net.parameters()), 1 - decay_now)
+        move_toward(averaged, net, 1 - decay_now)
         running += loss.item()
         if step % config.check_every == 0 or step == config.steps:
             bound = validation_bound(Policy(process, averaged), validation)

@@ -23,7 +23,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from biotilt.core import ActionValue, Batch, Context, Lesson, Process, Reveals, Trajectory
+from biotilt.core import ActionValue, Batch, Context, Lesson, Process, Reveals, Trajectory, move_toward
 from biotilt.errors import ConfigError
 
 RUNS = ("return", "bootstrapped", "mixed")
@@ -105,12 +105,9 @@ class LearnedQ(nn.Module, ActionValue):
             # a reward that does not vary teaches nothing; any spread will do
             self.spread.copy_(complete.std(correction=0).clamp(min=1e-3))
 
-    @torch.no_grad()
     def follow(self) -> None:
         """Move the target network one step toward the network."""
-        torch._foreach_lerp_(
-            list(self.target.parameters()), list(self.net.parameters()), self.config.target_rate
-        )
+        move_toward(self.target, self.net, self.config.target_rate)
 
     def _hide_and_reveal(self, designs: Tensor, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         process, batch = self.process, len(designs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ class PosteriorMean(StateValue):
     @torch.no_grad()
     def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return v̂ `(B,)` in units of reward; NaN where no guess could be scored."""
-        kernel = context.roles.proposal.kernel(x, k)
+        kernel: Any = context.roles.proposal.kernel(x, k)  # has `guess`: see `needs`
         if not self.draws:
             return context.rewards(kernel.guess())
         guesses = torch.stack([kernel.guess(context.generator) for _ in range(self.draws)])

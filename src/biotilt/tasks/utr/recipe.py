@@ -150,7 +150,10 @@ def make_oracle(name: str, random: Rows, human: Rows, out: Path, epochs: int) ->
         metrics |= {f"{label}_test_{key}": value for key, value in scores.items()}
     reward.save(out / f"{name}.safetensors")
     measured = max(y for _, y in test + rows)
-    write_json(out / f"{name}.json", {"metrics": metrics, "calibration": [slope, intercept], "measured_max": measured})
+    write_json(
+        out / f"{name}.json",
+        {"metrics": metrics, "calibration": [slope, intercept], "measured_max": measured},
+    )
 
 
 def main() -> None:
