@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 class BiotiltError(Exception):
@@ -28,6 +29,14 @@ class CheckpointError(BiotiltError):
 
 class BudgetSpent(BiotiltError):
     """The oracle's budget of calls is spent; the run ends cleanly."""
+
+
+def check_choices(config: Any, section: str) -> None:
+    """Raise ConfigError when a field of a dataclass that is annotated `Literal[...]` holds something else."""
+    for name, hint in get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if get_origin(hint) is Literal and value not in get_args(hint):
+            raise ConfigError(f'{section}.{name}: unknown choice "{value}"{suggest(str(value), get_args(hint))}')
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:

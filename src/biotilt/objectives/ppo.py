@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Metrics, Process, Round, drop_unscored, roll_in_metrics, rollout
-from biotilt.errors import ConfigError
+from biotilt.errors import ConfigError, check_choices
 from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
 
 
@@ -36,6 +36,7 @@ class PPO:
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        check_choices(self, "objective")
         if self.clip <= 0:
             raise ConfigError(f"objective.clip must be > 0, got {self.clip}")
         for key, low in (("group", 2), ("updates", 1), ("states", 1)):

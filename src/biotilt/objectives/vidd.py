@@ -20,7 +20,7 @@ from biotilt.core import (
     roll_in_metrics,
     rollout,
 )
-from biotilt.errors import ConfigError
+from biotilt.errors import ConfigError, check_choices
 from biotilt.formulas.soft_rl import effective_fraction, vidd_log_weight
 
 
@@ -58,6 +58,7 @@ class VIDD:
     name: ClassVar[str] = "vidd"
 
     def __post_init__(self) -> None:
+        check_choices(self, "objective")
         for key, low, high in (("beta", 0.0, 1.0), ("mirror", 1e-6, 1.0)):
             if not low <= getattr(self, key) <= high:
                 raise ConfigError(f"objective.{key} must be in [{low}, {high}], got {getattr(self, key)}")

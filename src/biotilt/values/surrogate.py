@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Batch, Context, Lesson, Process, Trajectory, rollout
+from biotilt.errors import ConfigError
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
 
 
@@ -25,6 +26,12 @@ class SurrogateConfig(LearnedValueConfig):
 
     imagine: int = 256
     keep: int = 512
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("imagine", "keep"):
+            if getattr(self, key) < 1:
+                raise ConfigError(f"value.{key} must be ≥ 1, got {getattr(self, key)}")
 
 
 class SurrogateQ(LearnedQ):

@@ -1,0 +1,103 @@
+"""The surrogate value: its fit by longhand, what it never asks, and that it finds the reward's differences."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from biotilt.core import Context, Policy, Replay, Roles, rollout
+from biotilt.errors import ConfigError
+from biotilt.networks.table import StateTable
+from biotilt.processes import AnyOrder, Finite
+from biotilt.testing import all_designs
+from biotilt.values import SurrogateConfig, SurrogateQ
+
+ALPHA, LENGTH, LETTERS = 0.5, 3, 2
+REWARD = torch.tensor([0.3, -1.2, 0.8, 2.0, -0.4, 0.1, 1.1, -0.9])
+
+
+class Lookup:
+    def __init__(self):
+        self.asked = 0
+
+    def __call__(self, designs):
+        self.asked += len(designs)
+        return REWARD[(designs.long() * torch.tensor([4, 2, 1])).sum(-1)]
+
+
+@pytest.fixture
+def parts():
+    process = AnyOrder(LENGTH, LETTERS)
+    shape = StateTable(LETTERS, LENGTH).logits.shape
+    logits = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    base = Policy(process, StateTable(LETTERS, LENGTH, logits))
+    value = SurrogateQ(
+        StateTable(LETTERS, LENGTH, torch.zeros(shape)), process, SurrogateConfig(lr=0.05, imagine=6, keep=8)
+    )
+    context = Context(Roles.start(base), Lookup(), ALPHA, torch.Generator().manual_seed(0), Replay(None), value)
+    return base, value, context
+
+
+def gathered(base, value, context, count):
+    chain = rollout(base, count, context.generator, base=base, terms=True)
+    return value.gather(context, chain, count)[0]
+
+
+def test_only_the_roll_in_is_scored_and_the_newest_imagined_designs_are_kept(parts):
+    base, value, context = parts
+    rows = gathered(base, value, context, 5)
+    assert context.scorer.asked == 5
+    assert len(rows["designs"]) == 5
+    assert (value.imagined[:2] == -1).all() and (value.imagined[2:] >= 0).all()  # 6 of 8 places are filled
+    before = value.imagined.clone()
+    gathered(base, value, context, 5)
+    assert context.scorer.asked == 10
+    assert torch.equal(value.imagined[:2], before[-2:])
+
+
+def test_the_prediction_is_the_sum_of_the_picked_outputs(parts):
+    _, value, _ = parts
+    designs = all_designs(LETTERS, LENGTH)
+    with torch.no_grad():
+        value.surrogate.logits.normal_(generator=torch.Generator().manual_seed(9))
+    outputs = value.surrogate(designs, torch.zeros(len(designs)))
+    by_hand = [sum(outputs[b, i, designs[b, i]].item() for i in range(LENGTH)) for b in range(len(designs))]
+    assert value.predict(designs).tolist() == pytest.approx(by_hand, abs=1e-6)
+
+
+def test_the_loss_is_the_surrogates_error_plus_the_regression_on_its_guesses(parts):
+    base, value, context = parts
+    rows = gathered(base, value, context, 64)
+    lesson = value.lesson(context, rows)
+    scaled = rows["rewards"] / ALPHA
+    # both networks start at zero: the surrogate misses each standardised reward by all of it, which is 1 on
+    # average, and guesses the mean for every imagined design, of which the zero Q misses nothing (ℓ = 0 here)
+    assert value.centre.item() == pytest.approx(scaled.mean().item())
+    assert value.spread.item() == pytest.approx(scaled.std(correction=0).item())
+    assert lesson.loss.item() == pytest.approx(1.0, abs=1e-5)
+    assert not lesson.q.requires_grad
+
+
+def test_the_surrogate_and_then_q_learn_the_reward(parts):
+    base, value, context = parts
+    optimiser = torch.optim.Adam([p for p in value.parameters() if p.requires_grad], 0.05)
+    for _ in range(60):
+        rows = gathered(base, value, context, 64)
+        for _ in range(5):
+            optimiser.zero_grad()
+            value.lesson(context, rows).loss.backward()
+            optimiser.step()
+    designs = all_designs(LETTERS, LENGTH)
+    guess = (value.predict(designs) * value.spread + value.centre) * ALPHA
+    # every design was scored many times and the table can hold any function: what is left is the optimiser's
+    assert guess.tolist() == pytest.approx(REWARD.tolist(), abs=0.05)
+    # one letter hidden in 0?1: Q's difference over the letter is the reward's, in units of α, nothing to come
+    q = value.action_value(context, torch.tensor([[0, 2, 1]], dtype=torch.int8), 2)[0, 1]
+    assert (q[1] - q[0]).item() == pytest.approx((REWARD[3] - REWARD[1]).item() / ALPHA, abs=0.5)
+
+
+def test_a_process_without_hidden_letters_and_bad_options_are_refused():
+    with pytest.raises(ConfigError, match="reveals hidden letters"):
+        SurrogateQ(torch.nn.Linear(1, 1), Finite(4, 2))
+    with pytest.raises(ConfigError, match="imagine"):
+        SurrogateConfig(imagine=0)
