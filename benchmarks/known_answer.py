@@ -40,7 +40,7 @@ from landscapes import Landscape, epistatic, tfbind8
 # What each objective uses here unless told otherwise; `docs/algorithms.md` says how they were chosen.
 DEFAULTS: dict[str, list[str]] = {
     "vidd": [
-        "value=bootstrapped", "mirror=1.0", "updates=40", "states=128", "buffer=100000",
+        "value=bootstrapped", "mirror=1.0", "refresh=1", "updates=40", "states=128", "buffer=100000",
         "train.lr=0.003", "value.lr=0.003",
     ],
     "ppo": ["updates=16", "states=96"],
@@ -111,6 +111,12 @@ def run(
     }
 
 
+def options_of(objective: Any, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return every option of the objective, and those of training and value that were set."""
+    options = {f.name: getattr(objective, f.name) for f in fields(objective)}
+    return options | {f"{group}.{k}": v for group in ("train", "value") for k, v in groups[group].items()}
+
+
 def parse_value(text: str) -> Any:
     try:
         return json.loads(text)
@@ -142,10 +148,9 @@ def main() -> None:
     target = landscape.target
     if not arguments.json:
         expected = [(p * landscape.reward).sum().item() for p in (landscape.base_law, target)]
-        print(
-            f"{landscape.name}: alpha {landscape.alpha:.4g}, TV(base, p*) {total_variation(landscape.base_law, target):.3f}, "
-            f"E_pre[r] {expected[0]:.3f}, E_p*[r] {expected[1]:.3f}", flush=True,
-        )  # fmt: skip
+        distance = total_variation(landscape.base_law, target)
+        print(f"{landscape.name}: alpha {landscape.alpha:.4g}, TV(base, p*) {distance:.3f}", flush=True)
+        print(f"E_pre[r] {expected[0]:.3f}, E_p*[r] {expected[1]:.3f}", flush=True)
     runs = []
     for seed in range(arguments.seeds):
         runs.append(
@@ -165,7 +170,7 @@ def main() -> None:
     result = {
         "landscape": landscape.name,
         "objective": arguments.objective,
-        "options": {f.name: getattr(objective, f.name) for f in fields(objective)} | groups["train"] | groups["value"],
+        "options": options_of(objective, groups),
         "alpha": landscape.alpha,
         "calls": arguments.calls,
         "curve": [[row[0][0], mean(tv for _, tv in row)] for row in zip(*(r["curve"] for r in runs))],

@@ -4,7 +4,7 @@
     python benchmarks/utr_table.py --out benchmarks/results/utr.jsonl --table
 
 Each line of the output is one run (variant, α, seed); runs that are there already are not done again, so the command
-can be stopped and given again. Every run gets the same 1024 oracle calls and the same number of updates.
+can be stopped and given again. Every run gets the same 768 oracle calls and the same number of updates.
 """
 
 from __future__ import annotations
@@ -25,19 +25,21 @@ from biotilt.experiment import Experiment
 from biotilt.outputs import reference
 
 SAMPLES = 640
-LEARNED = {"mirror": 0.3, "updates": 20, "states": 64, "buffer": 512}
-ASKING = {"teacher": "sampled", "mirror": 1.0, "updates": 20, "states": 64, "buffer": 512}
+RECENT = {"name": "vidd", "mirror": 0.5, "refresh": 20, "updates": 20, "states": 64, "buffer": 512}
+ALL = RECENT | {"buffer": 4096}
+ASKING = ALL | {"value": "posterior_mean", "teacher": "sampled", "mirror": 1.0}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "vidd surrogate, closed form": {"name": "vidd", "value": "surrogate", **LEARNED, "buffer": 4096},
-    "vidd return, closed form": {"name": "vidd", "value": "return", **LEARNED},
-    "vidd return, sampled": {"name": "vidd", "value": "return", **LEARNED, "teacher": "sampled"},
-    "vidd bootstrapped, closed form": {"name": "vidd", "value": "bootstrapped", **LEARNED, "mirror": 1.0, "buffer": 4096},
-    "vidd mixed, closed form": {"name": "vidd", "value": "mixed", **LEARNED},
-    "vidd r(x0), anchored": {"name": "vidd", "value": "posterior_mean", **ASKING},
-    "vidd r(x0), paper form": {"name": "vidd", "value": "posterior_mean", **ASKING, "anchor": "rollout", "refresh": 5},
+    "vidd surrogate, closed form": ALL | {"value": "surrogate"},
+    "vidd return, closed form": RECENT | {"value": "return"},
+    "vidd return, sampled": RECENT | {"value": "return", "teacher": "sampled"},
+    "vidd bootstrapped, closed form": ALL | {"value": "bootstrapped"},
+    "vidd mixed, closed form": RECENT | {"value": "mixed"},
+    "vidd r(x0), anchored": ASKING,
+    "vidd r(x0), paper form": ASKING | {"anchor": "rollout", "refresh": 5},
     "ppo": {"name": "ppo", "updates": 20, "states": 64},
-}  # fmt: skip
-ALPHAS = (0.6, 0.3, 0.15, 0.1, 0.07, 0.05)
+}
+LEARNED_VALUE = {"lr": 0.002}
+ALPHAS = (0.3, 0.15, 0.07)
 
 
 def run(variant: str, alpha: float, seed: int, calls: int, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def run(variant: str, alpha: float, seed: int, calls: int, changes: dict[str, di
         seed=seed,
         objective=VARIANTS[variant] | changes["objective"],
         train={"max_calls": calls} | changes["train"],
-        value=changes["value"]
+        value=LEARNED_VALUE | changes["value"]
         if VARIANTS[variant].get("value") in ("surrogate", "return", "bootstrapped", "mixed")
         else {},
     )
@@ -89,8 +91,8 @@ def table(results: list[dict[str, Any]]) -> str:
             return statistics.mean(row[key] for row in rows)
 
         lines.append(
-            f"| {variant} | {alpha} | {statistics.mean(r['optimised']['median'] for r in rows):.2f} / "
-            f"{statistics.mean(held_out):.2f} | {min(held_out):.2f}–{max(held_out):.2f} | {mean('beyond_measured'):.1%} "
+            f"| {variant} | {alpha} "
+            f"| {statistics.mean(r['optimised']['median'] for r in rows):.2f} / {statistics.mean(held_out):.2f} | {min(held_out):.2f}–{max(held_out):.2f} | {mean('beyond_measured'):.1%} "
             f"| {mean('unique'):.3f} | {mean('distance'):.1f} | {mean('kl_policy_base'):.2f} "
             f"| {mean('kl_base_policy'):.2f} | {mean('calls'):.0f} | {mean('seconds'):.0f} |"
         )
@@ -100,7 +102,7 @@ def table(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--calls", type=int, default=1024)
+    parser.add_argument("--calls", type=int, default=768)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--alphas", nargs="*", type=float, default=list(ALPHAS))

@@ -9,7 +9,7 @@ from biotilt.errors import ConfigError
 from biotilt.objectives import PPO, VIDD
 from biotilt.tasks import starter, task_defaults, task_names
 from biotilt.training import TrainConfig
-from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean
+from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean, SurrogateConfig
 
 NEEDED = {"alpha": 0.5, "model": {"path": "m"}, "reward": {"kind": "gc"}}
 
@@ -111,7 +111,7 @@ def test_the_starter_file_states_the_defaults_of_its_task(task, tmp_path):
     started = parse_config(merge(task_defaults(task), said))
     assert started.build_train() == defaults.build_train()
     assert started.build_objective() == defaults.build_objective()
-    assert started.value_options("return") == defaults.value_options("return")
+    assert started.value_options("surrogate") == defaults.value_options("surrogate")
     same = ("name", "seed", "alpha", "device", "model", "reward", "held_out", "design", "oracle", "output")
     assert {key: getattr(started, key) for key in same} == {key: getattr(defaults, key) for key in same}
 
@@ -126,7 +126,7 @@ def test_the_starter_file_shows_every_section_and_every_option(task):
         key, equals, _ = line.lstrip("# ").partition(" = ")
         if equals and key.isidentifier():
             said[key] = True
-    options = {*vars(VIDD()), *vars(TrainConfig()), *vars(LearnedValueConfig())}
+    options = {*vars(VIDD()), *vars(TrainConfig()), *vars(SurrogateConfig())}
     assert options <= said.keys()
     assert set(Config.model_fields) - {"reward", "model", "held_out", "objective", "value", "train", "design",
                                        "oracle", "reference", "output"} <= said.keys()  # fmt: skip

@@ -80,6 +80,7 @@ def test_best_of_n_is_the_best_of_as_many_designs_as_tuning_had_calls(keys, tmp_
 OBJECTIVES = {
     "posterior_mean": {"name": "vidd", "value": "posterior_mean", "teacher": "sampled"},
     "monte_carlo": {"name": "vidd", "value": "monte_carlo", "teacher": "sampled"},
+    "surrogate": {"name": "vidd", "value": "surrogate"},
     "paper": {
         "name": "vidd",
         "value": "posterior_mean",

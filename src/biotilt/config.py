@@ -31,7 +31,8 @@ class ModelSection(_Section):
 
 class RewardSection(_Section):
     """A reward. `kind`: "python" (`function`), "learned" (`path`), "sum" or "product" (`parts`), or a built-in one
-    with its `options`. `weight` is its weight in a sum, its exponent in a product."""
+    with its `options`; "none" switches off a task's `held_out`. `weight`: its weight in a sum, exponent in a product.
+    """
 
     kind: str
     function: str | None = None

@@ -89,7 +89,7 @@ class Experiment:
         model = Model.load(base / config.model.path, **config.model.process)
         model = model.with_fixed(fixed_positions(config, model))
         reward = reward if reward is not None else build_reward(config.reward, base, "reward")
-        if held_out is None and config.held_out is not None:
+        if held_out is None and config.held_out is not None and config.held_out.kind != "none":
             held_out = build_reward(config.held_out, base, "held_out")
         experiment = cls(config, Path(base), model, reward, held_out)
         experiment.objective_and_value()  # refuses parts that do not fit before any compute

@@ -59,6 +59,8 @@ def evaluate(run: Run, samples: int) -> dict[str, Any]:
                 kl_base_policy=kls[1], calls=calls, seconds=seconds,
             )
         )  # fmt: skip
+        if not comparable(experiment):
+            rows[-1]["gap"] = None
 
     add("base", lambda: sample(base, samples, generator), 0, 0.0, (0.0, 0.0))
     kept = min(samples, calls)
@@ -97,11 +99,17 @@ class _Judge:
         return self.decode(designs), self.optimised(designs).tolist(), held_out
 
 
+def comparable(experiment: Experiment) -> bool:
+    """Whether both oracles speak in the same unit: only then mean a gap, or a measured maximum, anything."""
+    judge = experiment.held_out
+    return judge is None or getattr(judge, "units", "") == getattr(experiment.reward, "units", "")
+
+
 def reference(experiment: Experiment) -> Reference:
     """Return what is known of real sequences: from the experiment's own file, or the task's card."""
     config, letters = experiment.config, experiment.model.alphabet.letters
     card = task_card(experiment)
-    counts, highest = None, _measured_max(experiment)
+    counts, highest = None, _measured_max(experiment) if comparable(experiment) else None
     if config.reference.sequences is not None:
         records = read_designs(experiment.base / config.reference.sequences, experiment.model.alphabet)
         counts = kmer_counts([r.sequence for r in records], 3, letters)

@@ -41,18 +41,19 @@ class VIDD:
 
     `value`: posterior_mean, monte_carlo (ask the oracle about states); return, bootstrapped, mixed (learned from
     scored designs, `biotilt.values.learned`); surrogate (`biotilt.values.surrogate`). `updates` gradient steps of
-    `states` states follow each round of oracle calls; `buffer` scored designs (or states) are kept.
+    `states` states follow each round of oracle calls; `buffer` scored designs (or states) are kept: all of them for
+    surrogate and bootstrapped, a few recent rounds for return and mixed, whose rows age with the policy.
     """
 
     anchor: Literal["pretrained", "rollout"] = "pretrained"
-    value: Literal["surrogate", "return", "bootstrapped", "mixed", "posterior_mean", "monte_carlo"] = "return"
+    value: Literal["surrogate", "return", "bootstrapped", "mixed", "posterior_mean", "monte_carlo"] = "surrogate"
     teacher: Literal["closed_form", "sampled"] = "closed_form"
     beta: float = 1.0
-    refresh: int = 1
-    mirror: float = 0.3
-    updates: int = 20
+    refresh: int = 30
+    mirror: float = 0.5
+    updates: int = 30
     states: int = 64
-    buffer: int = 512
+    buffer: int = 4096
     max_log_weight: float = 10.0
 
     name: ClassVar[str] = "vidd"

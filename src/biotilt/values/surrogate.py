@@ -24,6 +24,7 @@ from biotilt.values.learned import LearnedQ, LearnedValueConfig
 class SurrogateConfig(LearnedValueConfig):
     """`imagine` designs are drawn a round, the last `keep` of them taught from."""
 
+    lr: float = 2e-3
     imagine: int = 256
     keep: int = 512
 
