@@ -39,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ppo": {"name": "ppo", "updates": 20, "states": 64},
 }
 LEARNED_VALUE = {"lr": 0.002}
-ALPHAS = (0.3, 0.15, 0.07)
+ALPHAS = (0.3, 0.1, 0.05)
 
 
 def run(variant: str, alpha: float, seed: int, calls: int, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -85,14 +85,14 @@ def table(results: list[dict[str, Any]]) -> str:
         rows = [r["row"] for r in results if r["variant"] == variant and r["alpha"] == alpha]
         if not rows:
             continue
-        held_out = [row["held_out"]["median"] for row in rows]
+        optimised, held_out = ([row[which]["median"] for row in rows] for which in ("optimised", "held_out"))
 
         def mean(key: str, rows: list[dict[str, Any]] = rows) -> float:
             return statistics.mean(row[key] for row in rows)
 
         lines.append(
-            f"| {variant} | {alpha} "
-            f"| {statistics.mean(r['optimised']['median'] for r in rows):.2f} / {statistics.mean(held_out):.2f} | {min(held_out):.2f}–{max(held_out):.2f} | {mean('beyond_measured'):.1%} "
+            f"| {variant} | {alpha} | {statistics.mean(optimised):.2f} / {statistics.mean(held_out):.2f} "
+            f"| {min(held_out):.2f}–{max(held_out):.2f} | {mean('beyond_measured'):.1%} "
             f"| {mean('unique'):.3f} | {mean('distance'):.1f} | {mean('kl_policy_base'):.2f} "
             f"| {mean('kl_base_policy'):.2f} | {mean('calls'):.0f} | {mean('seconds'):.0f} |"
         )

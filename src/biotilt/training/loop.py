@@ -32,10 +32,10 @@ class TrainConfig:
     max_calls: int = 1024
     batch: int = 64
     lr: float = 1e-3
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
     warmup: int = 10
     clip: float = 1.0
-    ema: float = 0.9
+    ema: float = 0.95
     checkpoint_every: int = 1
 
     def __post_init__(self) -> None:
