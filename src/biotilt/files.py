@@ -28,6 +28,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        temporary.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         temporary.replace(path)
@@ -38,6 +39,12 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         # safetensors reports a full disk as its own error type, hence the broad catch
         raise BiotiltError(f"cannot write {path}: {error}; nothing was replaced. Free some space or choose "
                            "another folder, then resume") from error  # fmt: skip
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _remove(path: Path) -> None:

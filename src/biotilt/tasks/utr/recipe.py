@@ -33,6 +33,13 @@ HUMAN = "human50_designed_library.csv.gz"
 TEST_ROWS = 1000  # random sequences of its own half that each oracle never sees
 Rows = list[tuple[str, float]]
 
+NOTES = [
+    "Data: Sample PJ et al., Human 5′ UTR design and variant effect prediction from a massively parallel translation "
+    "assay, Nat Biotechnol 37:803 (2019), GSE114002; tables from the MTtrans repository (Clear BSD licence).",
+    "Both oracles are small networks trained by the recipe of this task; their correlations with measurements stand in "
+    "MODEL_CARDS.md of the task. Scores are predictions of mean ribosome load in HEK293T cells, not measurements.",
+]
+
 ORACLES: dict[str, dict[str, Any]] = {
     "optimised": {"seed": 1, "architecture": {"channels": 96, "layers": 3, "kernel": 7}},
     "held_out": {"seed": 2, "architecture": {"channels": 64, "layers": 5, "kernel": 5, "dilated": True}},
@@ -117,7 +124,8 @@ def describe_generator(rows: Rows, unseen: Rows, out: Path, metrics: dict[str, f
     }
     for name, group in groups.items():
         metrics[f"gc_{name}"] = sum(s.count("G") + s.count("C") for s in group) / (50 * len(group))
-    write_json(out / "generator.json", {"metrics": metrics, "kmer3_high": [int(c) for c in counts["high"]]})
+    card = {"metrics": metrics, "kmer3_high": [int(c) for c in counts["high"]], "notes": NOTES}
+    write_json(out / "generator.json", card)
 
 
 def calibrate(random: Rows, human: Rows, options: dict[str, Any]) -> tuple[float, float]:
