@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +39,8 @@ def draw_states(chain: Trajectory, count: int, context: Context) -> tuple[Tensor
 
 class ActionValue(ABC):
     """A value that knows Q(x, k), shaped like the kernel's `x0`, in units of α: p_pre · exp(Q) is the teacher."""
+
+    needs: ClassVar[tuple[str, ...]] = ("tilted",)
 
     @abstractmethod
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor: ...

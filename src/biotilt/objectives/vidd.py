@@ -69,8 +69,8 @@ class VIDD:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The kernel methods it uses."""
-        return ("tilted", "mix") if self.teacher == "closed_form" else ()
+        """The kernel methods it uses, beside those that its value needs."""
+        return ("mix",) if self.teacher == "closed_form" and self.mirror < 1 else ()
 
     @property
     def capacity(self) -> int:
@@ -107,14 +107,16 @@ class VIDD:
     def _from_lesson(self, context: Context, lesson: Lesson) -> tuple[Tensor, Metrics]:
         x, k, roles = lesson.x, lesson.k, context.roles
         with torch.no_grad():
-            proposal = roles.proposal.kernel(x, k)
-            anchor = roles.base.kernel(x, k) if self.anchor == "pretrained" else proposal
-            optimal = anchor.tilted(lesson.q)  # type: ignore[attr-defined]  # `check` made sure
+            anchor = (roles.base if self.anchor == "pretrained" else roles.proposal).kernel(x, k)
+            teacher = anchor.tilted(lesson.q)  # type: ignore[attr-defined]  # `check` made sure
+            if self.teacher == "sampled" or self.mirror < 1:
+                proposal = roles.proposal.kernel(x, k) if self.anchor == "pretrained" else anchor
         if self.teacher == "sampled":
             y = proposal.sample(context.generator)
-            loss, metrics = self._weighted(context, x, y, k, optimal.log_prob(y) - proposal.log_prob(y))
+            loss, metrics = self._weighted(context, x, y, k, teacher.log_prob(y) - proposal.log_prob(y))
         else:
-            teacher = proposal.mix(optimal, self.mirror)  # type: ignore[attr-defined]
+            if self.mirror < 1:
+                teacher = proposal.mix(teacher, self.mirror)  # type: ignore[attr-defined]
             loss, metrics = teacher.kl(roles.policy.kernel(x, k)).mean(), {}
         return loss + lesson.loss, metrics | {"distil": loss.item(), "value_error": lesson.loss.item()}
 
@@ -129,8 +131,9 @@ class VIDD:
     def _roll_in(self, context: Context, count: int) -> Trajectory:
         """Chains from p_out (the first β of them) and from p_pre."""
         roles, ours = context.roles, round(self.beta * count)
+        terms = "terms" in getattr(context.value, "needs", ())
         chains = [
-            rollout(policy, size, context.generator, base=roles.base, terms=True)
+            rollout(policy, size, context.generator, base=roles.base, terms=terms)
             for policy, size in ((roles.proposal, ours), (roles.base, count - ours))
             if size
         ]

@@ -1,5 +1,6 @@
 """Exact answers for small processes, shipped so that third-party parts can be checked against them."""
 
+from biotilt.testing.contracts import check_gradients
 from biotilt.testing.exact import (
     Space,
     all_designs,
@@ -24,6 +25,7 @@ __all__ = [
     "Space",
     "all_designs",
     "all_states",
+    "check_gradients",
     "expected_reward",
     "kl",
     "law",

@@ -52,6 +52,7 @@ class LearnedQ(nn.Module, ActionValue):
     """
 
     runs: ClassVar[tuple[str, ...]] = RUNS
+    needs: ClassVar[tuple[str, ...]] = ("tilted", "terms")
     centre: Tensor
     spread: Tensor
 
@@ -67,7 +68,7 @@ class LearnedQ(nn.Module, ActionValue):
         self.net, self.run, self.process = net, run, process
         self.target = copy.deepcopy(net).requires_grad_(False)
         self.register_buffer("centre", torch.tensor(torch.nan))
-        self.register_buffer("spread", torch.tensor(torch.nan))
+        self.register_buffer("spread", torch.tensor(1.0))
 
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return Q(x), `(B, L, V)` in units of α, up to a constant for each state."""
