@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,17 @@ LENGTH = 10
 # G is the rarest letter and the reward counts it: every test that looks for an effect has a direction
 WEIGHTS = {"A": 4, "C": 3, "G": 1, "T": 2}
 REWARD = "def count(designs):\n    return [float(d.count('G')) for d in designs]\n"
+
+
+@pytest.fixture(autouse=True)
+def forget_modules(tmp_path):
+    """Rewards that one test imports from its folder must not be found by the next."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

@@ -223,10 +223,10 @@ def test_a_file_is_never_overwritten_unasked(biotilt_cli, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 256 kB: one checkpoint fits, the next to it does not once the rest is filled."""
+    """A file system of 1 MB: one checkpoint fits, the next to it does not once the rest is filled."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
     if os.name != "posix" or os.geteuid() != 0 or not sys.platform.startswith("linux"):
         pytest.skip("mounting a small file system needs root on Linux")
     done = subprocess.run(mount, capture_output=True, text=True)
