@@ -26,6 +26,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 # Files that a user or a run makes: they are not in the repository.
 MADE = re.compile(r"runs/|mine\.|oracle\.safetensors|.*left_to_right\.py|.*best_part\.py|.*\.csv\.gz")
+FAILURES = "failures.csv"  # written only when a design could not be scored
 RUN_FILES = {
     "experiment.json", "oracle.sqlite", "checkpoint.safetensors", "tensorboard/", "history.json",
     "tuned.safetensors", "designs.csv", "designs.fasta", "summary.json", "report.html",
@@ -83,7 +84,7 @@ def test_python_blocks_run_in_order_as_one_session(name, tmp_path):
 def test_the_files_of_a_run_are_described():
     table = (ROOT / "docs/design.md").read_text(encoding="utf-8").partition("## The folder of a run")[2]
     described = {span for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for span in row.split("`")[1::2]}
-    assert described == RUN_FILES
+    assert described == RUN_FILES | {FAILURES}
 
 
 def test_toml_blocks_are_experiments():
@@ -139,7 +140,7 @@ def find(name: str, page: Path) -> Path | None:
 def test_files_and_tests_that_are_named_exist(page):
     for span in code_spans(page):
         name, _, test = span.partition("::")
-        if not re.fullmatch(rf"[\w./-]+(/|\.({SUFFIXES}))", name) or name in RUN_FILES or MADE.match(name):
+        if not re.fullmatch(rf"[\w./-]+(/|\.({SUFFIXES}))", name) or name in RUN_FILES | {FAILURES} or MADE.match(name):
             continue
         path = find(name, page)
         assert path is not None, f"{page.name} names {name}"

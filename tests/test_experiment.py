@@ -10,6 +10,7 @@ import pytest
 
 import biotilt
 from biotilt import Experiment
+from biotilt.designs import read_designs
 from biotilt.errors import ConfigError
 from biotilt.oracle import Ledger, Store
 
@@ -236,3 +237,18 @@ def test_the_ready_made_task_builds_with_changes():
     designs = made.model.sample(4)
     assert [len(d) for d in designs] == [50] * 4
     assert all(0 < score < 12 for score in made.reward(designs))
+
+
+def test_designs_that_cannot_be_scored_are_written_with_the_reason(keys, tmp_path):
+    def picky(designs):
+        if any("TT" in design for design in designs):
+            raise ValueError("TT is not for me")
+        return [float(design.count("G")) for design in designs]
+
+    run = biotilt.tune(Experiment.from_dict(keys, Path(), reward=picky), tmp_path / "run")
+    records = read_designs(tmp_path / "run" / "failures.csv", run.model.alphabet)
+    ledger = Ledger(Store(tmp_path / "run" / "oracle.sqlite"), "tuning", "picky")
+    asked = [row.design for row in ledger.rows() if not row.cached]
+    assert sorted(r.sequence for r in records) == sorted(d for d in asked if "TT" in d) != []
+    assert {r.values["reason"] for r in records} == {"ValueError: TT is not for me"}
+    assert all(math.isfinite(row["reward"]) for row in run.history)

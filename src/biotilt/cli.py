@@ -315,11 +315,15 @@ def task_list() -> Answer:
 
 
 def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
+    from biotilt.run import FAILURES
     from biotilt.run import tune as tune_experiment
 
     rounds = experiment.config.build_train().rounds
     with go_on_with("tune", "--resume", folder), tuning_progress(rounds) as report:
-        return tune_experiment(experiment, folder, overwrite=overwrite, report=report)
+        run = tune_experiment(experiment, folder, overwrite=overwrite, report=report)
+    if (folder / FAILURES).is_file():
+        note(f"some designs could not be scored; each stands with its reason in {folder / FAILURES}")
+    return run
 
 
 def _judged(run: Run, samples: int | None = None) -> Answer:

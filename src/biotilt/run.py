@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import signal
 from collections.abc import Callable, Iterator
@@ -11,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from biotilt.config import Config
+from biotilt.designs import Record, write_designs
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import RECORD, Experiment, fixed_positions
 from biotilt.files import read_json, write_json
 from biotilt.model import Model
+from biotilt.oracle import Oracle
 from biotilt.training.loop import Row
 
 TUNED = "tuned.safetensors"
 HISTORY = "history.json"
+FAILURES = "failures.csv"
 
 
 @dataclass
@@ -105,6 +109,7 @@ def tune(
         net = trainer.run()
     policy = experiment.model.policy
     model = Model(type(policy)(policy.process, net), experiment.model.alphabet)
+    _write_failures(trainer.oracle, folder)
     write_json(folder / HISTORY, trainer.history)
     model.save(folder / TUNED)
     return Run(folder, experiment, model, trainer.history)
@@ -122,11 +127,19 @@ def resume(
     return tune(Experiment.recorded(folder, reward=reward, held_out=held_out), folder, report=report)
 
 
+def _write_failures(oracle: Oracle, folder: Path) -> None:
+    """Write every design that could not be scored, with the reason, if there is any."""
+    failed = [row for row in oracle.ledger.rows() if not row.cached and math.isnan(row.score)]
+    if failed:
+        records = [Record(f"call_{row.position}", row.design, {"reason": row.reason}) for row in failed]
+        write_designs(folder / FAILURES, records)
+
+
 def _clear(folder: Path) -> None:
     """Delete the files of an earlier run, and nothing else that a user may keep there."""
     # a journal that outlived its database would be played back into the new one
     oracle = ("oracle.sqlite", "oracle.sqlite-journal")
-    results = ("summary.json", "report.html", "designs.csv", "designs.fasta")
+    results = (FAILURES, "summary.json", "report.html", "designs.csv", "designs.fasta")
     for name in (RECORD, TUNED, HISTORY, "checkpoint.safetensors", *oracle, *results):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
