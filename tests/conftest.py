@@ -31,6 +31,14 @@ def forget_modules(tmp_path):
             del sys.modules[name]
 
 
+@pytest.fixture
+def double():
+    """Compute in float64, where an exact answer is known to more digits than float32 has."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     """Two workers with two threads each would fight over two cores; sums must not depend on the machine."""

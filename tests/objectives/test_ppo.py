@@ -22,11 +22,7 @@ from biotilt.testing.contracts import check_gradients
 S, K, ALPHA = 3, 3, 0.4
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def normal(*shape: int, seed: int) -> Tensor:

@@ -30,11 +30,7 @@ S, K, ALPHA = 4, 3, 0.4
 ROWS = S * K
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def normal(*shape: int, seed: int) -> Tensor:

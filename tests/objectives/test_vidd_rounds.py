@@ -20,11 +20,7 @@ from biotilt.values import LearnedQ, LearnedValueConfig, MonteCarlo, PosteriorMe
 ALPHA = 0.4
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def normal(*shape: int, seed: int) -> Tensor:

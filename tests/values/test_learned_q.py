@@ -22,11 +22,7 @@ ALPHA = 0.4
 RUNS = ["return", "bootstrapped", "mixed"]
 
 
-@pytest.fixture(autouse=True)
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def generator(seed: int = 0) -> torch.Generator:
