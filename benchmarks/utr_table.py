@@ -22,6 +22,7 @@ import torch
 from biotilt.core import Policy, path_kl, sample
 from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
+from biotilt.files import write_json
 from biotilt.outputs import reference
 
 SAMPLES = 640
@@ -100,6 +101,22 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def frontier(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the points of VIDD's default, mean over seeds, as the report of the task reads them."""
+    points = []
+    for alpha in ALPHAS:
+        rows = [r["row"] for r in results if r["variant"] == next(iter(VARIANTS)) and r["alpha"] == alpha]
+        if rows:
+            point = {
+                "label": f"α = {alpha:g}, {rows[0]['calls']} calls",
+                "alpha": alpha,
+                "kl": statistics.mean(row["kl_policy_base"] for row in rows),
+                "held_out": statistics.mean(row["held_out"]["median"] for row in rows),
+            }
+            points.append(point)
+    return {"command": "python benchmarks/utr_table.py", "points": points}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
@@ -115,10 +132,14 @@ def main() -> None:
         help="for trials: mirror=0.5, train.lr=0.002",
     )
     parser.add_argument("--table", action="store_true", help="print the table of what is there and stop")
+    parser.add_argument("--frontier", type=Path, help="write the frontier that the task's report shows, and stop")
     options = parser.parse_args()
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.exists() else []
     if options.table:
         print(table(done))
+        return
+    if options.frontier:
+        write_json(options.frontier, frontier(done))
         return
     changes: dict[str, dict[str, Any]] = {"objective": {}, "train": {}, "value": {}, "model": {}}
     for text in options.set:

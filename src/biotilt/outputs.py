@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from biotilt.config import Config
 from biotilt.core import Policy, path_kl, sample
 from biotilt.designs import Record, read_designs, write_designs
 from biotilt.evaluation.metrics import kmer_counts
@@ -21,7 +22,7 @@ from biotilt.files import read_json, write_json
 from biotilt.oracle import Oracle, Store
 from biotilt.report import ReportData, render_report
 from biotilt.samplers.best_of_n import best_of_n
-from biotilt.tasks import task_folder
+from biotilt.tasks import task_defaults, task_folder
 
 if TYPE_CHECKING:
     from biotilt.run import Run
@@ -179,13 +180,19 @@ def _commands(run: Run) -> list[str]:
     return [*([started] if started else []), shlex.join(["biotilt", "evaluate", str(run.folder)])]
 
 
+def _task_frontier(config: Config) -> list[dict[str, Any]]:
+    """Return the runs over α that ship with a task; none when the reward is another than the task's."""
+    if config.task is None or config.reward.path != task_defaults(config.task)["reward"]["path"]:
+        return []
+    path = task_folder(config.task) / "frontier.json"
+    return read_json(path)["points"] if path.is_file() else []
+
+
 def _report(
     run: Run, rows: list[dict[str, Any]], scored: dict[str, Scored], top: list[Any], known: Reference
 ) -> ReportData:
     config, model = run.experiment.config, run.experiment.model
     fixed = model.policy.process.fixed  # type: ignore[attr-defined]
-    task = task_folder(config.task) if config.task else None
-    frontier = read_json(task / "frontier.json")["points"] if task and (task / "frontier.json").is_file() else []
     return ReportData(
         title=f"{config.task or config.name}: {config.objective.get('name', 'vidd')}",
         task=config.task or config.name,
@@ -203,7 +210,7 @@ def _report(
         top=top,
         base_sequences=scored["base"][0],
         tuned_sequences=scored["tuned"][0],
-        frontier=frontier,
+        frontier=_task_frontier(config),
         measured_max=known.measured_max,
         commands=_commands(run),
         versions=versions() | {"git": git_commit() or "unknown"},
