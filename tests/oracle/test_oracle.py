@@ -7,52 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from oracle_samples import Answers, Letters, oracle_of, reasons
 
 from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, DataError, RewardError
 from biotilt.oracle import Oracle, Store
-
-
-class Letters:
-    """Score = 10 · (number of A) + length, and a record of every batch that was asked."""
-
-    differentiable = False
-
-    def __init__(self, name: str = "letters", version: str = "1"):
-        self.name, self.version = name, version
-        self.batches: list[list[str]] = []
-
-    def __call__(self, designs: list[str]) -> list[float]:
-        self.batches.append(designs)
-        return [self.one(design) for design in designs]
-
-    def one(self, design: str):
-        return 10.0 * design.count("A") + len(design)
-
-
-class Answers(Letters):
-    """What each design gets from a table: a value, or an exception that is raised."""
-
-    def __init__(self, **table):
-        super().__init__("answers")
-        self.table = table
-
-    def one(self, design):
-        answer = self.table.get(design, 1.0)
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-
-def oracle_of(reward, store=None, *, max_calls=None, run_id="run", **options) -> Oracle:
-    def decode(states):
-        return ["".join("ACGT"[token] for token in row) for row in states.tolist()]
-
-    store = store or Store()
-    return Oracle(reward, store=store, max_calls=max_calls, decode=decode, run_id=run_id, **options)
-
-
-def reasons(oracle: Oracle) -> dict[str, str]:
-    return {row.design: row.reason for row in oracle.ledger.rows()}
 
 
 def test_each_design_is_asked_once_and_scores_keep_their_order():
