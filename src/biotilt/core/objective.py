@@ -60,7 +60,8 @@ class Context:
         """Score designs `(B, ...)`: rewards `(B,)` with NaN where not scored.
 
         An infeasible design (−inf) is given the worst feasible reward of the batch less 10 α: its weight
-        exp(r/α) is then nil for any purpose, and every difference stays finite.
+        exp(r/α) is then nil for any purpose, and every difference stays finite. A batch without any feasible design
+        has no such scale: all of it counts as not scored.
 
         Raises ValueError when the scorer returns another shape: `(B, 1)` would credit a design with all.
         """

@@ -31,10 +31,10 @@ BEYOND_ALLOWED = 0.0
 # A gap (optimised minus held-out) may grow with the score; growing by more than a quarter of the base's
 # 5-95 % spread means that much of the gain is seen only by the oracle that was optimised.
 GAP_GROWTH_ALLOWED = 0.25
-# On 50-nt 5'UTRs, runs that stayed natural kept 0.9 of the base's distance or more; hacked ones 0.25 to 0.6.
+# A judgement: the runs on 5'UTRs in docs/algorithms.md that stayed natural keep 0.9 of the base's distance or more.
 DISTANCE_KEPT = 0.8
-# 15 nats: the base would have to draw e^15, three million designs, to show one like these. Runs of the same
-# measurements that stayed in the measured range ended at 2 to 10 nats, hacked ones at 17 to 33.
+# 15 nats: the base would have to draw e^15, three million designs, to show one like these.
+# The runs in docs/algorithms.md end at 0 to 10 nats.
 KL_ALLOWED = 15.0
 # The published bar for a set of designs, and what the base itself reaches with ease.
 UNIQUE_NEEDED = 0.95

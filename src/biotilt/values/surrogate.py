@@ -3,8 +3,8 @@
 A network R_φ of complete designs is fitted to every scored design, R_φ(x) → r(x): it needs no partial states, so
 nothing but its own error blurs what one call told. After each round the current policy draws `imagine` designs that
 are never sent to the oracle; R_φ scores them, and `LearnedQ`'s regression of the return learns from those.
-This is Dyna (Sutton 1991) on the denoising chain. What R_φ has not learned, the policy cannot exploit for long: its own
-designs are scored for real in every round, and R_φ is fitted to them.
+This is Dyna (Sutton 1991) on the denoising chain. Against a policy that exploits what R_φ gets wrong there is one
+guard: the policy's own designs are scored for real in every round, and R_φ is fitted to them.
 """
 
 from __future__ import annotations
