@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from biotilt.config import Config, RewardSection, located, merge, override, parse_config, read_toml
-from biotilt.core import Context, Replay, Roles
+from biotilt.core import Context, Parts, Replay, Roles, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.designs import fixed_from_positions, parse_fixed
 from biotilt.errors import CheckpointError, ConfigError, suggest
@@ -110,7 +110,8 @@ class Experiment:
                 if kind == "surrogate"
                 else LearnedQ(net, policy.process, kind, options)
             )
-        objective.check(self.model.policy.process, value, list(PROCESSES.values()))
+        parts = Parts(self.model.policy.process, value, self.reward.differentiable, tuple(PROCESSES.values()))
+        check_parts(objective, parts)
         return objective, value
 
     def trainer(self, folder: Path | None, report: Callable[[dict[str, float]], None] = lambda row: None) -> Trainer:

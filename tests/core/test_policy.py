@@ -155,7 +155,7 @@ def test_states_are_drawn_before_the_last_step_and_uniformly():
 
 
 def test_a_missing_capability_names_the_processes_that_have_it():
-    known: list[type] = [AnyOrder, Masked, Finite]
+    known = (AnyOrder, Masked, Finite)
     check_capabilities(AnyOrder(3, 2), ("guess", "tilted"), "anything", known)
     with pytest.raises(ConfigError) as caught:
         check_capabilities(Finite(3, 2), ("tilted", "guess"), 'value "posterior_mean"', known)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, StateValue
+from biotilt.core import Context, Parts, Policy, Replay, Roles, StateValue, check_parts
 from biotilt.core.objective import Batch
 from biotilt.errors import ConfigError
 from biotilt.networks.table import Table
@@ -298,10 +298,12 @@ def test_impossible_options_are_refused(options, message):
 
 
 def test_parts_that_do_not_fit_are_refused_when_built():
-    known = [AnyOrder, Finite]
+    def check(objective, process, value):
+        check_parts(objective, Parts(process, value, known=(AnyOrder, Finite)))
+
     with pytest.raises(ConfigError, match='teacher="sampled"'):
-        vidd(value="posterior_mean").check(AnyOrder(3, 2), PosteriorMean(0), known)
+        check(vidd(value="posterior_mean"), AnyOrder(3, 2), PosteriorMean(0))
     with pytest.raises(ConfigError, match=r'guess.*"finite".*any_order'):
-        vidd(value="posterior_mean", teacher="sampled").check(BASE.process, PosteriorMean(0), known)
-    vidd(value="posterior_mean", teacher="sampled").check(AnyOrder(3, 2), PosteriorMean(0), known)
-    vidd().check(BASE.process, ExactValue(BASE, REWARD, ALPHA), known)
+        check(vidd(value="posterior_mean", teacher="sampled"), BASE.process, PosteriorMean(0))
+    check(vidd(value="posterior_mean", teacher="sampled"), AnyOrder(3, 2), PosteriorMean(0))
+    check(vidd(), BASE.process, ExactValue(BASE, REWARD, ALPHA))

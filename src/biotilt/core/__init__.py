@@ -11,11 +11,11 @@ from biotilt.core.objective import (
     roll_in_metrics,
     trainable,
 )
+from biotilt.core.parts import Parts, check_capabilities, check_parts
 from biotilt.core.policy import (
     Policy,
     Roles,
     Trajectory,
-    check_capabilities,
     move_toward,
     path_kl,
     rollout,
@@ -29,17 +29,20 @@ from biotilt.core.protocols import (
     Reward,
     Scorer,
 )
-from biotilt.core.values import ActionValue, Lesson, StateValue, draw_states
+from biotilt.core.sampler import Draws, Sampler, log_weight_of
+from biotilt.core.values import ActionValue, Lesson, StateValue, draw_states, value_of
 
 __all__ = [
     "ActionValue",
     "Batch",
     "Context",
+    "Draws",
     "Kernel",
     "Lesson",
     "Metrics",
     "Net",
     "Objective",
+    "Parts",
     "Policy",
     "Process",
     "Replay",
@@ -47,16 +50,20 @@ __all__ = [
     "Reward",
     "Roles",
     "Round",
+    "Sampler",
     "Scorer",
     "StateValue",
     "Trajectory",
     "check_capabilities",
+    "check_parts",
     "draw_states",
     "drop_unscored",
+    "log_weight_of",
     "move_toward",
     "path_kl",
     "roll_in_metrics",
     "rollout",
     "sample",
     "trainable",
+    "value_of",
 ]

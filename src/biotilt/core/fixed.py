@@ -16,7 +16,8 @@ class Fixed:
 
     Args:
         mask: `(L,)` bool, true where the position is held; at least one position is free.
-        letters: `(L,)` int8 tokens of the alphabet; read only where `mask` is true.
+        letters: `(L,)` int8 tokens of the alphabet, or floating-point values of the coordinates of a point; read
+            only where `mask` is true.
 
     Raises:
         ConfigError: the tensors have another shape or type, or nothing is free.
@@ -35,11 +36,13 @@ class Fixed:
                 "fixed positions: mask and letters must both have shape (L,), "
                 f"not {tuple(self.mask.shape)} and {tuple(self.letters.shape)}"
             )
-        if self.mask.dtype != torch.bool or self.letters.dtype != torch.int8:
+        point = self.letters.is_floating_point()
+        if self.mask.dtype != torch.bool or not (point or self.letters.dtype == torch.int8):
             raise ConfigError(
-                f"fixed positions: mask must be bool and letters int8, not {self.mask.dtype} and {self.letters.dtype}"
+                f"fixed positions: mask must be bool and letters int8, not {self.mask.dtype} and {self.letters.dtype}; "
+                "the values of a point are floating-point"
             )
         if bool(self.mask.all()):
             raise ConfigError("fixed positions: every position is held, so there is nothing to design")
-        if bool((self.letters[self.mask] < 0).any()):
+        if not point and bool((self.letters[self.mask] < 0).any()):
             raise ConfigError("fixed positions: a held letter is negative, which is no token of any alphabet")

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from biotilt.core.policy import Roles, Trajectory
-from biotilt.core.protocols import Process, Scorer
+from biotilt.core.protocols import Scorer
 
 Batch = dict[str, Tensor]
 Metrics = dict[str, float]
@@ -74,6 +74,13 @@ class Context:
         floor = scores[feasible].min() - 10 * self.alpha
         return torch.where(scores == -torch.inf, floor, scores)
 
+    def relaxed_rewards(self, designs: Tensor) -> Tensor:
+        """Score relaxed designs (letter probabilities `(B, L, V)`, or points): rewards `(B,)` with gradients."""
+        scores = self.scorer.relaxed(designs)  # type: ignore[attr-defined]  # `needs_gradient` made sure
+        if scores.shape != designs.shape[:1]:
+            raise ValueError(f"the scorer returned shape {tuple(scores.shape)} for {len(designs)} designs")
+        return scores
+
 
 @dataclass
 class Round:
@@ -85,7 +92,10 @@ class Round:
 
 
 class Objective(Protocol):
-    """A way of tuning weights: a frozen dataclass whose fields are its configuration."""
+    """A way of tuning weights: a frozen dataclass whose fields are its configuration.
+
+    It may also have `needs_gradient` = True (of the reward) and `check(parts)`: see `check_parts`.
+    """
 
     name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
@@ -94,10 +104,6 @@ class Objective(Protocol):
     @property
     def capacity(self) -> int | None:
         """How many replay rows are kept; None for the last round only."""
-        ...
-
-    def check(self, process: Process, value: Any, known: list[type]) -> None:
-        """Raise ConfigError, before any compute, when the parts do not fit together."""
         ...
 
     def collect(self, context: Context, calls: int) -> Round:

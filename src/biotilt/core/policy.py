@@ -9,7 +9,6 @@ import torch
 from torch import Generator, Tensor, nn
 
 from biotilt.core.protocols import Kernel, Process
-from biotilt.errors import ConfigError
 
 
 @dataclass
@@ -160,17 +159,3 @@ def path_kl(p: Policy, q: Policy, batch: int, generator: Generator) -> Tensor:
         total = total + kernel.kl(q.kernel(x, k))
         x = kernel.sample(generator)
     return total
-
-
-def check_capabilities(process: Process, needs: tuple[str, ...], who: str, known: list[type]) -> None:
-    """Raise ConfigError when the process's kernel lacks a method that `who` needs.
-
-    `known`: the process classes the message may recommend.
-    """
-    lacking = [name for name in needs if not hasattr(process.kernel_type, name)]
-    if lacking:
-        having = [p.name for p in known if all(hasattr(p.kernel_type, n) for n in needs)]
-        raise ConfigError(
-            f'{who} needs kernels with {", ".join(lacking)}, which the process "{process.name}" has not; '
-            f"processes that have it: {', '.join(having) or 'none'}"
-        )

@@ -20,12 +20,19 @@ class Net(Protocol):
 class Kernel(Protocol):
     """p(y | x) of one step: normalised; log-probabilities are summed over coordinates, never averaged.
 
-    A kernel may offer more, and an objective says by name what it needs (`check_capabilities`):
+    A kernel may offer more, and an algorithm says by name what it needs (`check_parts`):
 
     * `terms(y) -> (B, L)`: the part of `log_prob` that each coordinate carries, where the kernel factorises;
       what the network does not decide (which position is revealed) is left out;
-    * `tilted(q) -> Kernel`: the kernel times `exp(q)` in closed form, `q` shaped like `x0`;
-    * `mix(other, weight) -> Kernel`: the geometric mixture `self^(1-weight) · other^weight`, normalised.
+    * `tilted(q) -> Kernel`: the kernel times a tilt in closed form, `q` shaped like `x0`. Letters are reweighted by
+      `exp(q)`; a gaussian is multiplied by `exp(q·y)`, which moves its mean by σ² q;
+    * `mix(other, weight) -> Kernel`: the geometric mixture `self^(1-weight) · other^weight`, normalised;
+    * `guess(generator=None)`: a design x̂0: hidden letters drawn, or the most likely; the posterior mean of a point;
+    * `expected()`: the posterior mean as a relaxed design, with gradient to the relaxed state and the network;
+    * `rsample(generator, temperature=1.0)`: a draw that is differentiable, in the form `Process.relaxed` gives states:
+      straight-through Gumbel-softmax for letters (its value is a draw, whatever the temperature), reparametrised
+      for points;
+    * `posterior_log_prob(design) -> (B,)`: log p(x0 | x) of complete designs, letters independent given `x`.
     """
 
     @property
@@ -42,7 +49,18 @@ class Kernel(Protocol):
 
 @runtime_checkable
 class Process(Protocol):
-    """A finite-horizon Markov decision process: x[0] noise, x[K] design."""
+    """A finite-horizon Markov decision process: x[0] noise, x[K] design.
+
+    States are letters, `(B, L)` integers, or points, `(B, ...)` floats. A process may offer, for algorithms that
+    differentiate the reward:
+
+    * `relaxed(x)`: states as `kernel` also takes them, differentiable: letters become `(B, L, V+1)` floats, one-hot,
+      the last one the mask; points stay;
+    * `relaxed_design(x)`: complete designs, relaxed or not, as a differentiable reward reads them: `(B, L, V)` letter
+      probabilities, or the points themselves.
+
+    `lacks`: capabilities that its class has and this configuration has not, each with what to do about it.
+    """
 
     name: ClassVar[str]
     kernel_type: ClassVar[type]
@@ -102,6 +120,9 @@ class Reward(Protocol):
 
 
 class Scorer(Protocol):
-    """What an algorithm sees of an oracle: rewards `(B,)`, float, of designs `(B, ...)`."""
+    """What an algorithm sees of an oracle: rewards `(B,)`, float, of designs `(B, ...)`.
+
+    That of a differentiable reward also has `relaxed(designs) -> (B,)`, with gradients, of relaxed designs.
+    """
 
     def __call__(self, designs: Tensor, /) -> Tensor: ...

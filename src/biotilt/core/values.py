@@ -80,11 +80,17 @@ class StateValue(ABC):
         kernel = context.roles.proposal.kernel(x, k)
         y = kernel.sample(context.generator)
         log_anchor = context.roles.base.kernel(x, k).log_prob(y) - kernel.log_prob(y)
-        value_x, value_y = self.state_value(context, x, k), torch.empty_like(log_anchor)
-        last = k + 1 == chain.steps
-        if last.any():
-            value_y[last] = context.rewards(y[last])
-        if not last.all():
-            value_y[~last] = self.state_value(context, y[~last], k[~last] + 1)
+        value_x, value_y = self.state_value(context, x, k), value_of(context, self, y, k + 1)
         rows = {"x": x, "y": y, "k": k, "value_x": value_x, "value_y": value_y, "log_anchor": log_anchor}
         return rows, value_y
+
+
+def value_of(context: Context, value: StateValue, x: Tensor, k: Tensor) -> Tensor:
+    """Return v_k(x) `(B,)` in units of reward at steps `k` `(B,)` up to K, where it is the reward itself."""
+    last = k == context.roles.base.process.steps
+    values = torch.empty(len(x), device=x.device)
+    if last.any():
+        values[last] = context.rewards(x[last])
+    if not last.all():
+        values[~last] = value.state_value(context, x[~last], k[~last])
+    return values

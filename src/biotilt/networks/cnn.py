@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biotilt.networks.one_hot import as_one_hot
+
 
 @dataclass(frozen=True)
 class CNNConfig:
@@ -46,7 +48,7 @@ class CNN(nn.Module):
         self.head = nn.Sequential(nn.GroupNorm(1, c), nn.Conv1d(c, c, 1), nn.GELU(), nn.Conv1d(c, config.letters, 1))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        one_hot = F.one_hot(x.long(), self.config.letters + 1).transpose(1, 2).to(self.position.dtype)
+        one_hot = as_one_hot(x, self.config.letters + 1, self.position.dtype).transpose(1, 2)
         h = F.gelu(self.embed(one_hot)) + self.position
         shift: Tensor | float = 0.0
         if self.time is not None:

@@ -6,7 +6,8 @@ import itertools
 from dataclasses import dataclass
 
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from biotilt.networks.one_hot import as_one_hot
 
 
 @dataclass(frozen=True)
@@ -30,5 +31,5 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], config.length * config.letters))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        one_hot = F.one_hot(x.long(), self.config.letters + 1).flatten(1).to(next(self.parameters()).dtype)
-        return self.layers(one_hot).unflatten(-1, (self.config.length, self.config.letters))
+        one_hot = as_one_hot(x, self.config.letters + 1, next(self.parameters()).dtype)
+        return self.layers(one_hot.flatten(1)).unflatten(-1, (self.config.length, self.config.letters))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Process, Round, drop_unscored, roll_in_metrics, rollout
+from biotilt.core import Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
 from biotilt.errors import ConfigError, check_choices
 from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
 
@@ -33,7 +33,7 @@ class PPO:
     states: int = 64
 
     name: ClassVar[str] = "ppo"
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def __post_init__(self) -> None:
         check_choices(self, "objective")
@@ -47,9 +47,6 @@ class PPO:
     def capacity(self) -> None:
         """On-policy: only the last round is kept, one row a transition."""
         return None
-
-    def check(self, process: Process, value: Any, known: list[type]) -> None:
-        """Every kernel will do."""
 
     def collect(self, context: Context, calls: int) -> Round:
         chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -12,10 +12,9 @@ from biotilt.core import (
     Context,
     Lesson,
     Metrics,
-    Process,
+    Parts,
     Round,
     Trajectory,
-    check_capabilities,
     drop_unscored,
     roll_in_metrics,
     rollout,
@@ -70,15 +69,14 @@ class VIDD:
     @property
     def needs(self) -> tuple[str, ...]:
         """The kernel methods it uses, beside those that its value needs."""
-        return ("mix",) if self.teacher == "closed_form" and self.mirror < 1 else ()
+        return ("log_prob", "kl", *(["mix"] if self.teacher == "closed_form" and self.mirror < 1 else []))
 
     @property
     def capacity(self) -> int:
         return self.buffer
 
-    def check(self, process: Process, value: Any, known: list[type]) -> None:
-        check_capabilities(process, self.needs + getattr(value, "needs", ()), "vidd", known)
-        if self.teacher == "closed_form" and not hasattr(value, "lesson"):
+    def check(self, parts: Parts) -> None:
+        if self.teacher == "closed_form" and not hasattr(parts.value, "lesson"):
             raise ConfigError(
                 f'objective.teacher="closed_form" needs the value of every letter at once, which value="{self.value}" '
                 'does not give; use teacher="sampled", or value="return", "bootstrapped" or "mixed"'

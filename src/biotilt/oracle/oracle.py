@@ -70,6 +70,15 @@ class Oracle:
         """Return the scores `(B,)`, float32, on the device of the states `(B, L)`; see `score`."""
         return self.score(self._decode(states)).to(states.device, torch.float32)
 
+    def relaxed(self, designs: Tensor) -> Tensor:
+        """Return differentiable scores `(B,)` of relaxed designs `(B, L, V)`; each design of letters costs a call.
+
+        The most likely letters are what the ledger shows and the cache keeps, under the score of those letters. A
+        relaxed design that is not made of letters costs the same.
+        """
+        self.score(self._decode(designs.argmax(-1).to(torch.int8)))
+        return self.reward.score_one_hot(designs)  # type: ignore[attr-defined]  # `needs_gradient` made sure
+
     def score(self, designs: Sequence[str]) -> Tensor:
         """Return the scores `(B,)`, float64, of B designs: NaN = could not be scored, -inf = infeasible.
 

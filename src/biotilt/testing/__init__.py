@@ -18,11 +18,14 @@ from biotilt.testing.exact import (
     transition_matrices,
 )
 from biotilt.testing.reveal import reveal_law, reveal_soft_values
+from biotilt.testing.scorers import FunctionScorer, TableScorer
 from biotilt.testing.values import ExactValue
 
 __all__ = [
     "ExactValue",
+    "FunctionScorer",
     "Space",
+    "TableScorer",
     "all_designs",
     "all_states",
     "check_gradients",

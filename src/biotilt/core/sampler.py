@@ -1,0 +1,58 @@
+"""What a sampler is, and what it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from biotilt.core.objective import Context, Metrics
+from biotilt.errors import RewardError
+
+
+@dataclass
+class Draws:
+    """Weighted designs: Σ_i w_i f(x_i), w = softmax(`log_weight`), estimates E_{p*}[f] where a sampler says so.
+
+    `designs` `(N, ...)`; `rewards` `(N,)`, NaN where not scored; `log_weight` `(N,)`, −inf for a design that counts
+    nothing, all 0 when the designs count the same. `log_z`: log of an estimate of Z = E_pre[exp(r/α)], None
+    where the sampler has none.
+    """
+
+    designs: Tensor
+    rewards: Tensor
+    log_weight: Tensor
+    log_z: float | None = None
+    metrics: Metrics = field(default_factory=dict)
+
+    def resampled(self, count: int, generator: Generator) -> Tensor:
+        """Return `count` designs drawn in proportion to their weights, with replacement.
+
+        Raises RewardError when no design has a weight.
+        """
+        if not self.log_weight.isfinite().any():
+            raise RewardError("no design has a weight: none could be scored, or all are infeasible")
+        weights = self.log_weight.softmax(0)
+        return self.designs[torch.multinomial(weights, count, replacement=True, generator=generator)]
+
+
+class Sampler(Protocol):
+    """A way of steering that leaves the weights alone: a frozen dataclass whose fields are its configuration.
+
+    Designs are proposed by `context.roles.proposal`, the base or a tuned policy; weights are relative to
+    `context.roles.base`.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+
+    def draw(self, context: Context, count: int) -> Draws:
+        """Return `count` designs."""
+        ...
+
+
+def log_weight_of(rewards: Tensor, alpha: float) -> Tensor:
+    """Return r/α `(N,)`, −inf where the design was not scored or is infeasible."""
+    return torch.where(rewards.isnan(), -torch.inf, rewards / alpha)
