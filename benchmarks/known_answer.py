@@ -2,40 +2,28 @@
 
     python benchmarks/known_answer.py --landscape epistatic --objective vidd --calls 8000 --seeds 3 --json
     python benchmarks/known_answer.py --landscape tfbind8 --data FOLDER --objective ppo --calls 100000
+    python benchmarks/known_answer.py --all --json --out benchmarks/results/known_answer.jsonl --data FOLDER
 
-`--set key=value` changes an option of the objective (`value=mixed`), of training (`train.lr=0.003`) or the landscape's
-temperature (`alpha=0.25`). "Calls" are designs sent to the oracle, repeats included: on 4096 designs most are repeats.
-The last line of the output is a JSON object.
+The first two tune one objective; `--set key=value` changes an option of the objective (`value=mixed`), of training
+(`train.lr=0.003`) or the landscape's temperature (`alpha=0.25`). The third runs every objective and every sampler on
+every landscape at three tilts, and writes one line a run; runs that are in the file already are not done again, so that
+it can be stopped and given again, and `--landscapes`, `--tilts`, `--names` do a part of it. "Calls" are designs sent to
+the oracle, repeats included: on 4096 designs most are repeats.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
-import time
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from biotilt.core import Context, Policy, Replay, Roles
-from biotilt.networks import like
-from biotilt.objectives import OBJECTIVES
-from biotilt.testing.exact import kl, total_variation
-from biotilt.testing.reveal import reveal_law
-from biotilt.training import TrainConfig, Trainer
-from biotilt.values import (
-    LearnedQ,
-    LearnedValueConfig,
-    MonteCarlo,
-    PosteriorMean,
-    SurrogateConfig,
-    SurrogateQ,
-)
-from landscapes import Landscape, epistatic, tfbind8
+from biotilt.errors import ConfigError
+from biotilt.plugins import registry
+from landscapes import LANDSCAPES, TILTS, build, tilted
+from tuning import Groups, options_of, steer, tune
 
 # What each objective uses here unless told otherwise; `docs/algorithms.md` says how they were chosen.
 DEFAULTS: dict[str, list[str]] = {
@@ -44,144 +32,117 @@ DEFAULTS: dict[str, list[str]] = {
         "train.lr=0.003", "value.lr=0.003",
     ],
     "ppo": ["updates=16", "states=96"],
+    "path_consistency": ["updates=16", "buffer=100000", "train.lr=0.003"],
+    "trajectory_balance": ["updates=16", "chains=64", "buffer=100000", "train.lr=0.003"],
 }  # fmt: skip
 
-
-class Counter:
-    """A scorer that counts designs, repeats included, as MATH.md's table does."""
-
-    def __init__(self, landscape: Landscape):
-        self.landscape, self.calls = landscape, 0
-
-    def __call__(self, designs: Tensor) -> Tensor:
-        self.calls += len(designs)
-        return self.landscape.score(designs)
+# Designs a draw of each sampler in `--all`, and draws: enough for the distance of an empirical law to mean much.
+DRAW, ROUNDS = 256, 64
 
 
-def make_value(kind: str | None, landscape: Landscape, options: dict[str, Any]) -> Any:
-    if kind == "posterior_mean":
-        return PosteriorMean()
-    if kind == "monte_carlo":
-        return MonteCarlo()
-    if kind is None:
-        return None
-    process = landscape.base.process
-    if kind == "surrogate":
-        return SurrogateQ(like(landscape.base.net), process, SurrogateConfig(**options))
-    return LearnedQ(like(landscape.base.net), process, kind, LearnedValueConfig(**options))
+def parse(texts: list[str]) -> Groups:
+    """Return `--set` texts as options of the objective, of training and of the value; `alpha` stands alone."""
+    groups: Groups = {"objective": {}, "train": {}, "value": {}}
+    for text in texts:
+        key, _, value = text.partition("=")
+        group, _, name = key.rpartition(".")
+        try:
+            groups[group or "objective"][name] = json.loads(value)
+        except json.JSONDecodeError:
+            groups[group or "objective"][name] = value
+    return groups
 
 
-def run(
-    landscape: Landscape,
-    objective: Any,
-    train: dict[str, Any],
-    value: dict[str, Any],
-    calls: int,
-    points: int,
-    seed: int,
-) -> dict:
-    """Tune once; return `calls`, `tv` at about `points` places of the budget, final TV, KL and seconds."""
-    torch.manual_seed(seed)
-    roles = Roles.start(landscape.base)
-    counter = Counter(landscape)
-    context = Context(
-        roles, counter, landscape.alpha, torch.Generator().manual_seed(seed), Replay(objective.capacity),
-        make_value(getattr(objective, "value", None), landscape, value),
-    )  # fmt: skip
-    config = TrainConfig(**({"max_calls": calls, "batch": 64, "schedule": "cosine", "ema": 0.99} | train))
-    target, curve = landscape.target, []
-    marks = {config.rounds} | {round(config.rounds * (i + 1) / points) for i in range(points)}
-    marks |= {m // config.batch for m in (2048, 4096, 6016, 8000, 19968) if m <= calls}
-    trainer = Trainer(context, objective, config, counter)
-
-    def report(row: dict[str, float]) -> None:
-        if row["round"] in marks:
-            law = reveal_law(Policy(roles.policy.process, trainer.average))
-            curve.append((counter.calls, total_variation(law, target), kl(law, target)))
-
-    trainer.report = report
-    started = time.perf_counter()
-    trainer.run()
-    seconds = time.perf_counter() - started
+def one(options: argparse.Namespace) -> dict[str, Any]:
+    """Tune one objective on one landscape, `seeds` times."""
+    groups = parse(DEFAULTS.get(options.objective, []) + options.set)
+    landscape = build(options.landscape, options.data)
+    if "alpha" in groups["objective"]:
+        landscape = landscape.at(groups["objective"].pop("alpha"))
+    objective = registry("objectives")[options.objective](**groups["objective"])
+    if not options.json:
+        print(f"{landscape.name}: alpha {landscape.alpha:.4g}, distance of the base {landscape.base_distance:.3f}")
+    runs = []
+    for seed in range(options.seeds):
+        runs.append(tune(landscape, objective, groups, options.calls, options.points, seed))
+        if not options.json:
+            points = "  ".join(f"{p['calls']}: {p['distance']:.3f}" for p in runs[-1]["curve"])
+            print(f"seed {seed}: {points}  ({runs[-1]['seconds']:.0f} s)", flush=True)
+    curves = zip(*(r["curve"] for r in runs))
     return {
-        "curve": [(c, tv) for c, tv, _ in curve],
-        "tv": curve[-1][1],
-        "kl": curve[-1][2],
-        "seconds": seconds,
+        "landscape": landscape.name,
+        "objective": options.objective,
+        "options": options_of(objective, groups),
+        "alpha": landscape.alpha,
+        "calls": options.calls,
+        "curve": [[row[0]["calls"], statistics.mean(p["distance"] for p in row)] for row in curves],
+        "final": {
+            "tv": statistics.mean(r["distance"] for r in runs),
+            "tv_seeds": [r["distance"] for r in runs],
+            "seconds": statistics.mean(r["seconds"] for r in runs),
+        },
     }
 
 
-def options_of(objective: Any, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Return every option of the objective, and those of training and value that were set."""
-    options = {f.name: getattr(objective, f.name) for f in fields(objective)}
-    return options | {f"{group}.{k}": v for group in ("train", "value") for k, v in groups[group].items()}
+def every(options: argparse.Namespace) -> None:
+    """Run what is not in the file yet; print each line as it is made."""
+    out: Path = options.out
+    done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+    finished = {(r["landscape"], r["tilt"], r["kind"], r["name"], r["seed"]) for r in done}
+    for landscape, tilt in itertools.product(options.landscapes or LANDSCAPES, options.tilts or TILTS):
+        space = None
+        for seed, kind in itertools.product(range(options.seeds), options.kinds):
+            for name in registry(kind):
+                key = (landscape, tilt, kind, name, seed)
+                if key in finished or (options.names and name not in options.names):
+                    continue
+                space = space or tilted(build(landscape, options.data), tilt)
+                row = dict(zip(("landscape", "tilt", "kind", "name", "seed"), key)) | measure(
+                    space, kind, name, seed, options
+                )
+                with out.open("a") as handle:
+                    handle.write(json.dumps(row) + "\n")
+                print(json.dumps({k: v for k, v in row.items() if k not in ("curve", "options")}), flush=True)
 
 
-def parse_value(text: str) -> Any:
+def measure(space: Any, kind: str, name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of one run, or the reason why there is none."""
+    about = {"alpha": space.alpha, "base_distance": space.base_distance}
     try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
+        if kind == "samplers":
+            sampler = registry(kind)[name]()
+            return about | {"options": options_of(sampler)} | steer(space, sampler, DRAW, seed, ROUNDS)
+        groups = parse(DEFAULTS.get(name, []))
+        objective = registry(kind)[name](**groups["objective"])
+        found = tune(space, objective, groups, options.calls, options.points, seed)
+        return about | {"options": options_of(objective, groups)} | found
+    except ConfigError as error:
+        return about | {"reason": str(error)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--landscape", choices=["epistatic", "tfbind8"], default="epistatic")
-    parser.add_argument("--objective", choices=sorted(OBJECTIVES), default="vidd")
+    parser.add_argument("--landscape", choices=list(LANDSCAPES), default="epistatic")
+    parser.add_argument("--objective", choices=sorted(registry("objectives")), default="vidd")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--calls", type=int, default=8000)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--points", type=int, default=8, help="places of the budget at which the law is computed")
+    parser.add_argument("--points", type=int, default=8, help="places of the budget at which the law is measured")
     parser.add_argument("--data", type=Path, default=Path("../shared/data/tfbind8"), help="folder of the tfbind8 files")
-    parser.add_argument("--json", action="store_true", help="print only the JSON object")
-    arguments = parser.parse_args()
-    landscape = epistatic() if arguments.landscape == "epistatic" else tfbind8(arguments.data)
-    groups: dict[str, dict[str, Any]] = {"objective": {}, "train": {}, "value": {}}
-    for text in DEFAULTS[arguments.objective] + arguments.set:
-        key, _, value = text.partition("=")
-        if key == "alpha":
-            landscape.alpha = float(value)
-            continue
-        group, _, name = key.rpartition(".")
-        groups[group or "objective"][name] = parse_value(value)
-    objective = OBJECTIVES[arguments.objective](**groups["objective"])
-    target = landscape.target
-    if not arguments.json:
-        expected = [(p * landscape.reward).sum().item() for p in (landscape.base_law, target)]
-        distance = total_variation(landscape.base_law, target)
-        print(f"{landscape.name}: alpha {landscape.alpha:.4g}, TV(base, p*) {distance:.3f}", flush=True)
-        print(f"E_pre[r] {expected[0]:.3f}, E_p*[r] {expected[1]:.3f}", flush=True)
-    runs = []
-    for seed in range(arguments.seeds):
-        runs.append(
-            run(
-                landscape,
-                objective,
-                groups["train"],
-                groups["value"],
-                arguments.calls,
-                arguments.points,
-                seed,
-            )
-        )
-        if not arguments.json:
-            print(f"seed {seed}: " + "  ".join(f"{c}: {tv:.3f}" for c, tv in runs[-1]["curve"]), flush=True)
-    mean = statistics.mean
-    result = {
-        "landscape": landscape.name,
-        "objective": arguments.objective,
-        "options": options_of(objective, groups),
-        "alpha": landscape.alpha,
-        "calls": arguments.calls,
-        "curve": [[row[0][0], mean(tv for _, tv in row)] for row in zip(*(r["curve"] for r in runs))],
-        "final": {
-            "tv": mean(r["tv"] for r in runs),
-            "tv_seeds": [r["tv"] for r in runs],
-            "kl": mean(r["kl"] for r in runs),
-            "seconds": mean(r["seconds"] for r in runs),
-        },
-    }
-    print(json.dumps(result))
+    parser.add_argument("--json", action="store_true", help="print only JSON")
+    parser.add_argument("--all", action="store_true", help="everything, into --out")
+    parser.add_argument("--out", type=Path, help="of --all: a file with one JSON object a line")
+    parser.add_argument("--landscapes", nargs="*", choices=list(LANDSCAPES))
+    parser.add_argument("--tilts", nargs="*", choices=list(TILTS))
+    parser.add_argument("--kinds", nargs="*", choices=["objectives", "samplers"], default=["objectives", "samplers"])
+    parser.add_argument("--names", nargs="*")
+    options = parser.parse_args()
+    if not options.all:
+        print(json.dumps(one(options)))
+    elif options.out is None:
+        parser.error("--all needs --out, the file that runs are kept in")
+    else:
+        every(options)
 
 
 if __name__ == "__main__":

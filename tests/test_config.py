@@ -7,6 +7,7 @@ import pytest
 from biotilt.config import Config, merge, override, parse_config, read_toml
 from biotilt.errors import ConfigError
 from biotilt.objectives import PPO, VIDD
+from biotilt.samplers import SMC
 from biotilt.tasks import starter, task_defaults, task_names
 from biotilt.training import TrainConfig
 from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean, SurrogateConfig
@@ -111,6 +112,7 @@ def test_the_starter_file_states_the_defaults_of_its_task(task, tmp_path):
     started = parse_config(merge(task_defaults(task), said))
     assert started.build_train() == defaults.build_train()
     assert started.build_objective() == defaults.build_objective()
+    assert started.build_sampler() == defaults.build_sampler()
     assert started.value_options("surrogate") == defaults.value_options("surrogate")
     same = ("name", "seed", "alpha", "device", "model", "reward", "held_out", "design", "oracle", "output")
     assert {key: getattr(started, key) for key in same} == {key: getattr(defaults, key) for key in same}
@@ -119,14 +121,14 @@ def test_the_starter_file_states_the_defaults_of_its_task(task, tmp_path):
 @pytest.mark.parametrize("task", task_names())
 def test_the_starter_file_shows_every_section_and_every_option(task):
     text = starter(task)
-    for section in ("model", "reward", "held_out", "objective", "value", "train", "design", "oracle"):
+    for section in ("model", "reward", "held_out", "objective", "value", "train", "design", "oracle", "sampler"):
         assert f"[{section}]" in text, section
     said = override({}, [])
     for line in text.splitlines():
         key, equals, _ = line.lstrip("# ").partition(" = ")
         if equals and key.isidentifier():
             said[key] = True
-    options = {*vars(VIDD()), *vars(TrainConfig()), *vars(SurrogateConfig())}
+    options = {*vars(VIDD()), *vars(TrainConfig()), *vars(SurrogateConfig()), *vars(SMC())}
     assert options <= said.keys()
     assert set(Config.model_fields) - {"reward", "model", "held_out", "objective", "value", "train", "design",
-                                       "oracle", "reference", "output"} <= said.keys()  # fmt: skip
+                                       "oracle", "reference", "output", "sampler"} <= said.keys()  # fmt: skip

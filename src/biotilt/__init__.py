@@ -19,6 +19,7 @@ _PUBLIC = {
     "pretrain_model": "biotilt.fitting",
     "resume": "biotilt.run",
     "reward": "biotilt.rewards.base",
+    "steer": "biotilt.steering",
     "tune": "biotilt.run",
 }
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from biotilt.model import Model
     from biotilt.rewards.base import reward
     from biotilt.run import Run, load_model, resume, tune
+    from biotilt.steering import steer
 
 __all__ = [
     "Experiment",
@@ -39,6 +41,7 @@ __all__ = [
     "pretrain_model",
     "resume",
     "reward",
+    "steer",
     "tune",
 ]
 

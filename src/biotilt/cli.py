@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from biotilt.cli_fit import fit_oracle, given, pretrain
 from biotilt.console import Answer, answering, go_on_with, note
-from biotilt.errors import ConfigError, DataError
-from biotilt.progress import progress, tuning_progress
+from biotilt.errors import ConfigError
+from biotilt.progress import counting, tuning_progress
 
 # torch takes seconds to import: whatever needs it is imported inside the commands
 if TYPE_CHECKING:
@@ -35,11 +33,6 @@ Assignments = Annotated[
 ]
 Alpha = Annotated[float | None, typer.Option(help="Temperature: smaller tilts harder.")]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run.")]
-FitSeed = Annotated[int, typer.Option(min=0, help="Seed of the split and the weights.")]
-AlphabetName = Annotated[str, typer.Option("--alphabet", help="dna, rna or protein.")]
-DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="FASTA, CSV, TSV or text, also .gz.")]
-SequenceColumn = Annotated[str | None, typer.Option("--column", help="Column of the sequences.")]
-ModelOut = Annotated[Path, typer.Option(help="Safetensors file to write; a JSON card goes beside it.")]
 
 
 def _version(wanted: bool) -> None:
@@ -183,6 +176,46 @@ def sample(
 
 @app.command()
 @answering
+def steer(
+    file: ExperimentFile,
+    count: Annotated[int, typer.Option(min=1, help="Designs to draw.")] = 64,
+    proposal: Annotated[Path | None, typer.Option(help="A tuned run that draws in place of the base.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv, .tsv, .fasta or .txt file.")] = None,
+    assignments: Assignments = None,
+    seed: Seed = None,
+    alpha: Alpha = None,
+) -> Answer:
+    """Draw designs with the sampler of an experiment, which asks the reward and leaves the weights alone."""
+    from biotilt.experiment import Experiment
+    from biotilt.run import load_model
+    from biotilt.steering import steer as steer_experiment
+
+    experiment = Experiment.load(file, overrides=_assignments(assignments, seed=seed, alpha=alpha))
+    model = None if proposal is None else load_model(proposal)
+    with counting("oracle calls") as report:
+        found = steer_experiment(experiment, count, proposal=model, report=report)
+    if out is not None:
+        found.write(out)
+    return Answer(found.document() | {"out": None if out is None else str(out)}, (_steered(found, out),))
+
+
+@app.command("list")
+@answering
+def list_parts() -> Answer:
+    """List the processes, objectives, samplers and rewards there are, those of plug-ins included."""
+    from biotilt.plugins import OURS, summaries
+
+    found = {kind: summaries(kind) for kind in OURS}
+    width = max(len(name) for parts in found.values() for name in parts)
+    blocks = [
+        "\n".join([f"{kind}:", *(f"  {name:<{width}}  {about}" for name, about in parts.items())])
+        for kind, parts in found.items()
+    ]
+    return Answer(found, ("\n\n".join(blocks),))
+
+
+@app.command()
+@answering
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     samples: Annotated[int | None, typer.Option(help="Designs in each row; default output.samples.")] = None,
@@ -209,99 +242,8 @@ def compare(
     return Answer({"runs": lines, "groups": groups}, (comparison_table(lines), *averaged))
 
 
-@app.command()
-@answering
-def pretrain(
-    data: DataFile,
-    alphabet_name: AlphabetName,
-    out: ModelOut,
-    column: SequenceColumn = None,
-    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 4000,
-    batch: Annotated[int, typer.Option(min=1)] = 128,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
-    network: Annotated[str, typer.Option(help="cnn or mlp.")] = "cnn",
-    channels: Annotated[int | None, typer.Option(min=1, help="Width of the cnn.")] = None,
-    blocks: Annotated[int | None, typer.Option(min=1, help="Depth of the cnn.")] = None,
-    process: Annotated[str, typer.Option(help="any_order or masked.")] = "any_order",
-    per_step: Annotated[int | None, typer.Option(help="any_order: letters a step.")] = None,
-    num_steps: Annotated[int | None, typer.Option(help="masked: steps.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="masked: loglinear, cosine or polynomial.")] = None,
-    seed: FitSeed = 0,
-) -> Answer:
-    """Train a generator on sequences of one length."""
-    from biotilt.fitting import pretrain_model, write_card
-    from biotilt.training import PretrainConfig
-
-    records = _read(data, alphabet_name, column)
-    config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
-    choices = _given(per_step=per_step, num_steps=num_steps, schedule=schedule)
-    if process == "any_order" and not choices:
-        choices = {"per_step": max(len(records[0].sequence) // 10, 1)}
-    with _about(data), progress("step", steps) as show:
-        model, metrics = pretrain_model(
-            [record.sequence for record in records],
-            alphabet_name,
-            network={"name": network} | _given(channels=channels, blocks=blocks),
-            process={"name": process} | choices,
-            config=config,
-            seed=seed,
-            report=lambda step, train, validation: show(step, {"train": train, "validation": validation}),
-        )
-    model.save(out)
-    card = write_card(out, data, metrics, options=vars(config) | {"seed": seed})
-    text = (
-        f"wrote {out}: {metrics['test_nats']:.2f} nats a design on held-back sequences "
-        f"(letter frequencies alone: {metrics['test_nats_of_letter_frequencies']:.2f})"
-    )
-    return Answer({"out": str(out), **card}, (text,))
-
-
-@app.command("fit-oracle")
-@answering
-def fit_oracle(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="CSV or TSV, also .gz.")],
-    target: Annotated[str, typer.Option(help="Column of the measurements; empty cells are left out.")],
-    alphabet_name: AlphabetName,
-    out: ModelOut,
-    column: SequenceColumn = None,
-    name: Annotated[str | None, typer.Option(help="What it predicts; default the target column.")] = None,
-    units: Annotated[str, typer.Option(help="Shown in reports.")] = "",
-    members: Annotated[int, typer.Option(min=1, help="Networks in the ensemble.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1)] = 30,
-    validation: Annotated[float, typer.Option(help="Share of the rows to choose the epoch by.")] = 0.07,
-    test: Annotated[float, typer.Option(help="Share of the rows to report correlations on.")] = 0.1,
-    seed: FitSeed = 0,
-) -> Answer:
-    """Fit a predictor to measurements; it reports correlations on rows it never saw."""
-    from biotilt import fitting
-    from biotilt.designs import numbers
-    from biotilt.training import FitConfig
-
-    records = _read(data, alphabet_name, column)
-    values = numbers(records, target, data)
-    split, config = fitting.Split(validation, test), FitConfig(epochs=epochs)
-    with _about(data), progress("epoch", members * epochs) as show:
-        reward, metrics = fitting.fit_oracle(
-            [record.sequence for record in records],
-            values,
-            alphabet_name,
-            name=name or target,
-            units=units,
-            members=members,
-            config=config,
-            split=split,
-            seed=seed,
-            report=lambda member, epoch, error: show(member * epochs + epoch + 1, {"error": error}),
-        )
-    reward.save(out)
-    largest = max(value for value in values if math.isfinite(value))
-    options = vars(config) | vars(split) | {"members": members, "seed": seed}
-    card = fitting.write_card(out, data, metrics, options=options, target=target, measured_max=largest)
-    text = (
-        f"wrote {out}: Pearson {metrics['pearson']:.3f}, Spearman {metrics['spearman']:.3f} on "
-        f"{metrics['test_designs']} rows it never saw; largest value measured {largest:g}"
-    )
-    return Answer({"out": str(out), **card}, (text,))
+app.command()(pretrain)
+app.command("fit-oracle")(fit_oracle)
 
 
 @tasks_app.command("list")
@@ -339,30 +281,33 @@ def _judged(run: Run, samples: int | None = None) -> Answer:
     return Answer(document, (panel_table(summary["rows"]), *warnings, f"the page: {page}"))
 
 
-def _assignments(given: list[str] | None, **options: Any) -> list[str]:
+def _steered(found: Any, out: Path | None) -> str:
+    """Say in a few lines what a sampler drew."""
+    import numpy as np
+
+    def median(scores: list[float]) -> str:
+        return f"{np.nanmedian(scores):.3f}"
+
+    lines = [f"{len(found.designs)} designs for {found.calls} oracle calls; median score {median(found.rewards)}"]
+    if found.held_out is not None:
+        lines[0] += f", held-out {median(found.held_out)}"
+    effective = 1 / sum(w * w for w in found.weights)
+    if effective < 0.99 * len(found.designs):
+        lines.append(f"their weights differ: they count as {effective:.1f} designs of equal weight")
+    if found.log_z is not None:
+        lines.append(f"log Z = {found.log_z:.3f}")
+    if out is not None:
+        return "\n".join([*lines, f"wrote {out}"])
+    order = np.argsort([-w for w in found.weights], kind="stable")[:10]
+    best = [f"{found.designs[i]}  {found.rewards[i]:.3f}  weight {found.weights[i]:.3g}" for i in order]
+    return "\n".join([*lines, *best, *(["…"] if len(found.designs) > len(best) else [])])
+
+
+def _assignments(texts: list[str] | None, **options: Any) -> list[str]:
     """Return `--set` texts with those of the options that have a name of their own."""
     keys = {"max_calls": "train.max_calls"}
-    named = [f"{keys.get(key, key)}={value}" for key, value in _given(**options).items()]
-    return [*(given or []), *named]
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if value is not None}
-
-
-def _read(data: Path, alphabet_name: str, column: str | None) -> list[Any]:
-    from biotilt.designs import alphabet, read_designs
-
-    return read_designs(data, alphabet(alphabet_name), column=column)
-
-
-@contextmanager
-def _about(data: Path) -> Iterator[None]:
-    """Put the file before an error about what it holds."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{data}: {error}") from error
+    named = [f"{keys.get(key, key)}={value}" for key, value in given(**options).items()]
+    return [*(texts or []), *named]
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from biotilt.errors import ConfigError, suggest
-from biotilt.objectives import OBJECTIVES
+from biotilt.plugins import registry
 from biotilt.training import TrainConfig
-from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean, SurrogateConfig
+from biotilt.values import VALUES, LearnedValueConfig
 
 
 class _Section(BaseModel):
@@ -30,7 +30,8 @@ class ModelSection(_Section):
 
 
 class RewardSection(_Section):
-    """A reward. `kind`: "python" (`function`), "learned" (`path`), "sum" or "product" (`parts`), or a built-in one
+    """A reward. `kind`: "python" (`function`), "learned" (`path`), "sum" or "product" (`parts`),
+    "log_probability" (one of `parts`, with `options` above, below, spread), or a built-in one
     with its `options`; "none" switches off a task's `held_out`. `weight`: its weight in a sum, exponent in a product.
     """
 
@@ -81,6 +82,7 @@ class Config(_Section):
     reward: RewardSection
     held_out: RewardSection | None = None
     objective: dict[str, Any] = Field(default_factory=lambda: {"name": "vidd"})
+    sampler: dict[str, Any] = Field(default_factory=lambda: {"name": "smc"})
     value: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
     design: DesignSection = DesignSection()
@@ -90,20 +92,33 @@ class Config(_Section):
 
     def build_objective(self) -> Any:
         """Return the objective; ConfigError for an unknown name, key or value."""
-        options = dict(self.objective)
-        name = options.pop("name", "vidd")
-        if str(name) not in OBJECTIVES:
-            raise ConfigError(f'objective.name: unknown objective "{name}"{suggest(str(name), OBJECTIVES)}')
-        return build_dataclass(OBJECTIVES[name], options, "objective")
+        return _build_named("objective", self.objective, "vidd")
+
+    def build_sampler(self) -> Any:
+        """Return the sampler; ConfigError for an unknown name, key or value."""
+        return _build_named("sampler", self.sampler, "smc")
 
     def build_train(self) -> TrainConfig:
         """Return the training options; ConfigError for an unknown key or value."""
         return build_dataclass(TrainConfig, self.train, "train")
 
     def value_options(self, kind: str) -> Any:
-        """Return the options of the value of this kind; ConfigError for an unknown key or value."""
-        kinds = {"posterior_mean": PosteriorMean, "monte_carlo": MonteCarlo, "surrogate": SurrogateConfig}
-        return build_dataclass(kinds.get(kind, LearnedValueConfig), self.value, "value")
+        """Return the options of the value of this kind; ConfigError for an unknown key or value.
+
+        `[value]` serves whatever objective or sampler is named: keys of another kind of value are passed over.
+        """
+        chosen = VALUES.get(kind, LearnedValueConfig)
+        known = {field.name for each in VALUES.values() for field in fields(each)}
+        own = {field.name for field in fields(chosen)}
+        return build_dataclass(chosen, {k: v for k, v in self.value.items() if k in own or k not in known}, "value")
+
+
+def _build_named(section: str, options: dict[str, Any], default: str) -> Any:
+    options, known = dict(options), registry(f"{section}s")
+    name = str(options.pop("name", default))
+    if name not in known:
+        raise ConfigError(f'{section}.name: unknown {section} "{name}"{suggest(name, known)}')
+    return build_dataclass(known[name], options, section)
 
 
 def build_dataclass(kind: type, options: dict[str, Any], section: str) -> Any:
@@ -131,6 +146,7 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
     try:
         config = Config.model_validate(data)
         objective = config.build_objective()
+        config.build_sampler()
         config.build_train()
         config.value_options(getattr(objective, "value", "none"))
         return config
@@ -184,12 +200,13 @@ def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
 def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Return `under` with the keys of `over` laid on it, table by table.
 
-    A reward of another kind and an objective of another name replace the whole table: their options differ.
+    A reward of another kind, and an objective or a sampler of another name, replace the whole table: their options
+    differ.
     """
     merged = dict(under)
     for key, value in over.items():
         tables = isinstance(value, dict) and isinstance(under.get(key), dict)
-        named = {"reward": "kind", "held_out": "kind", "objective": "name"}.get(key)
+        named = {"reward": "kind", "held_out": "kind", "objective": "name", "sampler": "name"}.get(key)
         whole = not tables or (named in value and (named == "kind" or value[named] != under[key].get(named)))
         merged[key] = value if whole else merge(under[key], value)
     return merged

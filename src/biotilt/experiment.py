@@ -25,13 +25,13 @@ from biotilt.files import read_json, write_json
 from biotilt.model import Model
 from biotilt.networks import like
 from biotilt.oracle import Oracle, Store
-from biotilt.processes import PROCESSES
-from biotilt.rewards import REWARDS, NamedReward, Product, Sum, build, load_function
+from biotilt.plugins import registry
+from biotilt.rewards import LogProbability, NamedReward, Product, Sum, build, load_function
 from biotilt.rewards import reward as wrap_reward
 from biotilt.rewards.learned import LearnedReward
 from biotilt.tasks import task_defaults
 from biotilt.training import Trainer
-from biotilt.values import LearnedQ, SurrogateQ
+from biotilt.values import build_value
 
 RECORD = "experiment.json"
 
@@ -98,21 +98,16 @@ class Experiment:
     def objective_and_value(self) -> tuple[Any, Any]:
         """Return the objective and its value, checked against the process."""
         objective = self.config.build_objective()
-        kind = getattr(objective, "value", None)
-        value: Any = None
-        if kind in ("posterior_mean", "monte_carlo"):
-            value = self.config.value_options(kind)
-        elif kind is not None:
-            policy, options = self.model.policy, self.config.value_options(kind)
-            net = like(policy.net)
-            value = (
-                SurrogateQ(net, policy.process, options)
-                if kind == "surrogate"
-                else LearnedQ(net, policy.process, kind, options)
-            )
-        parts = Parts(self.model.policy.process, value, self.reward.differentiable, tuple(PROCESSES.values()))
-        check_parts(objective, parts)
+        value = self._value_of(objective)
+        check_parts(objective, self._parts(value))
         return objective, value
+
+    def sampler_and_value(self) -> tuple[Any, Any]:
+        """Return the sampler and its value, checked against the process and the reward."""
+        sampler = self.config.build_sampler()
+        value = self._value_of(sampler)
+        check_parts(sampler, self._parts(value))
+        return sampler, value
 
     def trainer(self, folder: Path | None, report: Callable[[dict[str, float]], None] = lambda row: None) -> Trainer:
         """Build the training loop; with `folder` it keeps its oracle, ledger and checkpoints there."""
@@ -134,6 +129,18 @@ class Experiment:
         )  # fmt: skip
         return Trainer(context, objective, train, oracle, folder, self._monitor(store, folder), report)
 
+    def _value_of(self, algorithm: Any) -> Any:
+        """Return the value that an objective or a sampler asks for by its `value`, or None."""
+        kind = getattr(algorithm, "value", None)
+        if kind in (None, "none"):
+            return None
+        policy = self.model.policy
+        return build_value(kind, lambda: like(policy.net), policy.process, self.config.value_options(kind))
+
+    def _parts(self, value: Any) -> Parts:
+        known = tuple(registry("processes").values())
+        return Parts(self.model.policy.process, value, self.reward.differentiable, known)
+
     @property
     def device(self) -> torch.device:
         """Where tensors live; ConfigError when this machine has no such device."""
@@ -141,7 +148,7 @@ class Experiment:
 
     def decode(self, states: Tensor) -> list[str]:
         """Return designs as strings."""
-        return self.model.alphabet.decode_many(states.cpu())
+        return self.model.decode(states)
 
     def record(self, folder: Path) -> None:
         """Store the resolved configuration, the command, versions, git commit and hashes of what it read."""
@@ -212,6 +219,16 @@ def build_reward(section: RewardSection, base: Path, key: str) -> NamedReward:
             raise ConfigError(f'{key}.parts: a {section.kind} needs parts, for example [[{key}.parts]] kind = "gc"')
         parts = [build_reward(part, base, f"{key}.parts.{i}") for i, part in enumerate(section.parts)]
         return (Sum if section.kind == "sum" else Product)(parts, [part.weight for part in section.parts])
+    if section.kind == LogProbability.name:
+        if len(section.parts) != 1:
+            raise ConfigError(
+                f"{key}.parts: {section.kind} needs one part, the predictor, and has {len(section.parts)}"
+            )
+        known = ("above", "below", "spread")
+        for option in section.options:
+            if option not in known:
+                raise ConfigError(f"{key}.options.{option}: unknown option{suggest(option, known)}")
+        return LogProbability(build_reward(section.parts[0], base, f"{key}.parts.0"), **section.options)
     if section.kind == "python":
         if section.function is None:
             raise ConfigError(f'{key}.function: this key is missing; write "file.py:function"')
@@ -220,8 +237,8 @@ def build_reward(section: RewardSection, base: Path, key: str) -> NamedReward:
         if section.path is None:
             raise ConfigError(f"{key}.path: this key is missing; `biotilt fit-oracle` makes such a file")
         return LearnedReward.load(base / section.path)
-    if section.kind not in REWARDS:
-        kinds = ["sum", "product", "python", "learned", *REWARDS]
+    if section.kind not in (known := registry("rewards")):
+        kinds = ["sum", "product", LogProbability.name, "python", "learned", *known]
         raise ConfigError(f'{key}.kind: unknown reward "{section.kind}"{suggest(section.kind, kinds)}')
     return build(section.kind, section.options)
 

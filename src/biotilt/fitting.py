@@ -59,16 +59,18 @@ def pretrain_model(
 ) -> tuple[Model, dict[str, float]]:
     """Train a generator on sequences of one length; return it and its metrics (nats a design, on the test part).
 
-    `network` and `process` are names with options, as in a config; the defaults are a CNN and `any_order`
-    diffusion that reveals a tenth of the letters a step.
+    `network` and `process` are names with options, as in a config; the defaults are a CNN (told the time where the
+    process needs it) and `any_order` diffusion that reveals a tenth of the letters a step.
     """
     letters = alphabet(alphabet_name)
     tokens = letters.encode_many(sequences)
     length, size = tokens.shape[1], len(letters.letters)
-    net_options: dict[str, Any] = {"name": "cnn", "letters": size, "length": length} | (network or {})
     process_options: dict[str, Any] = {"length": length, "letters": size} | (
         process or {"name": "any_order", "per_step": max(length // 10, 1)}
     )
+    # where nothing is masked, the states do not tell how much noise there is in them
+    time = process_options["name"] in ("uniform", "simplex")
+    net_options: dict[str, Any] = {"name": "cnn", "letters": size, "length": length, "time": time} | (network or {})
     torch.manual_seed(seed)  # initial weights
     net = build_network(net_options.pop("name"), net_options)
     policy = Policy(build_process(process_options.pop("name"), process_options), net)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from biotilt.core import Policy, sample
 from biotilt.core.fixed import Fixed
@@ -14,8 +15,7 @@ from biotilt.designs import Alphabet, alphabet
 from biotilt.errors import CheckpointError, ConfigError, suggest
 from biotilt.files import load_tensors, save_tensors
 from biotilt.networks import build_network, describe_network
-from biotilt.processes import PROCESSES
-from biotilt.processes.revealing import RevealingProcess
+from biotilt.plugins import registry
 
 
 @dataclass
@@ -29,16 +29,23 @@ class Model:
         """Return `count` designs as strings."""
         device = next(self.policy.net.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
-        return self.alphabet.decode_many(sample(self.policy, count, generator))
+        return self.decode(sample(self.policy, count, generator))
+
+    def decode(self, states: Tensor) -> list[str]:
+        """Return designs x[K] as strings."""
+        process = self.policy.process
+        tokens = process.tokens(states) if states.is_floating_point() else states  # type: ignore[attr-defined]
+        return self.alphabet.decode_many(tokens.cpu())
 
     def with_fixed(self, fixed: Fixed | None) -> Model:
         """Return the same model with some positions held at given letters."""
         process = self.policy.process
         if fixed is None:
             return self
-        if not isinstance(process, RevealingProcess):
+        if not hasattr(process, "length"):  # its designs are no letters
             raise ConfigError(f'the process "{process.name}" cannot hold positions fixed')
-        return Model(Policy(replace(process, fixed=fixed), self.policy.net), self.alphabet)
+        dataclass: Any = process
+        return Model(Policy(replace(dataclass, fixed=fixed), self.policy.net), self.alphabet)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None, *, half: bool = False) -> None:
         """Write the model as one safetensors file, weights in float16 if `half`; `extra` is kept with it."""
@@ -73,13 +80,14 @@ class Model:
 
 def build_process(name: str, options: dict[str, Any]) -> Any:
     """Build a process from its name and options; ConfigError names an unknown name or option."""
-    if str(name) not in PROCESSES:
-        raise ConfigError(f'unknown process "{name}"{suggest(str(name), PROCESSES)}')
-    known = {field.name for field in fields(PROCESSES[name])}
+    processes = registry("processes")
+    if str(name) not in processes:
+        raise ConfigError(f'unknown process "{name}"{suggest(str(name), processes)}')
+    known = {field.name for field in fields(processes[name])}
     for key in options:
         if key not in known:
             raise ConfigError(f'process "{name}" has no option "{key}"{suggest(key, known)}')
     try:
-        return PROCESSES[name](**options)
+        return processes[name](**options)
     except TypeError as error:
         raise ConfigError(f'process "{name}": an option has the wrong type: {options}: {error}') from error

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from biotilt.config import Config
-from biotilt.core import Policy, path_kl, sample
+from biotilt.core import Context, Policy, Replay, Roles, path_kl, sample
 from biotilt.designs import Record, read_designs, write_designs
 from biotilt.evaluation.metrics import kmer_counts
 from biotilt.evaluation.panel import CHECKS, Reference, likelihood, panel, warnings
@@ -21,7 +21,7 @@ from biotilt.experiment import RECORD, Experiment, git_commit, versions
 from biotilt.files import read_json, write_json
 from biotilt.oracle import Oracle, Store
 from biotilt.report import ReportData, render_report
-from biotilt.samplers.best_of_n import best_of_n
+from biotilt.samplers import BestOfN
 from biotilt.tasks import task_defaults, task_folder
 
 if TYPE_CHECKING:
@@ -69,7 +69,9 @@ def evaluate(run: Run, samples: int) -> dict[str, Any]:
         # the law of the best part q of many draws has density 1/q on part of the base: KL = -log q, and the KL the
         # other way is infinite
         kls = (math.log(calls / kept), None)
-        add("best_of_n", lambda: best_of_n(base, judge.optimised, calls, kept, generator), calls, 0.0, kls)
+        context = Context(Roles(base, base, base), judge.optimised, experiment.config.alpha, generator, Replay(None))
+        best = BestOfN(factor=calls / kept)
+        add("best_of_n", lambda: best.draw(context, kept).designs, calls, 0.0, kls)
     kls = _both_kls(tuned, base, samples, generator)
     add("tuned", lambda: sample(tuned, samples, generator), calls, spent, kls)
 

@@ -46,6 +46,20 @@ def tuning_progress(rounds: int) -> Iterator[Callable[[Mapping[str, float]], Non
 
 
 @contextmanager
+def counting(unit: str) -> Iterator[Callable[[int], None]]:
+    """Yield `report(count)` for work whose end is not known: a line every few seconds."""
+    started = last = time.monotonic()
+
+    def report(count: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+            last = time.monotonic()
+            print(f"{count} {unit} in {last - started:.0f} s", file=sys.stderr, flush=True)
+
+    yield report
+
+
+@contextmanager
 def _bar(unit: str, total: int, text: Callable[[int, Mapping[str, float]], str]) -> Iterator[Show]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn

@@ -9,6 +9,7 @@ import torch
 
 from biotilt.formulas.categorical import (
     draw,
+    draw_straight_through,
     geometric_mixture,
     kl_categorical,
     log_choose,
@@ -113,3 +114,33 @@ def test_stratified_uniform_is_shuffled_and_not_on_a_grid():
     assert not torch.equal(u, u.sort().values)
     offsets = u * 64 % 1
     assert offsets.std() > 0.2 and 0.35 < offsets.mean() < 0.65
+
+
+def test_a_straight_through_draw_is_one_hot_with_the_given_frequencies():
+    n = 40_000
+    drawn = draw_straight_through(P.log().expand(n, 2, 4), generator(), 0.7)
+    assert ((drawn == 0) | (drawn == 1)).all() and (drawn.sum(-1) == 1).all()
+    assert (drawn.mean(0) - P).abs().max() < 0.01
+    assert (drawn.mean(0)[P == 0] == 0).all()
+
+
+def test_the_slope_of_a_straight_through_draw_is_that_of_the_softmax(monkeypatch):
+    """With every u = e^(−1) the Gumbel noise is 0: softmax(log p / τ), by hand for three letters."""
+    monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.full(shape, math.exp(-1)))
+    log_p = torch.tensor([0.5, 0.3, 0.2]).log().requires_grad_()
+    y = draw_straight_through(log_p, generator(), 0.5)
+    assert y.tolist() == [1, 0, 0]
+    weight = torch.tensor([1.0, -2.0, 4.0])
+    (slope,) = torch.autograd.grad((y * weight).sum(), log_p)
+    soft = torch.tensor([0.25, 0.09, 0.04]) / 0.38
+    torch.testing.assert_close(slope, 2 * soft * (weight - (soft * weight).sum()))
+
+
+def test_a_straight_through_draw_survives_the_smallest_number(monkeypatch):
+    """u = 0 at the only letter that is allowed: still that letter, and no gradient is NaN."""
+    monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.zeros(shape))
+    logits = torch.tensor([0.0, -torch.inf], requires_grad=True)
+    y = draw_straight_through(logits.log_softmax(-1), generator(), 1.0)
+    y[0].backward()
+    assert y.tolist() == [1, 0]
+    assert logits.grad is not None and logits.grad.isfinite().all()

@@ -13,7 +13,7 @@ from biotilt.core import Policy, path_kl, rollout, sample
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable, Table
-from biotilt.processes import AnyOrder, Finite, Masked
+from biotilt.processes import AnyOrder, Finite, Masked, Uniform
 from biotilt.testing import (
     ExactValue,
     all_designs,
@@ -45,7 +45,7 @@ def normal(*shape: int, seed: int) -> Tensor:
     return torch.randn(shape, generator=generator(seed), dtype=torch.float64)
 
 
-def random_policy(process: Finite | AnyOrder | Masked, seed: int) -> Policy:
+def random_policy(process: Finite | AnyOrder | Masked | Uniform, seed: int) -> Policy:
     if isinstance(process, Finite):
         s, k = process.states, process.horizon
         return Policy(process, Table(s, k, 1.5 * normal(k, s, s, seed=seed)))
@@ -60,11 +60,13 @@ CHAINS = {
     "m=2": AnyOrder(3, 2, per_step=2),
     "masked": Masked(3, 2, num_steps=4, schedule="cosine"),
     "held": AnyOrder(3, 2, HELD),
+    "uniform": Uniform(3, 2, num_steps=3, schedule="cosine"),
+    "uniform held": Uniform(3, 2, HELD, num_steps=3),
 }
 each_chain = pytest.mark.parametrize("process", CHAINS.values(), ids=CHAINS.keys())
 
 
-def reward_of(process: Finite | AnyOrder | Masked, seed: int = 50) -> Tensor:
+def reward_of(process: Finite | AnyOrder | Masked | Uniform, seed: int = 50) -> Tensor:
     return normal(len(space(process).designs), seed=seed)
 
 
@@ -83,6 +85,27 @@ def test_law_by_summing_paths():
     by_hand = torch.zeros(3, dtype=torch.float64)
     for a, b, c in itertools.product(range(3), repeat=3):
         by_hand[c] += p[0, 0, a] * p[1, a, b] * p[2, b, c]
+    torch.testing.assert_close(law(policy), by_hand)
+
+
+def test_the_start_of_the_uniform_process_is_every_word_that_held_letters_allow():
+    states, start, designs = space(Uniform(3, 2, HELD))
+    assert states[start > 0].tolist() == [[a, 1, b] for a in (0, 1) for b in (0, 1)]
+    assert start[start > 0].tolist() == [0.25] * 4
+    assert torch.equal(states[designs], all_designs(2, 3))
+
+
+def test_law_of_the_uniform_process_by_summing_paths():
+    """From every start, path by path, with the transitions that the kernel gives one at a time."""
+    policy = random_policy(Uniform(2, 2, num_steps=2, schedule="polynomial"), 30)
+    words = all_designs(2, 2)
+
+    def step(x: Tensor, y: Tensor, k: int) -> float:
+        return policy.kernel(x.unsqueeze(0), k).log_prob(y.unsqueeze(0)).exp().item()
+
+    by_hand = torch.zeros(4, dtype=torch.float64)
+    for a, b, (c, design) in itertools.product(words, words, enumerate(words)):
+        by_hand[c] += step(a, b, 0) * step(b, design, 1) / 4
     torch.testing.assert_close(law(policy), by_hand)
 
 
@@ -138,7 +161,7 @@ def test_soft_values_satisfy_the_bellman_equation_and_give_log_z(process):
     for k in range(process.steps):
         torch.testing.assert_close(desirability[k], matrices[k] @ desirability[k + 1])
     _, log_z = tilted_law(law(policy), reward, ALPHA)
-    assert values[0, start].item() / ALPHA == pytest.approx(log_z, abs=1e-6)
+    assert ((values[0, start > 0] / ALPHA - log_z).abs() < 1e-5).all(), "v_0 must not depend on the start"
     assert log_z == pytest.approx((law(policy) * (reward / ALPHA).exp()).sum().log().item())
 
 
@@ -181,7 +204,7 @@ def test_infeasible_designs_and_hopeless_states():
     # state 1 goes to design 0 with probability 1/3, and is reached with probability 1/3
     assert values[1].tolist() == pytest.approx([-math.inf, 1 - ALPHA * math.log(3), -math.inf])
     assert values[0, 0].item() == pytest.approx(1 - ALPHA * math.log(9))
-    pushed = push(optimal_kernel(base, reward, ALPHA), 0)
+    pushed = push(optimal_kernel(base, reward, ALPHA), torch.tensor([1.0, 0, 0]))
     assert pushed.tolist() == [[1, 0, 0], [0, pytest.approx(1), 0], [pytest.approx(1), 0, 0]]
     exact = ExactValue(base, reward, ALPHA)
     x = torch.arange(3)
@@ -214,7 +237,7 @@ def test_tilting_the_base_by_the_exact_value_gives_p_star(name):
 
     p_star, log_z = tilted_law(law(base), reward, ALPHA)
     torch.testing.assert_close(law(Tilted(process, base.net)), p_star, atol=1e-6, rtol=0)
-    first = places.states[places.start : places.start + 1]
+    first = places.states[places.start > 0]
     assert exact.state_value(None, first, 0).item() == pytest.approx(ALPHA * log_z, abs=1e-6)
     assert exact.state_value(None, places.states[places.designs], process.steps).tolist() == pytest.approx(
         reward.tolist(), abs=1e-6
@@ -260,9 +283,8 @@ def test_distances_by_hand():
     assert expected_reward(q, torch.tensor([1.0, -2.0, -torch.inf])) == -math.inf
 
 
-def path_probabilities(matrices: Tensor, start: int) -> Tensor:
-    paths = torch.zeros(matrices.shape[-1]).double()
-    paths[start] = 1
+def path_probabilities(matrices: Tensor, start: Tensor) -> Tensor:
+    paths = start
     for matrix in matrices:
         paths = paths.unsqueeze(-1) * matrix
     return paths
@@ -272,9 +294,8 @@ def path_probabilities(matrices: Tensor, start: int) -> Tensor:
 def test_path_kl_is_the_kl_of_laws_over_paths(process):
     p, q = random_policy(process, 14), random_policy(process, 15)
     if not isinstance(process, Finite):
-        process = type(process)(2, 2)  # 9 states: 9^K paths are few
-        if isinstance(process, Masked):
-            process = Masked(2, 2, num_steps=3)
+        steps = {} if isinstance(process, AnyOrder) else {"num_steps": 3}
+        process = type(process)(2, 2, **steps)  # at most 9 states: 9^K paths are few
         p, q = random_policy(process, 14), random_policy(process, 15)
     states, start, _ = space(process)
     ours, theirs = (path_probabilities(transition_matrices(policy, states), start).flatten() for policy in (p, q))

@@ -51,4 +51,7 @@ def check_capabilities(process: Process, needs: tuple[str, ...], who: str, known
 
 
 def _has(process: type, name: str) -> bool:
+    lacks = getattr(process, "lacks", {})  # a property, which says nothing of the class, where it depends on options
+    if isinstance(lacks, dict) and name in lacks:
+        return False
     return hasattr(process.kernel_type, name) or hasattr(process, name)  # type: ignore[attr-defined]

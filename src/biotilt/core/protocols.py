@@ -57,7 +57,8 @@ class Process(Protocol):
     * `relaxed(x)`: states as `kernel` also takes them, differentiable: letters become `(B, L, V+1)` floats, one-hot,
       the last one the mask; points stay;
     * `relaxed_design(x)`: complete designs, relaxed or not, as a differentiable reward reads them: `(B, L, V)` letter
-      probabilities, or the points themselves.
+      probabilities, or the points themselves;
+    * `tokens(x)`: the letters `(B, L)` that designs mean, where states are not letters themselves.
 
     `lacks`: capabilities that its class has and this configuration has not, each with what to do about it.
     """

@@ -14,6 +14,21 @@ def draw(log_prob: Tensor, generator: Generator) -> Tensor:
     return torch.searchsorted(cumulative, u.unsqueeze(-1), right=True).squeeze(-1).clamp(max=log_prob.shape[-1] - 1)
 
 
+def draw_straight_through(log_prob: Tensor, generator: Generator, temperature: float) -> Tensor:
+    """Draw one-hot letters `(..., V)` from normalised log-probabilities, differentiably; `temperature` > 0.
+
+    The value is a draw, whatever the temperature; the gradient is that of softmax((log p + g)/temperature) with the
+    same Gumbel noise g (Jang et al. 2017, arXiv 1611.01144; Maddison et al. 2017, arXiv 1611.00712).
+    """
+    u = torch.rand(log_prob.shape, generator=generator, device=log_prob.device, dtype=log_prob.dtype)
+    # u = 0 would make the noise −inf, and a row whose only letter it hits NaN
+    noisy = log_prob - (-u.clamp(min=torch.finfo(u.dtype).tiny).log()).log()
+    soft = (noisy / temperature).softmax(-1)
+    hard = torch.zeros_like(soft).scatter_(-1, noisy.argmax(-1, keepdim=True), 1.0)
+    # the difference is exactly 0: the value stays exactly one-hot
+    return hard + (soft - soft.detach())
+
+
 def kl_categorical(log_p: Tensor, log_q: Tensor) -> Tensor:
     """Return KL(p ‖ q) over the last axis; 0 · log 0 counts 0."""
     p = log_p.exp()

@@ -11,8 +11,13 @@ from torch import nn
 from biotilt.errors import ConfigError, suggest
 from biotilt.networks.cnn import CNN, CNNConfig
 from biotilt.networks.mlp import MLP, MLPConfig
+from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 
-NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {"cnn": (CNNConfig, CNN), "mlp": (MLPConfig, MLP)}
+NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
+    "cnn": (CNNConfig, CNN),
+    "mlp": (MLPConfig, MLP),
+    "vector_mlp": (VectorMLPConfig, VectorMLP),
+}
 
 
 def build_network(name: str, options: dict[str, Any]) -> nn.Module:
@@ -37,7 +42,12 @@ def describe_network(net: nn.Module) -> dict[str, Any]:
 
 
 def like(net: nn.Module) -> nn.Module:
-    """Return a copy of a network whose outputs start at zero: a learned value that begins with its features."""
+    """Return a copy of a network whose outputs start at zero: a learned value that begins with its features.
+
+    A network for which that does not make sense, such as a table, returns another by its method `blank`.
+    """
+    if hasattr(net, "blank"):
+        return net.blank()  # type: ignore[operator]
     fresh = copy.deepcopy(net)
     fresh.requires_grad_(True)
     head = [m for m in fresh.modules() if isinstance(m, nn.Linear | nn.Conv1d)][-1]
@@ -47,4 +57,15 @@ def like(net: nn.Module) -> nn.Module:
     return fresh
 
 
-__all__ = ["CNN", "MLP", "NETWORKS", "CNNConfig", "MLPConfig", "build_network", "describe_network", "like"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "NETWORKS",
+    "CNNConfig",
+    "MLPConfig",
+    "VectorMLP",
+    "VectorMLPConfig",
+    "build_network",
+    "describe_network",
+    "like",
+]

@@ -5,31 +5,42 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from biotilt.networks.cnn import fourier_features
 from biotilt.networks.one_hot import as_one_hot
+
+TIME_FEATURES = 64
 
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """`letters` V outputs a position, `length` L positions; `width` and `depth` of the hidden layers."""
+    """`letters` V outputs a position, `length` L positions; `width` and `depth` of the hidden layers.
+
+    With `time` the network is told the time; without, it reads the noise level off the masks.
+    """
 
     letters: int
     length: int
     width: int = 256
     depth: int = 2
+    time: bool = False
 
 
 class MLP(nn.Module):
-    """Letters and masks `(B, L)` → logits `(B, L, V)`; times are ignored: the masks tell the noise level."""
+    """Letters and masks `(B, L)`, times `(B,)` → logits `(B, L, V)`."""
 
     def __init__(self, config: MLPConfig):
         super().__init__()
         self.config = config
-        widths = [config.length * (config.letters + 1)] + [config.width] * config.depth
+        widths = [config.length * (config.letters + 1) + TIME_FEATURES * config.time] + [config.width] * config.depth
         hidden = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.GELU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], config.length * config.letters))
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         one_hot = as_one_hot(x, self.config.letters + 1, next(self.parameters()).dtype)
-        return self.layers(one_hot.flatten(1)).unflatten(-1, (self.config.length, self.config.letters))
+        features = one_hot.flatten(1)
+        if self.config.time:
+            features = torch.cat([features, fourier_features(t, TIME_FEATURES).to(features.dtype)], -1)
+        return self.layers(features).unflatten(-1, (self.config.length, self.config.letters))

@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
+from biotilt.objectives.adjoint_matching import AdjointMatching
+from biotilt.objectives.backprop import RewardBackprop
+from biotilt.objectives.ddpp import DDPP
+from biotilt.objectives.discrete_adjoint_matching import DiscreteAdjointMatching
+from biotilt.objectives.path_consistency import PathConsistency
 from biotilt.objectives.ppo import PPO
+from biotilt.objectives.reward_weighted import RewardWeighted
+from biotilt.objectives.sdpo import SDPO
+from biotilt.objectives.spg import SPG
+from biotilt.objectives.trajectory_balance import TrajectoryBalance
 from biotilt.objectives.vidd import VIDD
+from biotilt.objectives.wdce import WDCE
 
-OBJECTIVES: dict[str, type] = {o.name: o for o in (VIDD, PPO)}
+OBJECTIVES: dict[str, type] = {
+    o.name: o
+    for o in (
+        VIDD,
+        PPO,
+        PathConsistency,
+        TrajectoryBalance,
+        RewardBackprop,
+        AdjointMatching,
+        DiscreteAdjointMatching,
+        RewardWeighted,
+        WDCE,
+        DDPP,
+        SDPO,
+        SPG,
+    )
+}
 
-__all__ = ["OBJECTIVES", "PPO", "VIDD"]
+__all__ = [
+    "DDPP",
+    "OBJECTIVES",
+    "PPO",
+    "SDPO",
+    "SPG",
+    "VIDD",
+    "WDCE",
+    "AdjointMatching",
+    "DiscreteAdjointMatching",
+    "PathConsistency",
+    "RewardBackprop",
+    "RewardWeighted",
+    "TrajectoryBalance",
+]

@@ -8,19 +8,10 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import (
-    Context,
-    Lesson,
-    Metrics,
-    Parts,
-    Round,
-    Trajectory,
-    drop_unscored,
-    roll_in_metrics,
-    rollout,
-)
+from biotilt.core import Context, Lesson, Metrics, Parts, Round, drop_unscored, roll_in_metrics
 from biotilt.errors import ConfigError, check_choices
 from biotilt.formulas.soft_rl import effective_fraction, vidd_log_weight
+from biotilt.objectives.chains import roll_in
 
 
 @dataclass(frozen=True)
@@ -39,7 +30,8 @@ class VIDD:
       is p* for an exact value, whatever `beta` and `refresh`.
 
     `value`: posterior_mean, monte_carlo (ask the oracle about states); return, bootstrapped, mixed (learned from
-    scored designs, `biotilt.values.learned`); surrogate (`biotilt.values.surrogate`). `updates` gradient steps of
+    scored designs, `biotilt.values.learned`); surrogate (`biotilt.values.surrogate`). Where nothing is hidden and
+    revealed, return is the only learned one (`biotilt.values.learned_state`). `updates` gradient steps of
     `states` states follow each round of oracle calls; `buffer` scored designs (or states) are kept: all of them for
     surrogate and bootstrapped, a few recent rounds for return and mixed, whose rows age with the policy.
     """
@@ -83,7 +75,7 @@ class VIDD:
             )
 
     def collect(self, context: Context, calls: int) -> Round:
-        chain = self._roll_in(context, calls)
+        chain = roll_in(context, calls, self.beta, terms="terms" in getattr(context.value, "needs", ()))
         rows, rewards = context.value.gather(context, chain, calls)
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
@@ -125,14 +117,3 @@ class VIDD:
         log_weight = (self.mirror * log_weight).clamp(max=self.max_log_weight)
         loss = -(log_weight.exp() * context.roles.policy.kernel(x, k).log_prob(y)).mean()
         return loss, {"ess": effective_fraction(log_weight).item(), "distil": loss.item()}
-
-    def _roll_in(self, context: Context, count: int) -> Trajectory:
-        """Chains from p_out (the first β of them) and from p_pre."""
-        roles, ours = context.roles, round(self.beta * count)
-        terms = "terms" in getattr(context.value, "needs", ())
-        chains = [
-            rollout(policy, size, context.generator, base=roles.base, terms=terms)
-            for policy, size in ((roles.proposal, ours), (roles.base, count - ours))
-            if size
-        ]
-        return Trajectory.join(chains)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -37,9 +37,6 @@ class AnyOrderKernel(RevealKernel):
     def reveal_probability(self) -> Tensor:
         return self._count() / self.hidden.sum(-1).clamp(min=1)
 
-    def _with_letters(self, log_letters: Tensor) -> Self:
-        return type(self)(self.x, log_letters, self.hidden, self.per_step)
-
 
 @dataclass(frozen=True)
 class AnyOrder(RevealingProcess):
@@ -65,9 +62,10 @@ class AnyOrder(RevealingProcess):
 
     def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> AnyOrderKernel:
         """`k` is read off the states: the number of hidden coordinates says it."""
-        hidden = self.hidden(x)
+        tokens, relaxed = self._read(x)
+        hidden = self.hidden(tokens)
         log_letters = net(x, hidden.sum(-1) / self.length).log_softmax(-1)
-        return AnyOrderKernel(x, log_letters, hidden, self.per_step)
+        return AnyOrderKernel(tokens, log_letters, hidden, self.per_step, relaxed=relaxed)
 
     def step_of(self, x: Tensor) -> Tensor:
         return ((self.free - self.hidden(x).sum(-1)) // self.per_step).clamp(max=self.steps - 1)

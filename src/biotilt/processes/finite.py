@@ -8,10 +8,17 @@ from typing import ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from biotilt.core.protocols import Net
 from biotilt.errors import ConfigError
-from biotilt.formulas.categorical import draw, geometric_mixture, kl_categorical, stratified_uniform
+from biotilt.formulas.categorical import (
+    draw,
+    draw_straight_through,
+    geometric_mixture,
+    kl_categorical,
+    stratified_uniform,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,10 @@ class FiniteKernel:
 
     def sample(self, generator: Generator) -> Tensor:
         return draw(self.log_probs, generator).to(self.x.dtype)
+
+    def rsample(self, generator: Generator, temperature: float = 1.0) -> Tensor:
+        """Return a draw as one-hot states `(B, S)`, differentiable, `temperature` > 0."""
+        return draw_straight_through(self.log_probs, generator, temperature)
 
     def log_prob(self, y: Tensor) -> Tensor:
         return self.terms(y).squeeze(-1)
@@ -74,12 +85,25 @@ class Finite:
 
     def noise(self, batch: int, generator: Generator) -> Tensor:
         """Return `(batch,)` states 0; nothing is drawn."""
-        dtype = torch.int8 if self.states <= 128 else torch.int16
-        return torch.zeros(batch, dtype=dtype, device=generator.device)
+        return torch.zeros(batch, dtype=self._dtype, device=generator.device)
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.int8 if self.states <= 128 else torch.int16
 
     def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> FiniteKernel:
+        """Return the kernel at states `(B,)`, or relaxed `(B, S)`, which the network then reads as they are."""
         t = (1 - torch.as_tensor(k, device=x.device) / self.horizon).expand(len(x))
-        return FiniteKernel(x, net(x, t).log_softmax(-1))
+        tokens = x.detach().argmax(-1).to(self._dtype) if x.is_floating_point() else x
+        return FiniteKernel(tokens, net(x, t).log_softmax(-1))
+
+    def relaxed(self, x: Tensor) -> Tensor:
+        """Return states `(B,)`, or relaxed already, as one-hot floats `(B, S)`."""
+        return x if x.is_floating_point() else F.one_hot(x.long(), self.states).to(torch.get_default_dtype())
+
+    def relaxed_design(self, x: Tensor) -> Tensor:
+        """Return designs, which are states, relaxed: `(B, S)`."""
+        return self.relaxed(x)
 
     def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor:
         """Keep the design with probability k/K, else draw a uniform state; k = 0 gives state 0."""

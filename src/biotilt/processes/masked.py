@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
 
 from biotilt.core.protocols import Net
-from biotilt.errors import ConfigError, suggest
 from biotilt.formulas.categorical import neg_log_prob, stratified_uniform
 from biotilt.processes.revealing import RevealingProcess, RevealKernel
-from biotilt.processes.schedules import SCHEDULES
+from biotilt.processes.schedules import SCHEDULES, check_schedule
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,6 @@ class MaskedKernel(RevealKernel):
     def reveal_probability(self) -> Tensor:
         return self.reveal
 
-    def _with_letters(self, log_letters: Tensor) -> Self:
-        return type(self)(self.x, log_letters, self.hidden, self.reveal)
-
 
 @dataclass(frozen=True)
 class Masked(RevealingProcess):
@@ -54,10 +50,7 @@ class Masked(RevealingProcess):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_steps < 1:
-            raise ConfigError(f"num_steps must be ≥ 1, got {self.num_steps}")
-        if self.schedule not in SCHEDULES:
-            raise ConfigError(f'unknown schedule "{self.schedule}"{suggest(self.schedule, SCHEDULES)}')
+        check_schedule(self.schedule, self.num_steps)
 
     @property
     def steps(self) -> int:
@@ -71,7 +64,8 @@ class Masked(RevealingProcess):
         t = self._time(k, len(x), x.device)
         now, after = schedule.clean(t), schedule.clean((t - 1 / self.num_steps).clamp(min=0))
         reveal = torch.where(t * self.num_steps < 1.5, 1.0, (after - now) / (1 - now)).clamp(0, 1)
-        return MaskedKernel(x, net(x, t).log_softmax(-1), self.hidden(x), reveal)
+        tokens, relaxed = self._read(x)
+        return MaskedKernel(tokens, net(x, t).log_softmax(-1), self.hidden(tokens), reveal, relaxed=relaxed)
 
     def step_of(self, x: Tensor) -> Tensor:
         clean = 1 - self.hidden(x).sum(-1) / self.free

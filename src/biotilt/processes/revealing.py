@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
-from biotilt.core.fixed import Fixed
 from biotilt.core.protocols import Net
-from biotilt.errors import ConfigError
-from biotilt.formulas.categorical import draw, geometric_mixture, kl_categorical
+from biotilt.formulas.categorical import draw, draw_straight_through, geometric_mixture, kl_categorical
+from biotilt.processes.letters import LetterProcess, one_hot_states
 
 
 @dataclass(frozen=True)
 class RevealKernel(ABC):
     """One step at states `x` `(B, L)`: which hidden coordinates are revealed, then the letter of each.
 
-    `log_letters` `(B, L, V)` are normalised over letters; `hidden` `(B, L)` says where `x` is masked.
+    `log_letters` `(B, L, V)` are normalised over letters; `hidden` `(B, L)` says where `x` is masked; `relaxed`
+    `(B, L, V+1)` is the state that the kernel was built from, if that was not tokens.
     """
 
     x: Tensor
     log_letters: Tensor
     hidden: Tensor
+    relaxed: Tensor | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def choose(self, generator: Generator) -> Tensor:
@@ -38,10 +40,6 @@ class RevealKernel(ABC):
     def reveal_probability(self) -> Tensor:
         """Probability that a hidden coordinate is revealed in this step, broadcastable to `(B,)`."""
 
-    @abstractmethod
-    def _with_letters(self, log_letters: Tensor) -> Self:
-        """Return the same choice of coordinates with other letters."""
-
     @property
     def x0(self) -> Tensor:
         """Log-probabilities of the letters of the design, `(B, L, V)`; meaningful where hidden."""
@@ -52,9 +50,34 @@ class RevealKernel(ABC):
         letters = self.log_letters.argmax(-1) if generator is None else draw(self.log_letters, generator)
         return torch.where(self.hidden, letters.to(self.x.dtype), self.x)
 
+    def expected(self) -> Tensor:
+        """Return letter probabilities `(B, L, V)` where hidden; elsewhere the state, one-hot or relaxed."""
+        probabilities = self.log_letters.exp()
+        return torch.where(self.hidden.unsqueeze(-1), probabilities, self._state()[..., : probabilities.shape[-1]])
+
+    def posterior_log_prob(self, design: Tensor) -> Tensor:
+        """Return Σ_hidden log p(x0_i | x) of designs `(B, L)`, `(B,)`: −inf where a shown letter disagrees."""
+        total = self.terms(design).sum(-1)
+        agrees = (self.hidden | (design == self.x)).all(-1)
+        return torch.where(agrees, total, torch.full_like(total, -torch.inf))
+
     def sample(self, generator: Generator) -> Tensor:
         letters = draw(self.log_letters, generator).to(self.x.dtype)
         return torch.where(self.choose(generator), letters, self.x)
+
+    def rsample(self, generator: Generator, temperature: float = 1.0) -> Tensor:
+        """Return a draw as one-hot states `(B, L, V+1)`, the letters differentiable, `temperature` > 0.
+
+        Which positions are revealed is drawn as by `sample` and carries no gradient; the others are passed on
+        as the (relaxed) state has them.
+        """
+        letters = F.pad(draw_straight_through(self.log_letters, generator, temperature), (0, 1))
+        return torch.where(self.choose(generator).unsqueeze(-1), letters, self._state())
+
+    def _state(self) -> Tensor:
+        if self.relaxed is not None:
+            return self.relaxed.to(self.log_letters.dtype)
+        return one_hot_states(self.x, self.log_letters.shape[-1], self.log_letters.dtype)
 
     def terms(self, y: Tensor) -> Tensor:
         """Log-probability of each revealed letter, `(B, L)`; 0 where nothing was revealed."""
@@ -77,61 +100,34 @@ class RevealKernel(ABC):
 
     def tilted(self, q: Tensor) -> Self:
         """Times exp(q), `q` `(B, L, V)`: the letters are reweighted, the choice of coordinates is kept."""
-        return self._with_letters((self.log_letters + q).log_softmax(-1))
+        return replace(self, log_letters=(self.log_letters + q).log_softmax(-1))
 
     def mix(self, other: Self, weight: float) -> Self:
         """Geometric mixture with another kernel at the same states: letters ∝ self^(1−w) other^w."""
-        return self._with_letters(geometric_mixture(self.log_letters, other.log_letters, weight))
+        return replace(self, log_letters=geometric_mixture(self.log_letters, other.log_letters, weight))
 
 
 @dataclass(frozen=True)
-class RevealingProcess(ABC):
-    """Shared by processes whose noise is a mask token (index `letters`).
-
-    `length` L ≥ 1 and `letters` V ≥ 2 describe the designs; `fixed` holds coordinates at given letters: they
-    start revealed, so no kernel ever touches them.
-    """
-
-    length: int
-    letters: int
-    fixed: Fixed | None = None
+class RevealingProcess(LetterProcess):
+    """Shared by processes whose noise is a mask token (index `letters`); held positions start revealed."""
 
     kernel_type: ClassVar[type] = RevealKernel
 
-    def __post_init__(self) -> None:
-        if self.length < 1 or not 2 <= self.letters <= 126:
-            raise ConfigError(f"length must be ≥ 1 and letters in [2, 126], got {self.length}, {self.letters}")
-        if self.fixed is not None and len(self.fixed.mask) != self.length:
-            raise ConfigError(f"fixed covers {len(self.fixed.mask)} positions, designs have {self.length}")
-
-    @property
     @abstractmethod
-    def steps(self) -> int: ...
+    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> RevealKernel:
+        """Return the kernel at states: tokens `(B, L)`, or relaxed `(B, L, V+1)`, which the network also reads."""
 
     @abstractmethod
-    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> RevealKernel: ...
+    def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor: ...
 
     @property
     def mask(self) -> int:
         """The token of a hidden coordinate."""
         return self.letters
 
-    @property
-    def free(self) -> int:
-        """The number of coordinates that are designed."""
-        return self.length if self.fixed is None else int((~self.fixed.mask).sum())
-
-    def _free_mask(self, device: torch.device) -> Tensor:
-        if self.fixed is None:
-            return torch.ones(self.length, dtype=torch.bool, device=device)
-        return ~self.fixed.mask.to(device)
-
     def noise(self, batch: int, generator: Generator) -> Tensor:
         """Return `(batch, L)` states with every free coordinate hidden."""
-        x = torch.full((batch, self.length), self.mask, dtype=torch.int8, device=generator.device)
-        if self.fixed is None:
-            return x
-        return torch.where(self._free_mask(x.device), x, self.fixed.letters.to(x.device))
+        return self._hold(torch.full((batch, self.length), self.mask, dtype=torch.int8, device=generator.device))
 
     def hidden(self, x: Tensor) -> Tensor:
         return x == self.mask
@@ -141,3 +137,17 @@ class RevealingProcess(ABC):
         rank = torch.rand(design.shape, generator=generator, device=design.device)
         rank = rank.masked_fill(~self._free_mask(design.device), 2.0).argsort(-1).argsort(-1)
         return design.masked_fill(rank < count.unsqueeze(-1), self.mask)
+
+    def letter_evidence(self, net: Net, design: Tensor, generator: Generator, draws: int) -> tuple[Tensor, Tensor]:
+        """Return log p(letter of the design) and weights `(draws, B, L)` at states with part of the design hidden.
+
+        A draw hides as at a step k, stratified over steps. The weight is K · P(i is revealed at k | it is hidden), 0
+        where i is shown: the mean over draws of weight · f is the mean of f at the step where i is revealed.
+        """
+        u = torch.rand(len(design), generator=generator, device=design.device)
+        strata = torch.arange(draws, device=design.device).unsqueeze(-1)
+        k = ((strata + u) * (self.steps / draws)).long().clamp(max=self.steps - 1).flatten()
+        repeated = design.repeat(draws, 1)
+        kernel = self.kernel(net, self.corrupt(repeated, k, generator), k)
+        weight = self.steps * kernel.hidden * kernel.reveal_probability().unsqueeze(-1)
+        return tuple(part.unflatten(0, (draws, -1)) for part in (kernel.terms(repeated), weight))  # type: ignore[return-value]

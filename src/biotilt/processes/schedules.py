@@ -1,4 +1,4 @@
-"""Noise schedules of the masked process: a(t), the probability that a coordinate is clean at time t.
+"""Noise schedules of processes of letters: a(t), the probability that a coordinate is clean at time t.
 
 Time runs from t = 0, clean (a = 1), to t = 1, noise (a = 0). `rate(t)` is −a'(t) / (1 − a(t)), the weight of
 the continuous-time bound (MDLM, arXiv 2406.07524, eq. 10).
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
+
+from biotilt.errors import ConfigError, suggest
 
 
 class Schedule(Protocol):
@@ -37,7 +39,8 @@ class Cosine:
     """a(t) = 1 − cos(π (1 − t) / 2): slow near noise."""
 
     def clean(self, t: Tensor) -> Tensor:
-        return 1 - ((1 - t) * math.pi / 2).cos()
+        # = 1 − cos θ without cancellation: near noise it must not round to 0
+        return 2 * ((1 - t) * math.pi / 4).sin().square()
 
     def rate(self, t: Tensor) -> Tensor:
         angle = (1 - t) * math.pi / 2
@@ -49,3 +52,11 @@ SCHEDULES: dict[str, Schedule] = {
     "cosine": Cosine(),
     "polynomial": Polynomial(2.0),
 }
+
+
+def check_schedule(schedule: str, num_steps: int) -> None:
+    """Raise ConfigError unless the schedule is known and there is at least one step."""
+    if num_steps < 1:
+        raise ConfigError(f"num_steps must be ≥ 1, got {num_steps}")
+    if schedule not in SCHEDULES:
+        raise ConfigError(f'unknown schedule "{schedule}"{suggest(schedule, SCHEDULES)}')

@@ -2,6 +2,7 @@
 
 from biotilt.rewards.base import FunctionReward, NamedReward, NotScored, reward
 from biotilt.rewards.combine import Product, Sum
+from biotilt.rewards.conditional import LogProbability
 from biotilt.rewards.load import load_function
 from biotilt.rewards.registry import REWARDS, build
 from biotilt.rewards.rna import ForbiddenMotifs, GCFraction, UpstreamAUG
@@ -11,6 +12,7 @@ __all__ = [
     "ForbiddenMotifs",
     "FunctionReward",
     "GCFraction",
+    "LogProbability",
     "NamedReward",
     "NotScored",
     "Product",

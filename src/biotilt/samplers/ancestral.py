@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from torch import Generator, Tensor
+from dataclasses import dataclass
+from typing import ClassVar
 
-from biotilt.core import Policy, sample
+import torch
+
+from biotilt.core import Context, Draws, sample
 
 
-def ancestral(policy: Policy, count: int, generator: Generator) -> Tensor:
-    """Return `count` designs `(count, ...)` of the policy's own law; no oracle call."""
-    return sample(policy, count, generator)
+@dataclass(frozen=True)
+class Ancestral:
+    """x[k+1] ∼ p(·|x[k]) of the proposal, no more: its own law, no oracle call.
+
+    Rewards are NaN: nothing was scored. All weights are equal.
+    """
+
+    name: ClassVar[str] = "ancestral"
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def draw(self, context: Context, count: int) -> Draws:
+        designs = sample(context.roles.proposal, count, context.generator)
+        nothing = torch.zeros(count, device=designs.device)
+        return Draws(designs, nothing + torch.nan, nothing)

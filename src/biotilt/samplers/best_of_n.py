@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
-from torch import Generator, Tensor
 
-from biotilt.core import Policy, Scorer, sample
+from biotilt.core import Context, Draws, log_weight_of
 from biotilt.errors import ConfigError
+from biotilt.formulas.resampling import log_mean_exp
+from biotilt.samplers.proposal import Proposal, equal_weights, final_scores
 
 
-def best_of_n(policy: Policy, scorer: Scorer, draws: int, keep: int, generator: Generator) -> Tensor:
-    """Return the `keep` designs of highest reward `(keep, ...)` among `draws` of the policy, best first.
+@dataclass(frozen=True)
+class BestOfN:
+    """The best `count` of N = `factor` · `count` designs of the proposal, best first; N oracle calls.
 
-    Costs `draws` oracle calls. Designs that could not be scored (NaN) come last. Raises ConfigError when
-    `keep` > `draws`.
+    It does not sample p*. The part it keeps, 1/`factor`, has the law of the base cut off below: `KL(kept ‖ base)` =
+    log `factor` for many draws, and infinite the other way. The kept count the same; unscored designs come last and
+    count nothing.
+
+    log Z = log mean exp(r/α + Σ log p_pre/p_proposal) over all N is unbiased for Z. There is none when a tuned
+    proposal has no log-probabilities.
     """
-    if not 1 <= keep <= draws:
-        raise ConfigError(f"best-of-N keeps between 1 and {draws} (the number drawn) designs, not {keep}")
-    designs = sample(policy, draws, generator)
-    rewards = scorer(designs)
-    order = torch.where(rewards.isnan(), -torch.inf, rewards).argsort(descending=True, stable=True)
-    return designs[order[:keep]]
+
+    factor: float = 8.0
+
+    name: ClassVar[str] = "best_of_n"
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        if not self.factor >= 1:
+            raise ConfigError(f"sampler.factor must be ≥ 1, got {self.factor}")
+
+    @torch.no_grad()
+    def draw(self, context: Context, count: int) -> Draws:
+        proposal = Proposal(context.roles)
+        weighed = proposal.base is None or "log_prob" not in getattr(proposal.policy.process, "lacks", {})
+        if not weighed:
+            proposal.base = None
+        designs, log_ratio = proposal.chains(context, round(self.factor * count))
+        rewards = final_scores(context, designs)
+        log_weight = log_weight_of(rewards, context.alpha)
+        log_z = log_mean_exp(log_weight + log_ratio).item() if weighed else None
+        best = log_weight.argsort(descending=True, stable=True)[:count]
+        return Draws(designs[best], rewards[best], equal_weights(rewards[best]), log_z)

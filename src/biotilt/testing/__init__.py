@@ -17,6 +17,7 @@ from biotilt.testing.exact import (
     total_variation,
     transition_matrices,
 )
+from biotilt.testing.gaussian import Mixture, MixtureDenoiser, affine_law, energy_distance
 from biotilt.testing.reveal import reveal_law, reveal_soft_values
 from biotilt.testing.scorers import FunctionScorer, TableScorer
 from biotilt.testing.values import ExactValue
@@ -24,11 +25,15 @@ from biotilt.testing.values import ExactValue
 __all__ = [
     "ExactValue",
     "FunctionScorer",
+    "Mixture",
+    "MixtureDenoiser",
     "Space",
     "TableScorer",
+    "affine_law",
     "all_designs",
     "all_states",
     "check_gradients",
+    "energy_distance",
     "expected_reward",
     "kl",
     "law",

@@ -12,13 +12,14 @@ from biotilt.core.protocols import Process
 from biotilt.errors import ConfigError
 from biotilt.processes.finite import Finite
 from biotilt.processes.revealing import RevealingProcess
+from biotilt.processes.uniform import Uniform
 
 
 class Space(NamedTuple):
-    """The N states of a process `(N, ...)`, the index of `x[0]`, and the indices of the D designs `(D,)`."""
+    """The N states of a process `(N, ...)`, the law of `x[0]` `(N,)`, and the indices of the D designs `(D,)`."""
 
     states: Tensor
-    start: int
+    start: Tensor
     designs: Tensor
 
 
@@ -57,13 +58,20 @@ def space(process: Process) -> Space:
     Raises:
         ConfigError: the states of this process cannot be listed.
     """
+    first = process.noise(1, torch.Generator())
     if isinstance(process, Finite):
-        states = torch.arange(process.states, dtype=process.noise(1, torch.Generator()).dtype)
-        return Space(states, 0, states.long())
+        states = torch.arange(process.states, dtype=first.dtype)
+        return Space(states, (states == 0).double(), states.long())
     if isinstance(process, RevealingProcess):
         states = all_states(process.letters, process.length)
-        start = int(lexicographic_index(process.noise(1, torch.Generator()), process.letters + 1))
-        return Space(states, start, (~process.hidden(states).any(-1)).nonzero().squeeze(-1))
+        designs = (~process.hidden(states).any(-1)).nonzero().squeeze(-1)
+        return Space(states, (states == first).all(-1).double(), designs)
+    if isinstance(process, Uniform):
+        states, fixed = all_designs(process.letters, process.length), process.fixed
+        possible = torch.ones(len(states), dtype=torch.float64)
+        if fixed is not None:
+            possible = (states == fixed.letters)[:, fixed.mask].all(-1).double()
+        return Space(states, possible / possible.sum(), torch.arange(len(states)))
     raise ConfigError(f'the states of the process "{process.name}" cannot be listed; exact answers need finite ones')
 
 
@@ -79,10 +87,9 @@ def transition_matrices(policy: Policy, states: Tensor) -> Tensor:
     return torch.stack(steps).unflatten(-1, (count, count))
 
 
-def push(matrices: Tensor, start: int) -> Tensor:
-    """Return the laws of x[0] … x[K] `(K+1, N)` of the chain that starts in one state."""
-    laws = [torch.zeros(matrices.shape[-1], dtype=matrices.dtype)]
-    laws[0][start] = 1
+def push(matrices: Tensor, start: Tensor) -> Tensor:
+    """Return the laws of x[0] … x[K] `(K+1, N)` of the chain whose x[0] has the law `start` `(N,)`."""
+    laws = [start.to(matrices.dtype)]
     for matrix in matrices:
         laws.append(laws[-1] @ matrix)
     return torch.stack(laws)

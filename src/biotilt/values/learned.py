@@ -25,6 +25,7 @@ from torch import Generator, Tensor, nn
 
 from biotilt.core import ActionValue, Batch, Context, Lesson, Process, Reveals, Trajectory, move_toward
 from biotilt.errors import ConfigError
+from biotilt.values.standardised import Standardised
 
 RUNS = ("return", "bootstrapped", "mixed")
 
@@ -43,7 +44,7 @@ class LearnedValueConfig:
             )
 
 
-class LearnedQ(nn.Module, ActionValue):
+class LearnedQ(Standardised, ActionValue):
     """A network of the policy's shape whose outputs are action values, trained on scored complete designs.
 
     `run` is one of `return`, `bootstrapped`, `mixed`. The network's last layer should start at zero: the first
@@ -53,8 +54,6 @@ class LearnedQ(nn.Module, ActionValue):
 
     runs: ClassVar[tuple[str, ...]] = RUNS
     needs: ClassVar[tuple[str, ...]] = ("tilted", "terms")
-    centre: Tensor
-    spread: Tensor
 
     def __init__(self, net: nn.Module, process: Process, run: str, config: LearnedValueConfig | None = None):
         super().__init__()
@@ -62,13 +61,12 @@ class LearnedQ(nn.Module, ActionValue):
             raise ConfigError(f'unknown learned value "{run}"; valid: {", ".join(RUNS)}')
         if not isinstance(process, Reveals):
             raise ConfigError(
-                f'value "{run}" needs a process that reveals hidden letters (any_order, masked), not "{process.name}"'
+                "this learned value needs a process that reveals hidden letters (any_order, masked), not "
+                f'"{process.name}"; there value="return" learns one of states'
             )
         self.config = config or LearnedValueConfig()
         self.net, self.run, self.process = net, run, process
         self.target = copy.deepcopy(net).requires_grad_(False)
-        self.register_buffer("centre", torch.tensor(torch.nan))
-        self.register_buffer("spread", torch.tensor(1.0))
 
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return Q(x), `(B, L, V)` in units of α, up to a constant for each state."""
@@ -98,13 +96,6 @@ class LearnedQ(nn.Module, ActionValue):
         picked = q.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1)
         loss = (((picked - target) / self.spread).square() * run).sum() / run.sum()
         return Lesson(x, self.process.step_of(x), q.detach(), loss)
-
-    def set_units(self, complete: Tensor) -> None:
-        """Fix the centre and the spread of values by the first rewards seen, `(B,)`, in units of α."""
-        if self.centre.isnan():
-            self.centre.copy_(complete.mean())
-            # a reward that does not vary teaches nothing; any spread will do
-            self.spread.copy_(complete.std(correction=0).clamp(min=1e-3))
 
     def follow(self) -> None:
         """Move the target network one step toward the network."""

@@ -1,0 +1,133 @@
+"""The commands that learn from data: `biotilt pretrain` and `biotilt fit-oracle`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from biotilt.console import Answer, answering
+from biotilt.errors import DataError
+from biotilt.progress import progress
+
+FitSeed = Annotated[int, typer.Option(min=0, help="Seed of the split and the weights.")]
+AlphabetName = Annotated[str, typer.Option("--alphabet", help="dna, rna or protein.")]
+DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="FASTA, CSV, TSV or text, also .gz.")]
+SequenceColumn = Annotated[str | None, typer.Option("--column", help="Column of the sequences.")]
+ModelOut = Annotated[Path, typer.Option(help="Safetensors file to write; a JSON card goes beside it.")]
+
+
+@answering
+def pretrain(
+    data: DataFile,
+    alphabet_name: AlphabetName,
+    out: ModelOut,
+    column: SequenceColumn = None,
+    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 4000,
+    batch: Annotated[int, typer.Option(min=1)] = 128,
+    lr: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
+    network: Annotated[str, typer.Option(help="cnn or mlp.")] = "cnn",
+    channels: Annotated[int | None, typer.Option(min=1, help="Width of the cnn.")] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, help="Depth of the cnn.")] = None,
+    process: Annotated[str, typer.Option(help="any_order, masked, uniform or simplex.")] = "any_order",
+    per_step: Annotated[int | None, typer.Option(help="any_order: letters a step.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="masked, uniform, simplex: steps.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="masked, uniform: loglinear, cosine or polynomial.")] = None,
+    seed: FitSeed = 0,
+) -> Answer:
+    """Train a generator on sequences of one length."""
+    from biotilt.fitting import pretrain_model, write_card
+    from biotilt.training import PretrainConfig
+
+    records = _read(data, alphabet_name, column)
+    config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
+    choices = given(per_step=per_step, num_steps=num_steps, schedule=schedule)
+    if process == "any_order" and not choices:
+        choices = {"per_step": max(len(records[0].sequence) // 10, 1)}
+    with _about(data), progress("step", steps) as show:
+        model, metrics = pretrain_model(
+            [record.sequence for record in records],
+            alphabet_name,
+            network={"name": network} | given(channels=channels, blocks=blocks),
+            process={"name": process} | choices,
+            config=config,
+            seed=seed,
+            report=lambda step, train, validation: show(step, {"train": train, "validation": validation}),
+        )
+    model.save(out)
+    card = write_card(out, data, metrics, options=vars(config) | {"seed": seed})
+    text = (
+        f"wrote {out}: {metrics['test_nats']:.2f} nats a design on held-back sequences "
+        f"(letter frequencies alone: {metrics['test_nats_of_letter_frequencies']:.2f})"
+    )
+    return Answer({"out": str(out), **card}, (text,))
+
+
+@answering
+def fit_oracle(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="CSV or TSV, also .gz.")],
+    target: Annotated[str, typer.Option(help="Column of the measurements; empty cells are left out.")],
+    alphabet_name: AlphabetName,
+    out: ModelOut,
+    column: SequenceColumn = None,
+    name: Annotated[str | None, typer.Option(help="What it predicts; default the target column.")] = None,
+    units: Annotated[str, typer.Option(help="Shown in reports.")] = "",
+    members: Annotated[int, typer.Option(min=1, help="Networks in the ensemble.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    validation: Annotated[float, typer.Option(help="Share of the rows to choose the epoch by.")] = 0.07,
+    test: Annotated[float, typer.Option(help="Share of the rows to report correlations on.")] = 0.1,
+    seed: FitSeed = 0,
+) -> Answer:
+    """Fit a predictor to measurements; it reports correlations on rows it never saw."""
+    from biotilt import fitting
+    from biotilt.designs import numbers
+    from biotilt.training import FitConfig
+
+    records = _read(data, alphabet_name, column)
+    values = numbers(records, target, data)
+    split, config = fitting.Split(validation, test), FitConfig(epochs=epochs)
+    with _about(data), progress("epoch", members * epochs) as show:
+        reward, metrics = fitting.fit_oracle(
+            [record.sequence for record in records],
+            values,
+            alphabet_name,
+            name=name or target,
+            units=units,
+            members=members,
+            config=config,
+            split=split,
+            seed=seed,
+            report=lambda member, epoch, error: show(member * epochs + epoch + 1, {"error": error}),
+        )
+    reward.save(out)
+    largest = max(value for value in values if math.isfinite(value))
+    options = vars(config) | vars(split) | {"members": members, "seed": seed}
+    card = fitting.write_card(out, data, metrics, options=options, target=target, measured_max=largest)
+    text = (
+        f"wrote {out}: Pearson {metrics['pearson']:.3f}, Spearman {metrics['spearman']:.3f} on "
+        f"{metrics['test_designs']} rows it never saw; largest value measured {largest:g}"
+    )
+    return Answer({"out": str(out), **card}, (text,))
+
+
+def given(**options: Any) -> dict[str, Any]:
+    return {key: value for key, value in options.items() if value is not None}
+
+
+def _read(data: Path, alphabet_name: str, column: str | None) -> list[Any]:
+    from biotilt.designs import alphabet, read_designs
+
+    return read_designs(data, alphabet(alphabet_name), column=column)
+
+
+@contextmanager
+def _about(data: Path) -> Iterator[None]:
+    """Put the file before an error about what it holds."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{data}: {error}") from error

@@ -1,0 +1,35 @@
+"""A fully connected network of points, told the time."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from biotilt.networks.cnn import fourier_features
+
+
+@dataclass(frozen=True)
+class VectorMLPConfig:
+    """`size` D ≥ 1 coordinates in and out; `width` and `depth` ≥ 1 of the hidden layers."""
+
+    size: int
+    width: int = 128
+    depth: int = 3
+
+
+class VectorMLP(nn.Module):
+    """Points `(B, D)` and times `(B,)` → `(B, D)`."""
+
+    def __init__(self, config: VectorMLPConfig):
+        super().__init__()
+        self.config = config
+        widths = [config.size + 64] + [config.width] * config.depth
+        hidden = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.SiLU())]
+        self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], config.size))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        dtype = next(self.parameters()).dtype
+        return self.layers(torch.cat([x.to(dtype), fourier_features(t, 64).to(dtype)], -1))

@@ -1,0 +1,44 @@
+"""What objectives on whole recorded chains share: a roll-in with the base's log-probabilities, and the policy's."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from biotilt.core import Batch, Context, Policy, Round, Trajectory, drop_unscored, roll_in_metrics, rollout
+
+
+def roll_in(context: Context, count: int, beta: float, *, terms: bool = False) -> Trajectory:
+    """Draw `count` chains: a share `beta` of them from p_out, the rest from p_pre."""
+    roles, ours = context.roles, round(beta * count)
+    chains = [
+        rollout(policy, size, context.generator, base=roles.base, terms=terms)
+        for policy, size in ((roles.proposal, ours), (roles.base, count - ours))
+        if size
+    ]
+    return Trajectory.join(chains)
+
+
+def collect_chains(context: Context, calls: int, beta: float) -> Round:
+    """Score `calls` chains: rows `chain` `(B, K+1, ...)`, `log_base` `(B, K)` (log p_pre), `rewards` `(B,)`."""
+    chain = roll_in(context, calls, beta)
+    rewards = context.rewards(chain.designs)
+    if chain.log_prob is None or chain.log_ratio is None:
+        raise ValueError("the roll-in must record log-probabilities as they are drawn")
+    log_base = (chain.log_prob - chain.log_ratio).T
+    rows = {"chain": chain.states.transpose(0, 1), "log_base": log_base, "rewards": rewards}
+    return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
+
+
+def log_ratios(policy: Policy, rows: Batch) -> Tensor:
+    """Return log p_θ/p_pre of every step of recorded chains, `(B, K)`, with gradient: one network call a step."""
+    x, k = states_before(rows)
+    y = rows["chain"][:, 1:].flatten(0, 1)
+    return policy.kernel(x, k).log_prob(y).view_as(rows["log_base"]) - rows["log_base"]
+
+
+def states_before(rows: Batch) -> tuple[Tensor, Tensor]:
+    """Return the states before each step of recorded chains `(B·K, ...)`, and their steps `(B·K,)`."""
+    batch, steps = rows["log_base"].shape
+    k = torch.arange(steps, device=rows["log_base"].device).repeat(batch)
+    return rows["chain"][:, :-1].flatten(0, 1), k

@@ -1,0 +1,68 @@
+"""Path consistency learning (the tutorial, arXiv 2407.13734; Nachum et al. 2017, arXiv 1702.08892)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from biotilt.core import Context, Metrics, Round
+from biotilt.errors import ConfigError
+from biotilt.objectives.chains import collect_chains, log_ratios, states_before
+
+
+@dataclass(frozen=True)
+class PathConsistency:
+    """E[ ( v_φ(x[m]) − v_φ(x[k]) − Σ_{k≤i<m} log p_θ(x[i+1]|x[i])/p_pre(x[i+1]|x[i]) )² ],  m = min(k + span, K).
+
+    In units of α, over every k of recorded chains, whoever drew them; v_φ(x[K]) = r/α. Every term is 0 at p* with its
+    soft value, and nowhere else. `span` = 1 is detailed balance (one soft Bellman equation a step), through which a
+    reward travels one step at a time; with `span` None every piece ends at the reward.
+
+    Chains are drawn by p_out, refreshed from the policy after each round, and a share 1−`beta` by p_pre; the newest
+    `buffer` scored ones are kept. `updates` gradient steps of `chains` chains follow each round.
+    """
+
+    span: int | None = None
+    beta: float = 1.0
+    updates: int = 20
+    chains: int = 32
+    buffer: int = 4096
+
+    name: ClassVar[str] = "path_consistency"
+    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    value: ClassVar[str] = "state"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta <= 1:
+            raise ConfigError(f"objective.beta must be in [0, 1], got {self.beta}")
+        for key in ("span", "updates", "chains", "buffer"):
+            if getattr(self, key) is not None and getattr(self, key) < 1:
+                raise ConfigError(f"objective.{key} must be ≥ 1, got {getattr(self, key)}")
+
+    @property
+    def capacity(self) -> int:
+        return self.buffer
+
+    def collect(self, context: Context, calls: int) -> Round:
+        return collect_chains(context, calls, self.beta)
+
+    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
+        rows = context.memory.draw(self.chains, context.generator)
+        complete = rows["rewards"] / context.alpha
+        context.value.set_units(complete)
+        log_ratio = log_ratios(context.roles.policy, rows)
+        before = context.value(*states_before(rows)).view_as(log_ratio)
+        # v(x[k]) − Σ_{i<k} log p_θ/p_pre: a piece is consistent when its two ends agree in it
+        potential = torch.cat([before, complete.unsqueeze(-1)], -1) - F.pad(log_ratio.cumsum(-1), (1, 0))
+        steps = log_ratio.shape[-1]
+        end = (torch.arange(steps, device=log_ratio.device) + (self.span or steps)).clamp(max=steps)
+        error = potential[:, end] - potential[:, :-1]
+        return error.square().mean(), {"log_z": before[:, 0].mean().item()}
+
+    def after_update(self, context: Context, update: int) -> None:
+        if update % self.updates == 0:
+            context.roles.refresh_proposal()

@@ -1,0 +1,69 @@
+"""Trajectory balance relative to the base: RTB (Venkatraman et al. 2024, arXiv 2405.20971), and without log Z."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from biotilt.core import Context, Metrics, Round
+from biotilt.errors import ConfigError, check_choices
+from biotilt.objectives.chains import collect_chains, log_ratios
+
+
+@dataclass(frozen=True)
+class TrajectoryBalance:
+    """E[ ( log Z + Σ_k log p_θ(x[k+1]|x[k])/p_pre(x[k+1]|x[k]) − r/α )² ] over whole chains, whoever drew them.
+
+    Every term is 0 at p* and at no other policy, so no chain carries noise there. `form="learned"`: log Z is one
+    more parameter. `form="log_variance"`: log Z is replaced by what is best for the batch, which leaves the
+    variance over the batch of r/α − Σ_k log p_θ/p_pre (VarGrad, Richter et al. 2020, arXiv 2010.10436).
+
+    Chains are drawn by p_out, refreshed from the policy after each round, and a share 1−`beta` by p_pre; the newest
+    `buffer` scored ones are kept. `updates` gradient steps of `chains` chains follow each round.
+    """
+
+    form: Literal["learned", "log_variance"] = "log_variance"
+    beta: float = 1.0
+    updates: int = 20
+    chains: int = 32
+    buffer: int = 4096
+
+    name: ClassVar[str] = "trajectory_balance"
+    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+
+    def __post_init__(self) -> None:
+        check_choices(self, "objective")
+        if not 0 <= self.beta <= 1:
+            raise ConfigError(f"objective.beta must be in [0, 1], got {self.beta}")
+        # the variance of one chain is 0, whatever the policy
+        for key, low in (("updates", 1), ("chains", 2), ("buffer", 2)):
+            if getattr(self, key) < low:
+                raise ConfigError(f"objective.{key} must be ≥ {low}, got {getattr(self, key)}")
+
+    @property
+    def value(self) -> str | None:
+        return "log_z" if self.form == "learned" else None
+
+    @property
+    def capacity(self) -> int:
+        return self.buffer
+
+    def collect(self, context: Context, calls: int) -> Round:
+        return collect_chains(context, calls, self.beta)
+
+    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
+        rows = context.memory.draw(self.chains, context.generator)
+        complete = rows["rewards"] / context.alpha
+        log_z = complete - log_ratios(context.roles.policy, rows).sum(-1)
+        if self.form == "learned":
+            context.value.set_units(complete)
+            centre = context.value()
+        else:
+            centre = log_z.mean()
+        return (log_z - centre).square().mean(), {"log_z": centre.item()}
+
+    def after_update(self, context: Context, update: int) -> None:
+        if update % self.updates == 0:
+            context.roles.refresh_proposal()

@@ -1,0 +1,91 @@
+"""Weighted denoising cross-entropy: MDNS (arXiv 2508.10684), TR2-D2 (arXiv 2509.25171)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from biotilt.core import Context, Metrics, Round, drop_unscored, rollout, sample
+from biotilt.errors import ConfigError
+from biotilt.formulas.soft_rl import effective_fraction
+from biotilt.formulas.weighted import controlled_weights, draw_signed, mixture_log_ratio, with_unscored
+
+
+@dataclass(frozen=True)
+class WDCE:
+    """−Σ_i w_i ELBO_θ(x_i),  w = softmax( r/α + Σ_k log p_pre − log p_mix ) over the replay, of whole paths.
+
+    A share `beta` = β of the chains is drawn by p_out, a copy of the policy, the rest by the base. All are weighted by
+    the density of the mixture, p_mix = β p_out + (1−β) p_pre, so that no weight exceeds e^{r/α}/(1−β), however far
+    the policy has gone. β = 1 is the published form. The fixed point is p*, whatever β and however old p_out.
+
+    p_out is renewed every `refresh` updates. `unscored` = m: with each scored design, m more are drawn from p_out and
+    never scored. They make up for p_out/p_mix, which is subtracted from the weights (`controlled_weights`): a control
+    variate, which changes no expectation; 0 is the published form.
+
+    Each round makes `updates` updates on `states` designs, drawn in proportion to their weights (`draw_signed`) from
+    the newest `buffer` scored designs and the unscored ones that came with them. `ess` is the effective share of
+    the scored ones.
+    """
+
+    beta: float = 0.75
+    unscored: int = 4
+    refresh: int = 50
+    updates: int = 8
+    states: int = 256
+    buffer: int = 20_000
+
+    name: ClassVar[str] = "wdce"
+    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.beta <= 1:
+            raise ConfigError(f"objective.beta must be in [0, 1], got {self.beta}")
+        for key, low in (("unscored", 0), ("refresh", 1), ("updates", 1), ("states", 1), ("buffer", 1)):
+            if getattr(self, key) < low:
+                raise ConfigError(f"objective.{key} must be ≥ {low}, got {getattr(self, key)}")
+
+    @property
+    def capacity(self) -> int:
+        return self.buffer * (1 + self.unscored)
+
+    def collect(self, context: Context, calls: int) -> Round:
+        roles, generator = context.roles, context.generator
+        designs, log_ratio, share = self._draw(context, calls)
+        rewards = context.rewards(designs)
+        mixed = mixture_log_ratio(log_ratio, share)
+        rows = {"design": designs, "log_weight": rewards / context.alpha - mixed, "log_control": log_ratio - mixed}
+        rows = drop_unscored(rows)
+        more = len(rows["design"]) * self.unscored
+        rows = with_unscored(rows, sample(roles.proposal, more, generator) if more else designs[:0])
+        return Round(rows, designs, {"reward": rewards.nanmean().item()})
+
+    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
+        rows, policy = context.memory.rows, context.roles.policy
+        weights = controlled_weights(rows["log_weight"], rows["log_control"], rows["scored"])
+        picked, coefficient = draw_signed(weights, self.states, context.generator)
+        loss = policy.process.denoising_loss(policy.net, rows["design"][picked], context.generator)
+        return (coefficient * loss).mean(), {"ess": effective_fraction(rows["log_weight"][rows["scored"]]).item()}
+
+    def after_update(self, context: Context, update: int) -> None:
+        if update % self.refresh == 0:
+            context.roles.refresh_proposal()
+
+    def _draw(self, context: Context, count: int) -> tuple[Tensor, Tensor, float]:
+        """Return designs, log p_out/p_pre of their paths `(count,)`, and the share that p_out drew of them."""
+        roles, ours = context.roles, round(self.beta * count)
+        designs, ratios = [], []
+        for drawn_by, other, size, sign in (
+            (roles.proposal, roles.base, ours, 1),
+            (roles.base, roles.proposal, count - ours, -1),
+        ):
+            if size:
+                chain = rollout(drawn_by, size, context.generator, base=other)
+                if chain.log_ratio is None:
+                    raise ValueError("path weights need log-probabilities recorded when drawn")
+                designs.append(chain.designs)
+                ratios.append(sign * chain.log_ratio.sum(0))
+        return torch.cat(designs), torch.cat(ratios), ours / count

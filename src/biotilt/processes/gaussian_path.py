@@ -1,0 +1,247 @@
+"""What gaussian and flow share: points with gaussian noise, taken away in K steps by kernels that have a density.
+
+The path is x_t = a(t) x_0 + s(t) ε, from noise (t = 1: a = 0, s = 1) to clean (t = 0). The chain stops at t_min > 0,
+before the noise is gone: **the design is x[K]**, which has noise of std s(t_min) in it. So every step is a gaussian of
+positive width, also the last, and a design has a density under the chain.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from biotilt.core.fixed import Fixed
+from biotilt.core.protocols import Net
+from biotilt.errors import ConfigError, suggest
+from biotilt.formulas.categorical import stratified_uniform
+from biotilt.processes.gaussian_kernel import GaussianKernel
+
+
+class _Chain(NamedTuple):
+    """Coefficients of the steps k, in float64: what is left after subtracting close squares must not be rounding."""
+
+    time: Tensor  # (K+1,)
+    signal: Tensor  # (K+1,)
+    spread: Tensor  # (K+1,)
+    std: Tensor  # (K,) of x[k+1]
+    carry: Tensor  # (K,) of ε̂ in the mean of x[k+1]
+    recall: Tensor  # (K,) of ε̂ in the mean of the design
+
+
+class _Bridge(NamedTuple):
+    """The noising of a given design y: x[k] = signal y + spread ε, and x[k+1] given both."""
+
+    signal: Tensor  # (K+1,)
+    spread: Tensor  # (K+1,)
+    carry: Tensor  # (K,) of ε in the mean of x[k+1]
+    constant: Tensor  # () of the bound, nats a coordinate
+    chance: Tensor  # (K,) of drawing the step k for the loss
+
+
+@dataclass(frozen=True)
+class GaussianPath(ABC):
+    """A chain of K = `num_steps` steps on points `(B, D)`, D = `size`; √t falls evenly from 1 to √`t_min`.
+
+    One step goes from noise level t to s < t by the posterior of the path with x̂_0 in the place of x_0 (Song et al.
+    2021, arXiv 2010.02502, eqs. 12 and 16):
+
+        x_s ∼ N( a_s x̂_0 + √(s_s² − σ²) ε̂, σ² ),  σ = `eta` · (s_s/s_t) √(s_t² − (a_t/a_s)² s_s²), at most s_s.
+
+    x̂_0 and ε̂ are two views of what the network says, x = a_t x̂_0 + s_t ε̂. `eta` ≥ 0: 1 is ancestral sampling,
+    between 0 and 1 less noise, 0 the ODE, which can be drawn from but has no density.
+
+    With `eta` > 0 the first step reads nothing of x[0] (the network is given 0) and is drawn with σ = s_s, as with
+    `eta` = 1: where a = 0 a state tells nothing, and the law of x[1] is the same for every σ. So no design owes
+    anything to x[0], which no policy chooses, and the optimal policy has exactly the law p_pre exp(r/α)/Z over designs.
+
+    `prediction` says what the network returns for states `(B, D)` and times `(B,)`: "x0", "eps", or for flow
+    "velocity". With "eps" the first time is 0.99, because x̂_0 cannot be told from ε̂ where a = 0. `fixed` holds
+    coordinates at given values, in every state. `x0` of a kernel is the posterior mean of the design x[K].
+
+    Raises:
+        ConfigError: an option outside its range, or `fixed` of another size or without floating-point values.
+    """
+
+    size: int
+    fixed: Fixed | None = None
+    num_steps: int = 50
+    eta: float = 1.0
+    prediction: str = "eps"
+    t_min: float = 0.02
+
+    name: ClassVar[str]
+    predictions: ClassVar[tuple[str, ...]] = ("x0", "eps")
+    kernel_type: ClassVar[type] = GaussianKernel
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.num_steps < 1:
+            raise ConfigError(f"size and num_steps must be ≥ 1, got {self.size}, {self.num_steps}")
+        if not 0 <= self.eta < math.inf or not 0 < self.t_min < 0.5:
+            raise ConfigError(f"eta must be ≥ 0 and t_min in (0, 0.5), got {self.eta}, {self.t_min}")
+        if self.prediction not in self.predictions:
+            raise ConfigError(
+                f'{self.name}: unknown prediction "{self.prediction}"{suggest(self.prediction, self.predictions)}'
+            )
+        if self.fixed is not None and len(self.fixed.mask) != self.size:
+            raise ConfigError(f"fixed covers {len(self.fixed.mask)} coordinates, designs have {self.size}")
+        if self.fixed is not None and not self.fixed.letters.is_floating_point():
+            raise ConfigError(f"{self.name}: fixed coordinates of a point need floating-point values, not letters")
+
+    @abstractmethod
+    def signal(self, t: Tensor) -> Tensor:
+        """Return a(t), falling from 1 to 0, elementwise."""
+
+    @abstractmethod
+    def spread(self, t: Tensor) -> Tensor:
+        """Return s(t), the std of the noise, elementwise."""
+
+    @property
+    def steps(self) -> int:
+        return self.num_steps
+
+    @property
+    def free(self) -> int:
+        """The number of coordinates that are designed."""
+        return self.size if self.fixed is None else int((~self.fixed.mask).sum())
+
+    @property
+    def lacks(self) -> dict[str, str]:
+        """What the ODE cannot do: it has no density."""
+        remedy = f"set eta of the process {self.name} above 0, to 1 for ancestral steps"
+        return dict.fromkeys(("log_prob", "terms", "tilted", "mix", "kl"), remedy) if self.eta == 0 else {}
+
+    def split(self, output: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Return x̂_0 and ε̂ `(B, D)` that a network's output `(B, D)` at states `x` and times `t` `(B,)` stands for."""
+        a, s = self.signal(t).unsqueeze(-1), self.spread(t).unsqueeze(-1)
+        if self.prediction == "x0":
+            return output, (x - a * output) / s
+        return (x - s * output) / a, output
+
+    def output_of(self, x0: Tensor, x: Tensor, t: Tensor) -> Tensor:
+        """Return the output `(B, D)` of a network that believes in `x0` `(B, D)`: the inverse of `split`."""
+        a, s = self.signal(t).unsqueeze(-1), self.spread(t).unsqueeze(-1)
+        return x0 if self.prediction == "x0" else (x - a * x0) / s
+
+    def noise(self, batch: int, generator: Generator) -> Tensor:
+        """Return `(batch, D)` standard normal states."""
+        return self._hold(self._normal((batch, self.size), generator))
+
+    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> GaussianKernel:
+        chain = self._chain
+        k = torch.as_tensor(k, device=x.device).expand(len(x))
+        t = _at(chain.time, k, x)
+        seen = x if self.eta == 0 else self._hold(x * (k > 0).unsqueeze(-1))
+        x0, eps = self.split(net(seen, t), seen, t)
+        std, carry, recall = (_at(c, k, x).unsqueeze(-1) for c in (chain.std, chain.carry, chain.recall))
+        after = _at(chain.signal, k + 1, x).unsqueeze(-1)
+        mean, design = after * x0 + carry * eps, chain.signal[-1].item() * x0 + recall * eps
+        return GaussianKernel(x, self._hold(mean), std, self._hold(design), self._held(x.device))
+
+    def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor:
+        """Draw x[k] `(B, D)` given x[K] = `design`: noise is added from the level of t_min up to that of step k.
+
+        k = K gives the design itself. The law is that of the path from the same x_0, whatever `eta`.
+        """
+        k = torch.as_tensor(k, device=design.device).expand(len(design))
+        a, s = (_at(c, k, design).unsqueeze(-1) for c in self._bridge[:2])
+        return self._hold(a * design + s * self._normal(design.shape, generator).to(design.dtype))
+
+    def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor:
+        """Return a bound on −log p(x[K] = design) of the K-step chain, in nats, `(B,)`.
+
+        The design is observed, so it takes the place of x[K], and the noising that the chain must undo starts from it:
+        x[k] = ã y + s̃ ε with ã = a_k/a_K, s̃² = s_k² − ã² s_K², and x[k+1] given x[k] and y is the same posterior as
+        above with (ã, s̃, y). For any such law q of the states before,
+
+            −log p(y) ≤ KL(q(x[0]|y) ‖ N(0, I)) + Σ_{k<K−1} E KL(q(x[k+1]|x[k], y) ‖ p(·|x[k])) − E log p(y|x[K−1]).
+
+        All but ‖mean of q − mean of p‖²/2σ² is known without the network and summed exactly; one k a design, drawn more
+        often where a large term is due, stands for the sum of these. With `eta` = 1 the bound is tight for the exact
+        denoiser as K grows (Ho et al. 2020, arXiv 2006.11239, eq. 5); with less noise it is a bound, but not tight.
+        With `eta` = 0 it is that of `eta` = 1: the network to be learned is the same.
+        """
+        if self.eta == 0:
+            return replace(self, eta=1.0).denoising_loss(net, design, generator)
+        bridge = self._bridge
+        cumulative = bridge.chance.cumsum(0).to(design.device)
+        u = stratified_uniform(len(design), generator).to(cumulative)
+        k = torch.searchsorted(cumulative, u, right=True).clamp(max=self.steps - 1)
+        x = self.corrupt(design, k, generator)
+        kernel = self.kernel(net, x, k)
+        a, s, carry = (_at(c, k, x).unsqueeze(-1) for c in (bridge.signal, bridge.spread, bridge.carry))
+        # at the last step carry is 0 and the next signal 1, exactly: the target is the design
+        target = _at(bridge.signal, k + 1, x).unsqueeze(-1) * design + carry * (x - a * design) / s
+        error = kernel.free(((target - kernel.mean) / kernel.std).square() / 2).sum(-1)
+        a0, s0 = bridge.signal[0].item(), bridge.spread[0].item()
+        prior = kernel.free((a0 * design).square() / 2 + (s0**2 - 1) / 2 - math.log(s0)).sum(-1)
+        return error / _at(bridge.chance, k, x) + prior + self.free * bridge.constant.item()
+
+    def relaxed(self, x: Tensor) -> Tensor:
+        """Return the states themselves: points are differentiable as they are."""
+        return x
+
+    def relaxed_design(self, x: Tensor) -> Tensor:
+        """Return the designs themselves, the points that a reward reads."""
+        return x
+
+    @cached_property
+    def _chain(self) -> _Chain:
+        first = 0.99 if self.prediction == "eps" else 1.0
+        # even in √t: near t_min an even grid would halve the noise in one step, and the bound would be loose
+        time = torch.linspace(math.sqrt(first), math.sqrt(self.t_min), self.num_steps + 1, dtype=torch.float64).square()
+        a, s = self.signal(time), self.spread(time)
+        std = _posterior_std(a, s, self.eta)
+        recall = a[:-1] / a[-1] * s[-1] ** 2 / s[:-1]
+        return _Chain(time, a, s, std, _rest(s[1:], std), recall)
+
+    @cached_property
+    def _bridge(self) -> _Bridge:
+        chain = self._chain
+        a = chain.signal / chain.signal[-1]
+        s = (chain.spread.square() - (a * chain.spread[-1]).square()).clamp(min=0).sqrt()
+        std = _posterior_std(a, s, self.eta)
+        carry = _rest(s[1:], std)
+        ratio = (std / chain.std)[:-1]
+        constant = ((ratio.square() - 1) / 2 - ratio.log()).sum() + chain.std[-1].log() + math.log(2 * math.pi) / 2
+        # the size of each term for data of unit variance: how far y moves the mean, times what x[k] leaves open of y
+        due = (
+            ((a[1:] - carry * a[:-1] / s[:-1]) / chain.std).square() * s[:-1].square() / (a.square() + s.square())[:-1]
+        )
+        # half of the draws are uniform, so that no weight exceeds 2 K whatever the data
+        chance = (due / due.sum() + 1 / self.num_steps) / 2
+        return _Bridge(a, s, carry, constant, chance)
+
+    def _normal(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
+        return torch.randn(shape, generator=generator, device=generator.device)
+
+    def _held(self, device: torch.device) -> Tensor | None:
+        return None if self.fixed is None else self.fixed.mask.to(device)
+
+    def _hold(self, x: Tensor) -> Tensor:
+        if self.fixed is None:
+            return x
+        return torch.where(self.fixed.mask.to(x.device), self.fixed.letters.to(x), x)
+
+
+def _posterior_std(a: Tensor, s: Tensor, eta: float) -> Tensor:
+    """Return σ `(K,)` of the steps between levels `(K+1,)`."""
+    forward = (s[:-1].square() - (a[:-1] / a[1:] * s[1:]).square()).clamp(min=0).sqrt()
+    std = torch.minimum(eta * s[1:] / s[:-1] * forward, s[1:])
+    if eta > 0:
+        std[0] = s[1]
+    return std
+
+
+def _rest(spread: Tensor, std: Tensor) -> Tensor:
+    return (spread.square() - std.square()).clamp(min=0).sqrt()
+
+
+def _at(table: Tensor, k: Tensor, like: Tensor) -> Tensor:
+    """Return the entries of a float64 table at steps `(B,)`, in the type and on the device of `like`."""
+    return table.to(like.device)[k].to(like.dtype)

@@ -1,0 +1,66 @@
+"""What all processes of letters share: the size of the designs, held positions, and relaxed states."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from biotilt.core.fixed import Fixed
+from biotilt.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class LetterProcess(ABC):
+    """A process whose designs are `length` L ≥ 1 letters out of `letters` V in [2, 126].
+
+    `fixed` holds positions at given letters: no kernel ever touches them.
+    """
+
+    length: int
+    letters: int
+    fixed: Fixed | None = None
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or not 2 <= self.letters <= 126:
+            raise ConfigError(f"length must be ≥ 1 and letters in [2, 126], got {self.length}, {self.letters}")
+        if self.fixed is not None and len(self.fixed.mask) != self.length:
+            raise ConfigError(f"fixed covers {len(self.fixed.mask)} positions, designs have {self.length}")
+
+    @property
+    @abstractmethod
+    def steps(self) -> int: ...
+
+    @property
+    def free(self) -> int:
+        """The number of coordinates that are designed."""
+        return self.length if self.fixed is None else int((~self.fixed.mask).sum())
+
+    def relaxed(self, x: Tensor) -> Tensor:
+        """Return states `(B, L)`, or relaxed already, as one-hot floats `(B, L, V+1)`, the last one the mask."""
+        return x if x.is_floating_point() else one_hot_states(x, self.letters, torch.get_default_dtype())
+
+    def relaxed_design(self, x: Tensor) -> Tensor:
+        """Return letter probabilities `(B, L, V)` of complete designs: tokens `(B, L)`, or relaxed states."""
+        return self.relaxed(x)[..., : self.letters]
+
+    def _read(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the tokens of states and, where they are relaxed, the states themselves."""
+        return (x.detach().argmax(-1).to(torch.int8), x) if x.is_floating_point() else (x, None)
+
+    def _free_mask(self, device: torch.device) -> Tensor:
+        if self.fixed is None:
+            return torch.ones(self.length, dtype=torch.bool, device=device)
+        return ~self.fixed.mask.to(device)
+
+    def _hold(self, x: Tensor) -> Tensor:
+        """Return states `(B, L)` with the held letters in their places."""
+        return x if self.fixed is None else torch.where(self._free_mask(x.device), x, self.fixed.letters.to(x.device))
+
+
+def one_hot_states(x: Tensor, letters: int, dtype: torch.dtype) -> Tensor:
+    """Return tokens `(B, L)`, V the mask, as one-hot floats `(B, L, V+1)`."""
+    return F.one_hot(x.long(), letters + 1).to(dtype)

@@ -1,0 +1,77 @@
+"""What samplers with weights share: chains of the proposal weighed against the base, and the scores of their ends."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from biotilt.core import Context, Roles, log_weight_of
+from biotilt.errors import RewardError
+
+
+class Proposal:
+    """The proposal of the roles, with log p_pre/p_proposal of every step it takes.
+
+    Where it has the weights of the base every ratio is 1: `base` is then None, and is not asked.
+    """
+
+    def __init__(self, roles: Roles):
+        self.policy, base = roles.proposal, roles.base
+        mine, theirs = self.policy.net.state_dict(), base.net.state_dict()
+        same = mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
+        self.base = None if same and self.policy.process == base.process else base
+
+    def children(self, context: Context, x: Tensor, k: int, count: int) -> tuple[Tensor, Tensor]:
+        """Return `count` draws of the next state `(count, B, ...)` of each state, and their log-ratios `(count, B)`."""
+        kernel = self.policy.kernel(x, k)
+        y = torch.stack([kernel.sample(context.generator) for _ in range(count)])
+        if self.base is None:
+            return y, torch.zeros(y.shape[:2], device=y.device)
+        reference = self.base.kernel(x, k)
+        return y, torch.stack([reference.log_prob(child) - kernel.log_prob(child) for child in y])
+
+    def chains(self, context: Context, count: int, *, chunk: int = 512) -> tuple[Tensor, Tensor]:
+        """Return `count` designs and log p_pre/p_proposal of their paths `(count,)`; memory does not grow with K."""
+        designs, log_ratios = [], []
+        for size in [chunk] * (count // chunk) + [count % chunk] * (count % chunk > 0):
+            x = self.policy.process.noise(size, context.generator)
+            total = torch.zeros(size, device=x.device)
+            for k in range(self.policy.process.steps):
+                (x,), (log_ratio,) = self.children(context, x, k, 1)
+                total = total + log_ratio
+            designs.append(x)
+            log_ratios.append(total)
+        return torch.cat(designs), torch.cat(log_ratios)
+
+
+def final_scores(context: Context, designs: Tensor) -> Tensor:
+    """Score complete designs: rewards `(B,)`, NaN where not scored and −inf where infeasible.
+
+    `Context.rewards` gives an infeasible design a finite reward, which a loss needs. A weight exp(r/α) does not: with
+    that reward it would not be 0, and whoever reads the score would take it for measured.
+    """
+    scores = context.scorer(designs).to(torch.get_default_dtype())
+    if scores.shape != designs.shape[:1]:
+        raise ValueError(f"the scorer returned shape {tuple(scores.shape)} for {len(designs)} designs")
+    return scores
+
+
+def value_after(context: Context, y: Tensor, k: int) -> Tensor:
+    """Return the value `(B,)` in units of reward of the states that step `k` led to; after the last, the reward."""
+    if k + 1 == context.roles.base.process.steps:
+        return final_scores(context, y)
+    return context.value.state_value(context, y, k + 1)
+
+
+def need_a_weight(log_weight: Tensor, what: str) -> None:
+    """Raise RewardError when all log-weights are −inf."""
+    if not log_weight.isfinite().any():
+        raise RewardError(
+            f"none of {len(log_weight)} {what} has a weight: none could be scored, or all are infeasible; draw more, "
+            "look at the reward, or start from a proposal that makes feasible designs"
+        )
+
+
+def equal_weights(rewards: Tensor) -> Tensor:
+    """Return log-weights that count all designs the same, 0, but those without a score or infeasible not: −inf."""
+    return log_weight_of(rewards, 1.0).isfinite().log()

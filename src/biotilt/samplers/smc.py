@@ -1,0 +1,76 @@
+"""Twisted sequential Monte Carlo: particles that are resampled by the value of the states they have reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+
+from biotilt.core import Context, Draws
+from biotilt.errors import ConfigError, check_choices
+from biotilt.formulas.resampling import log_mean_exp, systematic_resample
+from biotilt.formulas.soft_rl import effective_fraction
+from biotilt.samplers.proposal import Proposal, need_a_weight, value_after
+
+
+@dataclass(frozen=True)
+class SMC:
+    """`count` particles whose weights follow the targets p_pre(x[0…k]) exp(u_k/α), k = 1 … K.
+
+    w ← w · p_pre(y|x)/p_proposal(y|x) · exp((u_{k+1} − u_k)/α),   u_k = (k/K) v(x[k]),   u_0 = 0,   u_K = r
+
+    Where the effective share of the particles falls below `resample`, they are drawn anew ∝ w by systematic
+    resampling, and log Z gains log mean w. The result is weighted: Σ w f / Σ w tends to E_{p*}[f] as `count` grows, and
+    exp(log Z) is unbiased for Z at any `count`, whatever the value and the proposal (Del Moral 2004; of diffusion
+    models, Wu et al. 2023, arXiv 2306.17775).
+
+    `value`: posterior_mean, v(x) = r(x̂0(x)); monte_carlo; none, which knows nothing before the end, does not
+    resample, and so is importance sampling. `resample` in [0, 1]: 0 never, 1 after
+    every step that makes weights differ.
+    `temper` = False leaves k/K out, which suits a value that is right from the start: weights are then constant if v
+    is the soft value and the proposal p*. A guess of the whole design from an early state is overconfident, and
+    resampling by it in full is worse than no resampling.
+
+    A state that cannot be scored keeps the value of the one before it; a design that cannot, or is infeasible, weighs
+    nothing. K oracle calls a particle, times those of the value.
+
+    Raises RewardError when no particle has a weight.
+    """
+
+    value: Literal["posterior_mean", "monte_carlo", "none"] = "posterior_mean"
+    resample: float = 0.5
+    temper: bool = True
+
+    name: ClassVar[str] = "smc"
+    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+
+    def __post_init__(self) -> None:
+        check_choices(self, "sampler")
+        if not 0 <= self.resample <= 1:
+            raise ConfigError(f"sampler.resample must be in [0, 1], got {self.resample}")
+
+    @torch.no_grad()
+    def draw(self, context: Context, count: int) -> Draws:
+        proposal, alpha = Proposal(context.roles), context.alpha
+        steps = context.roles.base.process.steps
+        x = context.roles.proposal.process.noise(count, context.generator)
+        scores = value = torch.zeros(count, device=x.device)
+        log_weight, log_z, resampled = torch.zeros_like(value), 0.0, 0
+        for k in range(steps):
+            if k > 0 and self.value != "none" and effective_fraction(log_weight) < self.resample:
+                log_z += log_mean_exp(log_weight).item()
+                kept = systematic_resample(log_weight, context.generator)
+                x, value, log_weight = x[kept], value[kept], torch.zeros_like(log_weight)
+                resampled += 1
+            (x,), (log_ratio,) = proposal.children(context, x, k, 1)
+            last = k + 1 == steps
+            scores = value if self.value == "none" and not last else value_after(context, x, k)
+            after = scores * ((k + 1) / steps) if self.temper else scores
+            after = torch.where(after.isnan(), -torch.inf if last else value, after)
+            log_weight = log_weight + log_ratio + (after - value) / alpha
+            need_a_weight(log_weight, "particles")
+            # a particle without hope weighs nothing already: a difference from −inf would be NaN
+            value = after.masked_fill(after == -torch.inf, 0)
+        metrics = {"ess": effective_fraction(log_weight).item(), "resampled": float(resampled)}
+        return Draws(x, scores, log_weight, log_z + log_mean_exp(log_weight).item(), metrics)

@@ -1,0 +1,113 @@
+"""Steering: designs of a sampler, which leaves the weights alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from biotilt.core import Context, Replay, Roles
+from biotilt.designs import Record, write_designs
+from biotilt.errors import ConfigError
+from biotilt.experiment import Experiment
+from biotilt.model import Model
+from biotilt.oracle import Oracle, Store
+
+
+@dataclass
+class Steered:
+    """Designs with their scores (NaN where not scored) and weights, which sum to 1; log of Z where it is known."""
+
+    designs: list[str]
+    rewards: list[float]
+    weights: list[float]
+    held_out: list[float] | None
+    log_z: float | None
+    calls: int
+    seconds: float
+    metrics: dict[str, float]
+
+    def write(self, path: Path) -> None:
+        """Write the designs as a table or FASTA, the heaviest first."""
+        order = sorted(range(len(self.designs)), key=lambda i: -self.weights[i])
+        rows = []
+        for rank, i in enumerate(order, 1):
+            about = {"weight": f"{self.weights[i]:.6g}", "optimised": f"{self.rewards[i]:.4f}"}
+            if self.held_out is not None:
+                about["held_out"] = f"{self.held_out[i]:.4f}"
+            rows.append(Record(f"design_{rank}", self.designs[i], about))
+        write_designs(path, rows)
+
+    def document(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it: null for a score that is not a number."""
+
+        def plain(scores: list[float] | None) -> list[float | None] | None:
+            return None if scores is None else [s if math.isfinite(s) else None for s in scores]
+
+        return vars(self) | {"rewards": plain(self.rewards), "held_out": plain(self.held_out)}
+
+
+def steer(
+    experiment: Experiment,
+    count: int,
+    *,
+    proposal: Model | None = None,
+    report: Callable[[int], None] = lambda calls: None,
+) -> Steered:
+    """Draw `count` designs with the experiment's sampler, toward p_pre exp(r/α), without touching any weight.
+
+    `proposal`: a tuned model that draws in place of the base; weights are still relative to the base.
+    `report(calls)` is called whenever the oracle was asked. Raises ConfigError when the parts do not fit together.
+    """
+    if count < 1:
+        raise ConfigError(f"count must be ≥ 1, got {count}")
+    sampler, value = experiment.sampler_and_value()
+    started = time.perf_counter()
+    base = experiment.model.policy
+    base.net.to(experiment.device)
+    roles = Roles.start(base)
+    if proposal is not None:
+        if proposal.policy.process != base.process:
+            raise ConfigError(f"the proposal's process {proposal.policy.process} is not the base's {base.process}")
+        roles.proposal = proposal.policy.frozen_copy()
+        roles.proposal.net.to(experiment.device)
+    oracle = _Reporting(experiment, report)
+    generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
+    drawn = sampler.draw(Context(roles, oracle, experiment.config.alpha, generator, Replay(None), value), count)
+    designs = experiment.decode(drawn.designs)
+    rewards = drawn.rewards
+    if bool(rewards.isnan().all()):  # a sampler that never asked: show the scores, which are not part of its calls
+        rewards = _outside(experiment, experiment.reward)(drawn.designs)
+    held_out = None if experiment.held_out is None else _outside(experiment, experiment.held_out)(drawn.designs)
+    usable = drawn.log_weight.isfinite().any()
+    weights = drawn.log_weight.softmax(0) if usable else torch.full_like(drawn.log_weight, math.nan)
+    return Steered(
+        designs, rewards.tolist(), weights.tolist(), None if held_out is None else held_out.tolist(), drawn.log_z,
+        oracle.calls, time.perf_counter() - started, drawn.metrics,
+    )  # fmt: skip
+
+
+class _Reporting(Oracle):
+    """An oracle in memory that says after each request how many calls were made."""
+
+    def __init__(self, experiment: Experiment, report: Callable[[int], None]):
+        super().__init__(
+            experiment.reward, store=Store(None), max_calls=None, decode=experiment.decode, run_id="steering",
+            batch_size=experiment.config.oracle.batch_size,
+        )  # fmt: skip
+        self._report = report
+
+    def __call__(self, states: Tensor) -> Tensor:
+        scores = super().__call__(states)
+        self._report(self.calls)
+        return scores
+
+
+def _outside(experiment: Experiment, reward: Any) -> Oracle:
+    return Oracle(reward, store=Store(None), max_calls=None, decode=experiment.decode, run_id="judging")

@@ -1,0 +1,16 @@
+"""What every part must keep to, whoever wrote it: checks that a plug-in package runs in its own tests."""
+
+from biotilt.testing.contracts.gradients import check_gradients
+from biotilt.testing.contracts.kernels import check_kernel
+from biotilt.testing.contracts.objectives import check_order, check_stationary
+from biotilt.testing.contracts.samplers import Answer, check_sampler, enumerated_answer
+
+__all__ = [
+    "Answer",
+    "check_gradients",
+    "check_kernel",
+    "check_order",
+    "check_sampler",
+    "check_stationary",
+    "enumerated_answer",
+]

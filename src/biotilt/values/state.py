@@ -1,0 +1,75 @@
+"""Functions of the state that an objective trains with the policy: a value v_φ(x, k), and log Z, both in units of α."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from biotilt.core import Process
+from biotilt.errors import ConfigError
+from biotilt.values.standardised import Standardised
+
+
+@dataclass(frozen=True)
+class StateNetConfig:
+    """`lr` > 0 of the value's network."""
+
+    lr: float = 3e-3
+
+    def __post_init__(self) -> None:
+        _check_rate(self.lr)
+
+
+@dataclass(frozen=True)
+class LogZConfig:
+    """`lr` > 0 of the one number, in units of the spread of r/α: large, as nothing else of it is learned."""
+
+    lr: float = 0.03
+
+    def __post_init__(self) -> None:
+        _check_rate(self.lr)
+
+
+class StateNet(Standardised):
+    """v_φ(x, k) `(B,)`, in units of α: the mean output of a network of the generator's shape, at the step's time.
+
+    The network is shown what the process shows the generator at state `x` and step `k` in [0, K), so it works on
+    any process, and on relaxed states where the process takes them. With a last layer of zeros
+    (`biotilt.networks.like`) it starts as a constant: the mean of the first r/α once `set_units` was told them.
+    """
+
+    def __init__(self, net: nn.Module, process: Process, config: StateNetConfig | None = None):
+        super().__init__()
+        self.config = config or StateNetConfig()
+        self.net, self.process = net, process
+
+    def forward(self, x: Tensor, k: int | Tensor) -> Tensor:
+        """Return values `(B,)` of states `x` `(B, ...)` at step `k`, an int or `(B,)`."""
+        seen: list[Tensor] = []
+
+        def listen(x: Tensor, t: Tensor) -> Tensor:
+            seen.append(self.net(x, t))
+            return seen[0]
+
+        self.process.kernel(listen, x, k)
+        # the mean: one head averaged over outputs, so that Adam's step does not grow with the design's length
+        return self.in_units(seen[0].flatten(1).mean(1))
+
+
+class LogZ(Standardised):
+    """log Z as one learned number, `context.value() -> ()`; it starts at the mean of the first r/α."""
+
+    def __init__(self, config: LogZConfig | None = None):
+        super().__init__()
+        self.config = config or LogZConfig()
+        self.offset = nn.Parameter(torch.zeros(()))
+
+    def forward(self) -> Tensor:
+        return self.in_units(self.offset)
+
+
+def _check_rate(lr: float) -> None:
+    if lr <= 0:
+        raise ConfigError(f"value.lr must be > 0, got {lr}")

@@ -1,0 +1,93 @@
+"""Through the real Trainer: which objectives reach the exact p* of 27 designs, and which go past it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from joint_problem import ALPHA, DESIGNS, JOINT, P_STAR, REWARD, L, V, normal, policy_of
+from torch import Tensor, nn
+
+from biotilt.core import Context, Objective, Policy, Replay, Roles
+from biotilt.objectives import DDPP, SDPO, SPG, WDCE, RewardWeighted
+from biotilt.testing import TableScorer, expected_reward, reveal_law, tilted_law, total_variation
+from biotilt.testing.exact import lexicographic_index
+from biotilt.training import TrainConfig, Trainer
+
+ALONE = 0.7 * normal(L, V, seed=11)
+INDEPENDENT = ALONE[torch.arange(L), DESIGNS.long()].sum(-1).softmax(0)
+ADDITIVE = (0.6 * normal(L, V, seed=12))[torch.arange(L), DESIGNS.long()].sum(-1)
+
+
+class StateValues(nn.Module):
+    """log Z of every state, looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros((V + 1) ** L))
+        self.config = SimpleNamespace(lr=0.05)
+
+    def set_units(self, complete: Tensor) -> None:
+        pass
+
+    def forward(self, x: Tensor, k: Tensor) -> Tensor:
+        return self.values[lexicographic_index(x, V + 1)]
+
+
+def tuned(
+    objective: Objective, *, joint: Tensor = JOINT, reward: Tensor = REWARD, calls: int = 12_800, **train: Any
+) -> Tensor:
+    """Return the law of the averaged policy after tuning."""
+    base = policy_of(joint)
+    scorer = TableScorer(base.process, reward.float())
+    value = StateValues() if isinstance(objective, DDPP) else None
+    generator = torch.Generator().manual_seed(0)
+    context = Context(Roles.start(base), scorer, ALPHA, generator, Replay(objective.capacity), value)
+    options = {"max_calls": calls, "batch": 256, "lr": 0.05, "warmup": 5, "clip": 10.0, "ema": 0.98} | train
+    trainer = Trainer(context, objective, TrainConfig(**options), scorer)
+    average = trainer.run()
+    assert scorer.calls == calls
+    return reveal_law(Policy(base.process, average))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("objective", "reached"),
+    [
+        (RewardWeighted(), 0.03), (RewardWeighted(unscored=0), 0.035), (WDCE(), 0.03),
+        (WDCE(unscored=0, beta=1.0), 0.035), (SPG(states=256), 0.035), (SPG(states=256, mix=1.0, power=3.0), 0.05),
+    ],
+    ids=["reward_weighted", "reward_weighted plain", "wdce", "wdce published", "spg", "spg bound"],
+)  # fmt: skip
+def test_p_star_is_reached(objective, reached):
+    assert total_variation(JOINT, P_STAR) > 0.33
+    assert total_variation(tuned(objective), P_STAR) < reached
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [RewardWeighted(proposal="policy", refresh=20), SPG(returns="reward", updates=4, states=256)],
+    ids=["reward_weighted", "spg"],
+)
+def test_what_maximises_the_reward_goes_past_p_star(objective):
+    """One of the best designs takes most of the mass; under p* none has a fifth."""
+    law = tuned(objective)
+    assert P_STAR.max() < 0.2 and law.max() > 0.5
+    assert expected_reward(law, REWARD) > expected_reward(P_STAR, REWARD) + 0.4
+
+
+@pytest.mark.parametrize(
+    ("objective", "reward"),
+    [(DDPP(), ADDITIVE), (SDPO(group=512, states=512), REWARD)],  # for SDPO the reward may have interactions
+    ids=["ddpp", "sdpo"],
+)
+def test_ddpp_and_sdpo_reach_p_star_where_their_posterior_is_exact(objective, reward):
+    p_star = tilted_law(INDEPENDENT, reward, ALPHA)[0]
+    assert total_variation(INDEPENDENT, p_star) > 0.4
+    assert total_variation(tuned(objective, joint=INDEPENDENT, reward=reward), p_star) < 0.03
+
+
+@pytest.mark.parametrize("objective", [DDPP(), SDPO(group=8)], ids=["ddpp", "sdpo of a small group"])
+def test_ddpp_and_sdpo_come_near_p_star_elsewhere(objective):
+    assert 0.03 < total_variation(tuned(objective), P_STAR) < 0.5 * total_variation(JOINT, P_STAR)

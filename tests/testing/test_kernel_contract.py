@@ -1,0 +1,112 @@
+"""The kernel contract passes every registered process, and catches kernels that break it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from biotilt.core.fixed import Fixed
+from biotilt.processes import PROCESSES, AnyOrder, Finite, Flow, Gaussian, Masked, Simplex, Uniform
+from biotilt.processes.any_order import AnyOrderKernel
+from biotilt.testing.contracts import check_kernel
+
+HELD = Fixed(torch.tensor([False, True, False]), torch.tensor([0, 1, 0], dtype=torch.int8))
+POINT = Fixed(torch.tensor([False, True]), torch.tensor([0.0, 0.7]))
+SMALL: dict[str, list[Any]] = {
+    "any_order": [AnyOrder(3, 2), AnyOrder(3, 3, per_step=2), AnyOrder(3, 3, fixed=HELD)],
+    "masked": [Masked(2, 3, num_steps=4), Masked(3, 2, num_steps=3, schedule="cosine", fixed=HELD)],
+    "uniform": [Uniform(2, 3, num_steps=4), Uniform(3, 2, num_steps=3, fixed=HELD)],
+    "finite": [Finite(5, 3)],
+    "gaussian": [Gaussian(2, num_steps=4), Gaussian(2, num_steps=4, eta=0.5, fixed=POINT)],
+    "flow": [Flow(2, num_steps=4), Flow(2, num_steps=4, eta=0.7, fixed=POINT)],
+    "simplex": [
+        Simplex(1, 3, num_steps=4),
+        Simplex(2, 2, num_steps=4, fixed=Fixed(torch.tensor([True, False]), torch.tensor([1, 0], dtype=torch.int8))),
+    ],
+}
+
+
+class Net(torch.nn.Module):
+    """Outputs that depend on every coordinate of the state and on the time, drawn at random."""
+
+    def __init__(self, outputs: tuple[int, ...], seed: int):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.outputs = outputs
+        self.slope = 0.4 * torch.randn(32, *outputs, generator=generator)
+        self.shift = torch.randn(*outputs, generator=generator)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        features = torch.cat([x.reshape(len(x), -1).to(torch.get_default_dtype()), t.unsqueeze(-1)], 1)
+        return torch.tanh(torch.einsum("bf,f...->b...", features, self.slope[: features.shape[1]]) + self.shift)
+
+
+def net_of(process: Any, seed: int) -> Net:
+    if isinstance(process, Finite):
+        return Net((process.states,), seed)
+    return Net((process.size,) if hasattr(process, "size") else (process.length, process.letters), seed)
+
+
+def test_every_process_is_checked():
+    assert SMALL.keys() == PROCESSES.keys()
+
+
+@pytest.mark.parametrize("process", [p for group in SMALL.values() for p in group], ids=lambda p: p.name)
+def test_kernels_keep_the_contract(process):
+    check_kernel(process, net_of(process, 1), net_of(process, 2), torch.Generator().manual_seed(3))
+
+
+def broken(change: str) -> AnyOrder:
+    class Kernel(AnyOrderKernel):
+        if change == "log_prob":
+
+            def log_prob(self, y: Tensor) -> Tensor:
+                return super().log_prob(y) / 3  # a mean over coordinates
+
+        elif change == "sample":
+
+            def sample(self, generator: torch.Generator) -> Tensor:
+                y = super().sample(generator)
+                return torch.where((y == 1) & self.hidden, 0, y)
+
+        elif change == "kl":
+
+            def kl(self, other: Any) -> Tensor:
+                return super().kl(other) * 2
+
+    class Broken(AnyOrder):
+        def kernel(self, net: Any, x: Tensor, k: int | Tensor) -> AnyOrderKernel:
+            return Kernel(**vars(super().kernel(net, x, k)))
+
+    return Broken(3, 2)
+
+
+class Leaking(Uniform):
+    """Forgets what it holds."""
+
+    def corrupt(self, design: Tensor, k: int | Tensor, generator: torch.Generator) -> Tensor:
+        return replace(self, fixed=None).noise(len(design), generator)
+
+
+@pytest.mark.parametrize(
+    ("process", "message"),
+    [
+        (broken("log_prob"), "sums to"),
+        (broken("sample"), "standard errors"),
+        (broken("kl"), "kl is"),
+        (Leaking(3, 2, num_steps=3, fixed=HELD), "moves a held-fixed coordinate"),
+    ],
+)
+def test_broken_kernels_are_caught(process, message):
+    with pytest.raises(AssertionError, match=message):
+        check_kernel(process, net_of(process, 1), net_of(process, 2), torch.Generator().manual_seed(3))
+
+
+def test_a_large_process_is_refused():
+    process = AnyOrder(8, 4)
+    with pytest.raises(ValueError, match="too many"):
+        check_kernel(process, net_of(process, 1), net_of(process, 2), torch.Generator().manual_seed(3))
