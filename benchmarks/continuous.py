@@ -10,45 +10,67 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, sample
-from biotilt.networks import VectorMLP, VectorMLPConfig, like
+from biotilt.core import Policy, sample
+from biotilt.networks import VectorMLP, VectorMLPConfig
 from biotilt.plugins import registry
 from biotilt.processes import Flow, Gaussian
 from biotilt.testing import FunctionScorer, Mixture, MixtureDenoiser
-from biotilt.training import TrainConfig, Trainer
-from biotilt.values import VALUES, build_value
+from landscapes import bisect
+from tuning import Groups, tune
 
 DRAWN = 8000  # points of a policy, and of p*, that are compared
+POOL = {2: 200_000, 10: 1_000_000}  # by dimension: α at a tilt of 4 nats leaves 2,700 and 2,000 of them effective
 
 
-@dataclass
+@dataclass(eq=False)
 class Continuous:
     """A base whose chain is exact for a mixture, a differentiable reward of points `(B, D)`, and α.
 
-    `pool`: how many designs of the base stand for its law.
+    `base_points` `(N, D)`, float64: many designs of the base, which stand for its law.
     """
 
     name: str
     base: Policy
     reward: Callable[[Tensor], Tensor]
     alpha: float
-    pool: int = 200_000
+    base_points: Tensor
+
+    @classmethod
+    def on(
+        cls, name: str, mixture: Mixture, which: str, reward: Callable[[Tensor], Tensor], alpha: float
+    ) -> Continuous:
+        """Put a reward on the chain of `which` process, gaussian or flow, of 25 steps, that is exact for a mixture."""
+        size = mixture.means.shape[1]
+        process = {"gaussian": Gaussian, "flow": Flow}[which](size, num_steps=25)
+        torch.manual_seed(0)
+        net = MixtureDenoiser(mixture, process, VectorMLP(VectorMLPConfig(size, width=64, depth=2)))
+        base = Policy(process, net).frozen_copy()
+        points = sample(base, POOL[size], torch.Generator().manual_seed(77), chunk=10_000)
+        return cls(name, base, reward, alpha, points.double())
+
+    def at(self, alpha: float) -> Continuous:
+        """Return the same space at another temperature."""
+        return replace(self, alpha=alpha)
+
+    def tilted_by(self, nats: float) -> Continuous:
+        """Return the same space at the α where KL(p* ‖ base) is so many nats."""
+
+        def divergence(alpha: float) -> float:
+            there = self.at(alpha)
+            return there.expected_reward / alpha - there.log_z
+
+        return self.at(bisect(divergence, nats))
 
     def scorer(self) -> FunctionScorer:
         return FunctionScorer(self.reward)
-
-    @cached_property
-    def base_points(self) -> Tensor:
-        return sample(self.base, self.pool, torch.Generator().manual_seed(77), chunk=10_000).double()
 
     @cached_property
     def _log_weight(self) -> Tensor:
@@ -58,7 +80,7 @@ class Continuous:
     def target(self) -> Tensor:
         """Points of p* `(DRAWN, D)`."""
         generator = torch.Generator().manual_seed(78)
-        rows = torch.multinomial(self._log_weight.softmax(0), DRAWN, replacement=False, generator=generator)
+        rows = torch.multinomial(self._log_weight.softmax(0), DRAWN, replacement=True, generator=generator)
         return self.base_points[rows]
 
     @cached_property
@@ -68,7 +90,7 @@ class Continuous:
 
     @property
     def log_z(self) -> float:
-        return self._log_weight.exp().mean().log().item()
+        return self._log_weight.logsumexp(0).item() - math.log(len(self.base_points))
 
     @property
     def effective(self) -> float:
@@ -116,36 +138,28 @@ def _equal(count: int) -> Tensor:
     return torch.full((count,), 1 / count, dtype=torch.float64)
 
 
-def _process(which: str, size: int, steps: int) -> Gaussian | Flow:
-    return Gaussian(size, num_steps=steps) if which == "gaussian" else Flow(size, num_steps=steps)
-
-
 def mixture_2d(which: str = "gaussian", alpha: float = 0.5) -> Continuous:
-    """Three unequal clusters, and a wavy reward that prefers another part than the heaviest; 25 steps."""
+    """Three unequal clusters, and a wavy reward that prefers another part than the heaviest."""
     designs = Mixture(
         torch.tensor([0.5, 0.3, 0.2]),
         torch.tensor([[-1.5, -0.8], [1.4, -0.2], [0.2, 1.6]]),
         torch.tensor([[[0.25, 0.1], [0.1, 0.2]], [[0.15, -0.05], [-0.05, 0.3]], [[0.3, 0.0], [0.0, 0.1]]]),
     )
-    process = _process(which, 2, 25)
 
     def reward(x: Tensor) -> Tensor:
         return torch.sin(1.7 * x[:, 0]) + 0.6 * x[:, 1] - 0.15 * x.square().sum(-1)
 
-    net = MixtureDenoiser(designs, process, _correction(2))
-    return Continuous("mixture_2d", Policy(process, net).frozen_copy(), reward, alpha)
+    return Continuous.on("mixture_2d", designs, which, reward, alpha)
 
 
 def mixture_10d(which: str = "gaussian", alpha: float = 1.0) -> Continuous:
     """Four clusters in ten dimensions; a quadratic reward, so that the tilt of the mixture has a closed form."""
     designs, linear, quadratic = closed_form_10d()
-    process = _process(which, 10, 25)
 
     def reward(x: Tensor) -> Tensor:
         return x @ linear.to(x) - ((x @ quadratic.to(x)) * x).sum(-1) / 2
 
-    net = MixtureDenoiser(designs, process, _correction(10))
-    return Continuous("mixture_10d", Policy(process, net).frozen_copy(), reward, alpha)
+    return Continuous.on("mixture_10d", designs, which, reward, alpha)
 
 
 def closed_form_10d() -> tuple[Mixture, Tensor, Tensor]:
@@ -159,47 +173,15 @@ def closed_form_10d() -> tuple[Mixture, Tensor, Tensor]:
     return Mixture(torch.tensor([0.4, 0.3, 0.2, 0.1]), means, covariances), linear, bend @ bend.mT
 
 
-def _correction(size: int) -> VectorMLP:
-    torch.manual_seed(0)
-    return VectorMLP(VectorMLPConfig(size, width=64, depth=2))
-
-
 SPACES: dict[str, Callable[..., Continuous]] = {"mixture_2d": mixture_2d, "mixture_10d": mixture_10d}
 # VIDD's value is of the policy that drew the data, so it is learned from recent rounds and followed by half.
-DEFAULTS: dict[str, dict[str, dict[str, Any]]] = {
+DEFAULTS: dict[str, Groups] = {
     "vidd": {
         "objective": {"value": "return", "mirror": 0.5, "updates": 30, "refresh": 30, "states": 256, "buffer": 1024},
         "value": {"lr": 0.003},
     },
     "ppo": {"objective": {"updates": 16, "states": 256}},
 }
-
-
-def run(space: Continuous, name: str, calls: int, seed: int, points: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """Tune once; return distances over the base's at about `points` places of the budget."""
-    given = DEFAULTS.get(name, {})
-    objective = registry("objectives")[name](**given.get("objective", {}) | changes)
-    kind = getattr(objective, "value", None)
-    options = VALUES[kind](**given.get("value", {})) if kind else None
-    torch.manual_seed(seed)
-    value = build_value(kind, lambda: like(space.base.net), space.base.process, options)
-    scorer, roles = space.scorer(), Roles.start(space.base)
-    generator = torch.Generator().manual_seed(seed)
-    context = Context(roles, scorer, space.alpha, generator, Replay(objective.capacity), value)
-    config = TrainConfig(max_calls=calls, batch=64, lr=3e-3, ema=0.99)
-    trainer, curve = Trainer(context, objective, config, scorer), []
-    marks = {round(config.rounds * (i + 1) / points) for i in range(points)}
-
-    def report(row: dict[str, float]) -> None:
-        if row["round"] in marks:
-            tuned = Policy(space.base.process, trainer.average)
-            found = space.distances(tuned, torch.Generator().manual_seed(1000 + seed))
-            curve.append({"calls": scorer.calls, **found, "ratio": found["distance"] / space.base_distance})
-
-    trainer.report = report
-    started = time.perf_counter()
-    trainer.run()
-    return {"objective": name, "seed": seed, "curve": curve, "seconds": time.perf_counter() - started}
 
 
 def main() -> None:
@@ -214,10 +196,13 @@ def main() -> None:
     options = parser.parse_args()
     space = SPACES[options.space](options.process)
     changes = {key: json.loads(value) for key, _, value in (text.partition("=") for text in options.set)}
-    known = {"base_distance": space.base_distance, "log_z": space.log_z, "expected_reward": space.expected_reward}
-    print(json.dumps({"space": space.name, "process": options.process, "effective": space.effective} | known))
+    groups: Groups = {"train": {"lr": 0.003}} | DEFAULTS.get(options.objective, {})
+    objective = registry("objectives")[options.objective](**groups.get("objective", {}) | changes)
+    known = {key: getattr(space, key) for key in ("alpha", "base_distance", "log_z", "expected_reward", "effective")}
+    print(json.dumps({"space": space.name, "process": options.process} | known), flush=True)
     for seed in range(options.seeds):
-        print(json.dumps(run(space, options.objective, options.calls, seed, options.points, changes)), flush=True)
+        found = tune(space, objective, groups, options.calls, options.points, seed)
+        print(json.dumps({"objective": options.objective, "seed": seed} | found), flush=True)
 
 
 if __name__ == "__main__":

@@ -26,16 +26,26 @@ POINTS = ("gaussian", "flow", "simplex")
 # What a cell uses in place of the defaults. `"*"`: on every process.
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "vidd": {"*": {"value": "return", "mirror": 0.3, "updates": 20, "refresh": 20, "buffer": 1024}},
+    "backprop": {"*": {"updates": 4}},
+    "smc": {"finite": {"value": "monte_carlo"}},
+    "svdd": {"finite": {"value": "monte_carlo"}},
+    "refinement": {"finite": {"value": "monte_carlo"}},
+    "mcmc": {"*": {"renoise": "path"}, "any_order": {"renoise": "corrupt"}},
 }
-RATE = {"finite": 0.03}
+RATE = {"finite": 0.03}  # a table has one weight a transition; networks take 0.003
+
+
+def options_for(name: str, process: str) -> dict[str, Any]:
+    given = OPTIONS.get(name, {})
+    return given.get("*", {}) | given.get(process, {})
 
 
 def objective_cell(name: str, space: Any, calls: int, seed: int) -> dict[str, Any]:
     """Tune once; return the distance over the base's, or a reason."""
     process = space.base.process
-    given = OPTIONS.get(name, {})
-    objective = registry("objectives")[name](**given.get("*", {}) | given.get(process.name, {}))
-    groups = {"train": {"lr": RATE.get(process.name, 3e-3)}}
+    objective = registry("objectives")[name](**options_for(name, process.name))
+    rate = {"lr": RATE.get(process.name, 3e-3)}
+    groups = {"train": rate, "value": {} if getattr(objective, "value", None) in (None, "log_z") else rate}
     try:
         found = tune(space, objective, groups, calls, 1, seed)
     except ConfigError as error:
@@ -47,7 +57,9 @@ def objective_cell(name: str, space: Any, calls: int, seed: int) -> dict[str, An
 def sampler_cell(name: str, space: Any, count: int, seed: int) -> dict[str, Any]:
     """Draw `count` designs, 64 at a time; return the distance over the base's, or a reason."""
     try:
-        found = steer(space, registry("samplers")[name](), 64, seed, count // 64)
+        found = steer(
+            space, registry("samplers")[name](**options_for(name, space.base.process.name)), 64, seed, count // 64
+        )
     except ConfigError as error:
         return {"reason": str(error)}
     found["floor"] /= space.base_distance

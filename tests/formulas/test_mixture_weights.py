@@ -38,27 +38,41 @@ def test_expected_weights_are_p_star(beta):
     torch.testing.assert_close(weights, P_STAR)
 
 
-def test_the_control_cancels_in_expectation():
-    """Scored designs in proportion to the base; unscored ones in proportion to a policy that draws 0.1, 0.3, 0.6."""
-    unscored = torch.tensor([0] + [1] * 3 + [2] * 6)
-    design = torch.cat([unscored, torch.arange(3)])
+def base_draws_with_unscored() -> tuple[torch.Tensor, ...]:
+    """Scored designs in proportion to the base; ten unscored ones in proportion to a policy of 0.1, 0.3, 0.6."""
+    design = torch.tensor([0] + [1] * 3 + [2] * 6 + [0, 1, 2])
     log_weight = torch.cat([torch.zeros(10).double(), P_PRE.log() + TILT])
     log_control = torch.cat([torch.zeros(10).double(), P_PRE.log() + RHO])
-    scored = torch.arange(13) >= 10
+    return design, log_weight, log_control, torch.arange(13) >= 10
+
+
+def test_the_control_cancels_in_expectation():
+    design, log_weight, log_control, scored = base_draws_with_unscored()
     weights = controlled_weights(log_weight, log_control, scored)
-    torch.testing.assert_close(weights[10:], P_STAR - P_OUT)
+    assert (weights[10:] - P_STAR).abs().max() > 0.1, "nothing was subtracted"
     total = torch.zeros(3).double().index_add_(0, design, weights)
     torch.testing.assert_close(total, P_STAR)
 
 
-def test_at_p_star_scored_designs_carry_no_weight():
-    """w and its control are then the same for each draw: nothing random is left of the scored designs."""
-    tilt = (P_STAR / P_PRE).log()
-    design = torch.tensor([0, 0, 2, 1, 0])  # any draw at all
-    scored = torch.arange(9) >= 4
-    log_weight = torch.cat([torch.zeros(4).double(), TILT[design]])
-    log_control = torch.cat([torch.zeros(4).double(), tilt[design]])
-    assert controlled_weights(log_weight, log_control, scored)[4:].abs().max() < 1e-12
+def test_the_control_has_the_strength_of_least_squares():
+    _, log_weight, log_control, scored = base_draws_with_unscored()
+    got = controlled_weights(log_weight, log_control, scored).square().sum()
+    grid = torch.linspace(-1, 2, 3001).double()
+    squares = (P_STAR - grid.unsqueeze(-1) * P_OUT).square().sum(-1) + 10 * (grid / 10).square()
+    assert got.item() == pytest.approx(squares.min().item(), abs=1e-6)
+
+
+def test_on_policy_at_p_star_all_designs_count_the_same():
+    """Scored or not, each is then a draw from p*."""
+    weights = controlled_weights(torch.full((7,), 3.0), torch.full((7,), -1.0), torch.arange(7) >= 5)
+    torch.testing.assert_close(weights, torch.full((7,), 1 / 7))
+
+
+def test_a_control_that_says_nothing_of_the_weight_is_left_out():
+    """All the control on designs that weigh nothing."""
+    log_weight, log_control = torch.tensor([0.0, 0.0, 1.0, -60.0]), torch.tensor([0.0, -60.0, -60.0, 1.0])
+    weights = controlled_weights(log_weight, log_control, torch.tensor([False, True, True, True]))
+    torch.testing.assert_close(weights, torch.tensor([0.0, 0.2689, 0.7311, 0.0]), atol=1e-4, rtol=0)
 
 
 def test_unscored_designs_come_first_and_are_marked():

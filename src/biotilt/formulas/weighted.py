@@ -37,11 +37,11 @@ def with_unscored(rows: Rows, designs: Tensor) -> Rows:
 def controlled_weights(log_weight: Tensor, log_control: Tensor, scored: Tensor) -> Tensor:
     """Return signed weights `(N,)`, summing to 1, whose weighted sums estimate E_{p*}[f] with the policy as control.
 
-    Of scored designs: w − s c, with w = softmax(`log_weight`) and c = softmax(`log_control`), the densities of p* and of
-    the policy over that of the draws. Of unscored ones, which the policy drew: an equal part each of s. The two uses of
-    the policy cancel in expectation, for any policy and any s. The s taken is that of the least sum of squared
-    weights. Near p* it is close to 1 and leaves little of the noise of the scored designs; where c says nothing of w
-    it is close to 0. Without unscored designs it is 0.
+    Of scored designs: w − s c, with w = softmax(`log_weight`) and c = softmax(`log_control`), the densities of p* and
+    of the policy over that of the draws. Of unscored ones, which the policy drew: an equal part each of s. The two
+    uses of the policy cancel in expectation, for any policy and any s. The s taken is that of the least sum of
+    squared weights. Near p* it is close to 1 and leaves little of the noise of the scored designs; where c says
+    nothing of w it is close to 0. Without unscored designs it is 0.
 
     >>> scored = torch.tensor([False, True, True])
     >>> controlled_weights(torch.tensor([0.0, 0.0, 1.0986]), torch.zeros(3), scored).numpy().round(3)

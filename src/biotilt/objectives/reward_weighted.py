@@ -25,9 +25,9 @@ class RewardWeighted:
       sharpens without end and maximises the reward; it does not sample p*.
 
     `unscored` = m: with each scored design, m more are drawn from p_out, a copy of the policy, and never scored. They
-    make up for p_out/p_pre, which is subtracted from the weights of the scored ones (`controlled_weights`): a
-    control variate, which changes no expectation and takes the noise away as the policy nears p*. It costs network
-    calls, no oracle calls; 0 is the published form. p_out is renewed every `refresh` updates.
+    make up for the part of p_out/p_pre that is subtracted from the weights of the scored ones, a control variate
+    (`controlled_weights`): expectations stay, and the noise falls as the policy nears p*. That costs network calls,
+    no oracle calls; 0 is the published form. p_out is renewed every `refresh` updates.
 
     Each round makes `updates` updates on `states` designs, drawn in proportion to their weights (`draw_signed`) from
     the newest `buffer` scored designs and the unscored ones that came with them.

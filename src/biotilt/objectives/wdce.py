@@ -23,8 +23,8 @@ class WDCE:
     the policy has gone. β = 1 is the published form. The fixed point is p*, whatever β and however old p_out.
 
     p_out is renewed every `refresh` updates. `unscored` = m: with each scored design, m more are drawn from p_out and
-    never scored. They make up for p_out/p_mix, which is subtracted from the weights (`controlled_weights`): a control
-    variate, which changes no expectation; 0 is the published form.
+    never scored. They make up for the part of p_out/p_mix that is subtracted from the weights, a control variate
+    (`controlled_weights`): expectations stay, and the noise falls as the policy nears p*. 0 is the published form.
 
     Each round makes `updates` updates on `states` designs, drawn in proportion to their weights (`draw_signed`) from
     the newest `buffer` scored designs and the unscored ones that came with them. `ess` is the effective share of

@@ -82,7 +82,7 @@ class Simplex(LetterProcess):
     letters `tokens(x)`. The network maps letter probabilities `(B, L, V)` and times `(B,)`, which it needs
     (`time = true`), to logits `(B, L, V)` of the letters of the design. `fixed` letters stand at their vertex.
 
-    x[0] is independent of the design up to a correlation e⁻⁶ of a stick, and so is v_0 a constant.
+    A design depends on x[0] only through a correlation e⁻⁶ of each stick, so v_0 is a constant to that order.
     """
 
     num_steps: int = 100
