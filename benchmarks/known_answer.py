@@ -105,6 +105,15 @@ def every(options: argparse.Namespace) -> None:
                 print(json.dumps({k: v for k, v in row.items() if k not in ("curve", "options")}), flush=True)
 
 
+def defaults_of(name: str, landscape: str) -> Groups:
+    """Return the options of an objective on words, or on points."""
+    if not landscape.startswith("mixture"):
+        return parse(DEFAULTS.get(name, []))
+    import continuous
+
+    return {"objective": {}, "train": {"lr": 0.003}} | continuous.DEFAULTS.get(name, {})
+
+
 def measure(space: Any, kind: str, name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of one run, or the reason why there is none."""
     about = {"alpha": space.alpha, "base_distance": space.base_distance}
@@ -112,7 +121,7 @@ def measure(space: Any, kind: str, name: str, seed: int, options: argparse.Names
         if kind == "samplers":
             sampler = registry(kind)[name]()
             return about | {"options": options_of(sampler)} | steer(space, sampler, DRAW, seed, ROUNDS)
-        groups = parse(DEFAULTS.get(name, []))
+        groups = defaults_of(name, space.name)
         objective = registry(kind)[name](**groups["objective"])
         found = tune(space, objective, groups, options.calls, options.points, seed)
         return about | {"options": options_of(objective, groups)} | found
