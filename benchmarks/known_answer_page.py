@@ -1,8 +1,9 @@
 """Draw the figures and tables of `docs/known_answers.md` from what `known_answer.py --all` measured.
 
-    python benchmarks/known_answer_page.py --runs benchmarks/results/known_answer.jsonl --page docs/known_answers.md
+    python benchmarks/known_answer_page.py --runs benchmarks/results/known_answer.jsonl \
+      --matrix benchmarks/results/matrix.jsonl --page docs/known_answers.md
 
-Everything between the two markers of the page is replaced; the words around them are written by hand. A sampler is
+Everything between markers of the page is replaced; the words around them are written by hand. A sampler is
 charged for 640 designs, as many as a tuned model is asked for after its training; a tuned model draws as many as one
 likes.
 """
@@ -23,8 +24,8 @@ from matplotlib import pyplot as plt
 
 from biotilt.files import write_text
 from landscapes import LANDSCAPES, TILTS
+from matrix import table as matrix_table
 
-BEGIN, END = "<!-- figures and tables: begin -->", "<!-- figures and tables: end -->"
 AXES = {"calls": "designs scored", "states": "states given to networks", "seconds": "seconds on one core"}
 DESIGNS = 640
 Row = dict[str, Any]
@@ -102,8 +103,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--page", type=Path, required=True)
+    parser.add_argument("--matrix", type=Path, required=True)
     options = parser.parse_args()
-    rows = [json.loads(line) for line in options.runs.read_text().splitlines()]
+    rows, cells = (
+        [json.loads(line) for line in path.read_text().splitlines()] for path in (options.runs, options.matrix)
+    )
     images = options.page.parent / "images"
     parts = [table(rows, kind) for kind in ("objectives", "samplers")]
     for landscape in LANDSCAPES:
@@ -112,10 +116,17 @@ def main() -> None:
             path = images / f"known_{landscape}.png"
             figure(found, landscape, "middle", path)
             parts.append(f"![Distance to p* on {landscape}](images/{path.name})")
-    before, _, rest = options.page.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, after = rest.partition(END)
-    page = "\n\n".join([before + BEGIN, *parts, END + after])
+    page = options.page.read_text(encoding="utf-8")
+    page = between(page, "runs", parts)
+    page = between(page, "matrix", [matrix_table(cells, kind) for kind in ("objectives", "samplers")])
     write_text(options.page, page)
+
+
+def between(page: str, name: str, parts: list[str]) -> str:
+    """Return the page with what stands between the markers of this name replaced."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    before, _, rest = page.partition(begin)
+    return "\n\n".join([before + begin, *parts, end + rest.partition(end)[2]])
 
 
 if __name__ == "__main__":

@@ -78,10 +78,11 @@ def table(rows: list[dict[str, Any]], kind: str) -> str:
             if not found:
                 cells.append("not run")
             elif "reason" in found[0]:
-                mark = reasons.setdefault(found[0]["reason"].partition(", which the process")[0], len(reasons) + 1)
+                reason = found[0]["reason"].partition(", which the process")[0].removeprefix(f"{name} ")
+                mark = reasons.setdefault(reason, len(reasons) + 1)
                 cells.append(f"({mark})")
             else:
-                cells.append(f"{sum(r['ratio'] for r in found) / len(found):.2f}")
+                cells.append(f"{sum(r['ratio'] for r in found) / len(found):.3f}")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     notes = [f"({number}) {reason}" for reason, number in reasons.items()]
     return "\n".join([*lines, "", *notes])

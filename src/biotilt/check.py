@@ -89,8 +89,10 @@ def _estimate_seconds(experiment: Experiment, train: TrainConfig, per_design: di
     _, drawing = _timed(lambda: rollout(roles.proposal, train.batch, context.generator, base=roles.base))
     updating, rows = 0.0, context.memory.rows
     if len(context.memory):
-        # a small round has few rows; a step of the run draws `states` of them
-        copies = -(-objective.states // len(context.memory))
+        # a small round has few rows; a step of the run draws more of them, and may score designs itself
+        rows_a_step = getattr(objective, "states", getattr(objective, "chains", train.batch))
+        copies = -(-rows_a_step // len(context.memory))
+        trainer.oracle.max_calls = None
         context.memory.rows = {key: torch.cat([value] * copies) for key, value in rows.items()}
         _, updating = _timed(lambda: trainer.objective.loss(context)[0].backward())
     scoring = train.batch * sum(per_design.values())
