@@ -26,13 +26,20 @@ POINTS = ("gaussian", "flow", "simplex")
 # What a cell uses in place of the defaults. `"*"`: on every process.
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "vidd": {"*": {"value": "return", "mirror": 0.3, "updates": 20, "refresh": 20, "buffer": 1024}},
-    "backprop": {"*": {"updates": 4}},
+    "ppo": {"*": {"lr": 1e-3}, "finite": {"lr": 3e-2}},  # at 0.003 it leaves uniform's p* and never comes back
+    "backprop": {
+        "*": {"updates": 4, "lr": 1e-3},
+        "finite": {"lr": 3e-2},
+        "gaussian": {"updates": 1, "lr": 3e-3},
+        "flow": {"updates": 1, "lr": 3e-3},
+    },
     "smc": {"finite": {"value": "monte_carlo"}},
     "svdd": {"finite": {"value": "monte_carlo"}},
     "refinement": {"finite": {"value": "monte_carlo"}},
     "mcmc": {"*": {"renoise": "path"}, "any_order": {"renoise": "corrupt"}},
 }
-RATE = {"finite": 0.03}  # a table has one weight a transition; networks take 0.003
+# Learning rates where the options name none: a table has one weight a transition; 100 steps of simplex want small ones.
+RATE = {"finite": 0.03, "simplex": 1e-3}
 
 
 def options_for(name: str, process: str) -> dict[str, Any]:
@@ -43,8 +50,9 @@ def options_for(name: str, process: str) -> dict[str, Any]:
 def objective_cell(name: str, space: Any, calls: int, seed: int) -> dict[str, Any]:
     """Tune once; return the distance over the base's, or a reason."""
     process = space.base.process
-    objective = registry("objectives")[name](**options_for(name, process.name))
-    rate = {"lr": RATE.get(process.name, 3e-3)}
+    given = options_for(name, process.name)
+    rate = {"lr": given.pop("lr", RATE.get(process.name, 3e-3))}
+    objective = registry("objectives")[name](**given)
     groups = {"train": rate, "value": {} if getattr(objective, "value", None) in (None, "log_z") else rate}
     try:
         found = tune(space, objective, groups, calls, 1, seed)
