@@ -62,7 +62,7 @@ CHANGES = {
         "value.draws",
         "≥ 1",
     ),
-    "option of another value": ({"value": {"draws": 2}}, "value.draws", "target_rate"),
+    "option of no value": ({"value": {"target_rat": 0.1}}, "value.target_rat", "target_rate"),
     "batch above the budget": ({"train": {"batch": 64, "max_calls": 32}}, "train.batch (64)", "(32)"),
     "batch is a fraction": ({"train": {"batch": 1.5}}, "train.batch", "integer"),
     "rate infinite": ({"train": {"lr": INF}}, "train.lr", "finite"),

@@ -127,7 +127,8 @@ def test_killed_before_the_first_checkpoint(experiment, undisturbed, tmp_path):
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_politely(experiment, undisturbed, tmp_path, stop):
     folder = tmp_path / "a folder"
-    process = start(experiment, "--folder", folder)
+    # slow enough that a busy machine sends the signal before the run has ended
+    process = start(experiment, "--folder", folder, seconds_a_call=0.3)
     wait_for_round(2, folder, process)
     process.send_signal(stop)
     stdout, stderr = process.communicate(timeout=PATIENCE)
