@@ -58,6 +58,8 @@ class Process(Protocol):
       the last one the mask; points stay;
     * `relaxed_design(x)`: complete designs, relaxed or not, as a differentiable reward reads them: `(B, L, V)` letter
       probabilities, or the points themselves;
+    * `letter_evidence(net, design, generator, draws)`: log p(letter) and weights `(draws, B, L)` at states with part of
+      the design hidden: see `formulas.evidence`;
     * `tokens(x)`: the letters `(B, L)` that designs mean, where states are not letters themselves.
 
     `lacks`: capabilities that its class has and this configuration has not, each with what to do about it.

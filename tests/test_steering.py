@@ -1,0 +1,77 @@
+"""Steering an experiment: what the sampler drew is what is told, written and charged."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from biotilt import Experiment, reward, steer
+from biotilt.cli import app
+from biotilt.errors import ConfigError
+from biotilt.model import Model, build_process
+
+
+def experiment(**changes):
+    counts = reward(version="1")(lambda designs: [float(d.count("A")) for d in designs])
+    return Experiment.for_task("utr", reward=counts, held_out=counts, **{"alpha": 2.0} | changes)
+
+
+def test_weights_and_log_z_by_hand():
+    found = steer(experiment(sampler={"name": "importance"}), 40)
+    assert found.rewards == [float(d.count("A")) for d in found.designs] == found.held_out
+    weight = [math.exp(r / 2.0) for r in found.rewards]
+    assert found.weights == pytest.approx([w / sum(weight) for w in weight], rel=1e-5)
+    assert found.log_z == pytest.approx(math.log(sum(weight) / 40), abs=1e-5)
+    assert found.calls == len(set(found.designs))
+
+
+def test_the_same_seed_gives_the_same_designs():
+    first, again = (steer(experiment(seed=3), 8) for _ in range(2))
+    other = steer(experiment(seed=4), 8)
+    assert first.designs == again.designs != other.designs
+
+
+def test_a_tuned_proposal_is_weighed_against_the_base():
+    started = experiment(sampler={"name": "importance"})
+    torch.manual_seed(0)
+    model = Model.load(started.base / started.config.model.path)
+    with torch.no_grad():
+        for weight in model.policy.net.parameters():
+            weight.add_(0.02 * torch.randn_like(weight))
+    found = steer(started, 16, proposal=model)
+    untilted = [math.exp(r / 2.0) for r in found.rewards]
+    shares = [w / sum(untilted) for w in untilted]
+    assert max(abs(a - b) for a, b in zip(found.weights, shares)) > 1e-3, "the path's ratio is part of the weight"
+
+
+def test_a_proposal_of_another_process_is_refused():
+    started = experiment()
+    other = Model.load(started.base / started.config.model.path, per_step=1)
+    with pytest.raises(ConfigError, match="per_step=1"):
+        steer(started, 4, proposal=other)
+    assert build_process("any_order", {"length": 50, "letters": 4}) == other.policy.process
+
+
+def test_a_sampler_that_needs_a_gradient_is_refused_before_any_call():
+    asked = []
+    counting = reward(version="1")(lambda designs: asked.extend(designs) or [0.0] * len(designs))
+    with pytest.raises(ConfigError, match=r"guidance differentiates the reward.*smc"):
+        steer(Experiment.for_task("utr", reward=counting, sampler={"name": "guidance"}), 4)
+    assert not asked
+
+
+def test_the_command_writes_the_heaviest_first(tmp_path):
+    (tmp_path / "e.toml").write_text('task = "utr"\nalpha = 0.3\n[sampler]\nname = "importance"\n', encoding="utf-8")
+    out = tmp_path / "designs.csv"
+    command = ["steer", str(tmp_path / "e.toml"), "--count", "6", "--out", str(out), "--json"]
+    told = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout)
+    rows = list(csv.DictReader(out.open(encoding="utf-8")))
+    order = sorted(range(6), key=lambda i: -told["weights"][i])
+    assert [row["sequence"] for row in rows] == [told["designs"][i] for i in order]
+    assert [float(row["optimised"]) for row in rows] == pytest.approx([told["rewards"][i] for i in order], abs=1e-4)
+    assert sum(told["weights"]) == pytest.approx(1, abs=1e-5)
