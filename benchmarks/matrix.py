@@ -26,7 +26,8 @@ POINTS = ("gaussian", "flow", "simplex")
 # What a cell uses in place of the defaults. `"*"`: on every process.
 OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "vidd": {"*": {"value": "return", "mirror": 0.3, "updates": 20, "refresh": 20, "buffer": 1024}},
-    "ppo": {"*": {"lr": 1e-3}, "finite": {"lr": 3e-2}},  # at 0.003 it leaves uniform's p* and never comes back
+    # with the rate of the others PPO leaves p* on uniform and simplex, and does not come back
+    "ppo": {"*": {"lr": 1e-3}, "finite": {"lr": 3e-2}, "simplex": {"lr": 2e-4, "states": 256}},
     "backprop": {
         "*": {"updates": 4, "lr": 1e-3},
         "finite": {"lr": 3e-2},

@@ -7,8 +7,9 @@ recorded chains, KL to come included:
 
 To first order the soft optimum tilts the base's step by exp(q·y), q = ∇V_k(y) at a next state y that the policy
 draws. Of a gaussian step it moves the mean by σ² ∇V; the mean of q over draws is the gradient of E[V_k(y)] in the mean
-of the step, so with an exact V no gaussian of that width is better. Of letters it is the change of V_k when one
-letter of y is put in place of another, the rest kept: exact where V_k is linear in the one-hot state.
+of the step, so with an exact V the teacher rests where no mean nearby is better, at the given width. Of letters it is
+the change of V_k when one letter of y is put in place of another, the rest kept: exact where V_k is linear in the
+one-hot state.
 """
 
 from __future__ import annotations
