@@ -12,21 +12,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from biotilt.config import override
-from biotilt.core import Policy, path_kl, sample
 from biotilt.errors import BiotiltError
-from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
-from biotilt.outputs import reference
 from biotilt.plugins import registry
-
-SAMPLES = 640
+from utr_table import tuned_row
 
 
 def run(name: str, seed: int, calls: int) -> dict[str, Any]:
@@ -34,24 +27,9 @@ def run(name: str, seed: int, calls: int) -> dict[str, Any]:
     changes = [f"objective.name={name}", f"seed={seed}", f"train.max_calls={calls}"]
     try:
         experiment = Experiment.from_dict(override({"task": "utr"}, changes), Path())
-        trainer = experiment.trainer(None)
-        started = time.perf_counter()
-        net = trainer.run()
+        return {"row": tuned_row(name, experiment)[0]}
     except BiotiltError as error:
         return {"reason": str(error)}
-    seconds = time.perf_counter() - started
-    base = experiment.model.policy
-    tuned = Policy(base.process, net)
-    generator = torch.Generator().manual_seed(10_000 + seed)
-    designs = experiment.decode(sample(tuned, SAMPLES, generator))
-    assert experiment.held_out is not None
-    row = panel(
-        name, designs, experiment.reward(designs), experiment.held_out(designs), reference=reference(experiment),
-        loglik_base=None, kl_policy_base=path_kl(tuned, base, SAMPLES, generator).mean().item(),
-        kl_base_policy=path_kl(base, tuned, SAMPLES, generator).mean().item(),
-        calls=trainer.oracle.calls, seconds=seconds,
-    )  # fmt: skip
-    return {"row": row}
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -57,6 +57,14 @@ def run(variant: str, alpha: float, seed: int, calls: int, changes: dict[str, di
         if VARIANTS[variant].get("value") in ("surrogate", "return", "bootstrapped", "mixed")
         else {},
     )
+    row, history = tuned_row(variant, experiment)
+    curve = [[r["calls"], r.get("reward"), r["held_out"], r["kl"]] for r in history]
+    return {"variant": variant, "alpha": alpha, "seed": seed, "row": row, "curve": curve}
+
+
+def tuned_row(name: str, experiment: Experiment) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """Tune an experiment in memory; return the panel's row of 640 fresh designs, and the history."""
+    seed = experiment.config.seed
     trainer = experiment.trainer(None)
     started = time.perf_counter()
     net = trainer.run()
@@ -67,13 +75,12 @@ def run(variant: str, alpha: float, seed: int, calls: int, changes: dict[str, di
     designs = experiment.decode(sample(tuned, SAMPLES, generator))
     assert experiment.held_out is not None
     row = panel(
-        variant, designs, experiment.reward(designs), experiment.held_out(designs), reference=reference(experiment),
+        name, designs, experiment.reward(designs), experiment.held_out(designs), reference=reference(experiment),
         loglik_base=None, kl_policy_base=path_kl(tuned, base, SAMPLES, generator).mean().item(),
         kl_base_policy=path_kl(base, tuned, SAMPLES, generator).mean().item(),
         calls=trainer.oracle.calls, seconds=seconds,
     )  # fmt: skip
-    curve = [[r["calls"], r.get("reward"), r["held_out"], r["kl"]] for r in trainer.history]
-    return {"variant": variant, "alpha": alpha, "seed": seed, "row": row, "curve": curve}
+    return row, trainer.history
 
 
 def table(results: list[dict[str, Any]]) -> str:
