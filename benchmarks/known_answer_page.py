@@ -21,6 +21,7 @@ import matplotlib
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
+from matplotlib import ticker
 
 from biotilt.files import write_text
 from landscapes import LANDSCAPES, TILTS
@@ -61,6 +62,7 @@ def figure(rows: list[Row], landscape: str, tilt: str, path: Path) -> None:
                 panel.plot(spent, distance, mark, color="0.35", markersize=6, markerfacecolor="none", label=name)
         panel.set_xscale("log")
         panel.set_yscale("log")
+        panel.xaxis.set_minor_formatter(ticker.NullFormatter())
         panel.set_xlabel(label)
         panel.grid(alpha=0.3)
         panel.axhline(1, color="0.6", linewidth=0.8)

@@ -61,10 +61,11 @@ def tune(space: Any, objective: Any, groups: Groups, calls: int, points: int, se
     def report(row: dict[str, float]) -> None:
         if row["round"] in marks:
             began, states = time.perf_counter(), _ROWS[0]
+            seconds = row["seconds"] - spent[0]
             policy = Policy(roles.policy.process, trainer.average)
             measured = space.distances(policy, torch.Generator().manual_seed(1000 + seed))
             spent[0] += time.perf_counter() - began
-            point = {"calls": scorer.calls, "states": states - _measured[0], "seconds": row["seconds"] - spent[0]}  # type: ignore[attr-defined]
+            point = {"calls": scorer.calls, "states": states - _measured[0], "seconds": seconds}  # type: ignore[attr-defined]
             _measured[0] += _ROWS[0] - states
             curve.append(point | measured)
 
