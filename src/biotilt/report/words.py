@@ -14,7 +14,7 @@ def plain_summary(data: ReportData) -> list[str]:
     """Return sentences: what was tuned, what came out, how it compares, what it cost."""
     tuned = data.row("tuned")
     opening = (
-        f"A generator of sequences (task {data.task}) was tuned with {data.objective.upper()} to make "
+        f"A generator of sequences (task {data.task}) was tuned with {_spoken(data.objective)} to make "
         f"designs with a higher {data.reward}, while staying close to the sequences it had learned from."
     )
     if tuned is None:
@@ -86,3 +86,8 @@ def _share_below(data: ReportData, median: float) -> str | None:
 
 def _cost(tuned: Mapping[str, Any]) -> str:
     return f"Tuning cost {number(tuned['calls'], 0)} oracle calls and {duration(tuned['seconds'])}."
+
+
+def _spoken(objective: str) -> str:
+    """Return the name of an objective as prose has it: acronyms in capitals, words as words."""
+    return objective.upper() if len(objective) <= 4 else objective.replace("_", " ")
