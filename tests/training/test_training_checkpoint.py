@@ -13,12 +13,13 @@ from torch import Tensor
 from biotilt.core import Context, Objective, Policy, Replay, Roles
 from biotilt.errors import CheckpointError
 from biotilt.files import load_tensors, save_tensors
-from biotilt.networks import MLP, MLPConfig
+from biotilt.networks import MLP, MLPConfig, like
+from biotilt.objectives import OBJECTIVES as REGISTERED
 from biotilt.objectives import PPO, VIDD
 from biotilt.processes import AnyOrder
 from biotilt.testing.exact import lexicographic_index
 from biotilt.training import TrainConfig, Trainer
-from biotilt.values import LearnedQ, LearnedValueConfig, PosteriorMean
+from biotilt.values import VALUES, LearnedQ, LearnedValueConfig, PosteriorMean, build_value
 
 L, V = 3, 3
 REWARD = torch.randn(V**L, generator=torch.Generator().manual_seed(9))
@@ -58,7 +59,19 @@ OBJECTIVES: dict[str, Any] = {
     "vidd_sampled": lambda: vidd("return", "sampled"),
     "vidd_posterior_mean": lambda: vidd("posterior_mean", "sampled"),
     "ppo": ppo,
+    "path_consistency": lambda: registered("path_consistency", updates=4, chains=8, buffer=40),
+    "trajectory_balance": lambda: registered("trajectory_balance", form="learned", updates=4, chains=8, buffer=40),
+    "reward_weighted": lambda: registered("reward_weighted", updates=4, states=16, buffer=40, refresh=3),
+    "wdce": lambda: registered("wdce", updates=4, states=16, buffer=40, refresh=3),
+    "ddpp": lambda: registered("ddpp", updates=4, states=16, buffer=40),
+    "sdpo": lambda: registered("sdpo", group=4, updates=4, states=16, buffer=40),
+    "spg": lambda: registered("spg", updates=4, states=16),
+    "discrete_adjoint_matching": lambda: registered("discrete_adjoint_matching", group=4, updates=4, states=16),
 }
+
+
+def registered(name: str, **options: Any) -> Any:
+    return REGISTERED[name](**options)
 
 
 def network(width: int = 8) -> MLP:
@@ -74,6 +87,8 @@ def build(objective: Objective, folder: Path | None, oracle: Lookup | None = Non
     value: Any = PosteriorMean(0) if kind == "posterior_mean" else None
     if kind in LearnedQ.runs:
         value = LearnedQ(network(width), process, kind, LearnedValueConfig(lr=1e-2, target_rate=0.1))
+    if kind in ("state", "log_z"):
+        value = build_value(kind, lambda: like(network(width)), process, VALUES[kind]())
     oracle = oracle or Lookup()
     generator = torch.Generator().manual_seed(4)
     context = Context(roles, oracle, 0.5, generator, Replay(objective.capacity), value)
@@ -86,7 +101,7 @@ def everything(trainer: Trainer) -> dict[str, Any]:
     """All that the rest of a run depends on, with the history except the clock."""
     roles, context = trainer.context.roles, trainer.context
     modules = {"policy": roles.policy.net, "proposal": roles.proposal.net, "average": trainer.average}
-    if isinstance(context.value, LearnedQ):
+    if isinstance(context.value, torch.nn.Module):
         modules["value"] = context.value
     state: dict[str, Any] = {f"{n}/{k}": v for n, m in modules.items() for k, v in m.state_dict().items()}
     for index, moments in trainer.optimiser.state_dict()["state"].items():
