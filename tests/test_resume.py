@@ -54,7 +54,10 @@ def undisturbed(experiment, tmp_path) -> Path:
 def start(*words: str | Path, seconds_a_call: float = 0.1) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SECONDS_A_CALL": str(seconds_a_call)}
     command = [*BIOTILT, "tune", *map(str, words), "--no-evaluate"]
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # a shell in the background has its children ignore Ctrl-C
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, text=True, **pipes, **heeding)  # type: ignore[call-overload]
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
