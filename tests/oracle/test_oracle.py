@@ -364,3 +364,27 @@ def test_seconds_are_those_of_the_reward():
     seconds = [row.seconds for row in oracle.ledger.rows()]
     assert seconds[0] == seconds[1] >= 0.02
     assert seconds[2] == 0.0
+
+
+def test_relaxed_designs_are_charged_by_their_most_likely_letters_and_carry_gradients():
+    class Linear:
+        name, version, differentiable = "linear", "1", True
+
+        def __call__(self, designs):
+            return [float(2 * design.count("A") - design.count("C")) for design in designs]
+
+        def score_one_hot(self, x):
+            return (x * torch.tensor([2.0, -1.0])).sum((1, 2))
+
+    def decode(tokens):
+        return ["".join("AC"[i] for i in row) for row in tokens.tolist()]
+
+    oracle = Oracle(Linear(), store=Store(None), max_calls=2, decode=decode, run_id="run")
+    designs = torch.tensor([[[0.75, 0.25], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]], requires_grad=True)
+    scores = oracle.relaxed(designs)
+    assert scores.tolist() == [2 * 0.75 - 0.25 - 1, 2 - 1]
+    scores.sum().backward()
+    assert designs.grad is not None and designs.grad[1].tolist() == [[2.0, -1.0]] * 2
+    assert oracle.calls == 1, "both are AC"
+    with pytest.raises(BudgetSpent):
+        oracle.relaxed(torch.eye(2)[torch.tensor([[0, 0], [1, 1]])])

@@ -71,10 +71,13 @@ class Oracle:
         return self.score(self._decode(states)).to(states.device, torch.float32)
 
     def relaxed(self, designs: Tensor) -> Tensor:
-        """Return differentiable scores `(B,)` of relaxed designs `(B, L, V)`; each design of letters costs a call.
+        """Return differentiable scores `(B,)` of relaxed designs `(B, L, V)`, of a differentiable reward.
 
-        The most likely letters are what the ledger shows and the cache keeps, under the score of those letters. A
-        relaxed design that is not made of letters costs the same.
+        They are charged by their most likely letters, which are scored as well, as the ledger and the budget need:
+        letters that are new to the run cost a call. Mixtures of letters that share their most likely ones cost a
+        single call, so a sampler that differentiates at expected designs asks the reward more often than it is charged.
+
+        Raises `BudgetSpent` as `score` does.
         """
         self.score(self._decode(designs.argmax(-1).to(torch.int8)))
         return self.reward.score_one_hot(designs)  # type: ignore[attr-defined]  # `needs_gradient` made sure
