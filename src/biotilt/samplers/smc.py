@@ -30,7 +30,7 @@ class SMC:
     every step that makes weights differ.
     `temper` = False leaves k/K out, which suits a value that is right from the start: weights are then constant if v
     is the soft value and the proposal p*. A guess of the whole design from an early state is overconfident, and
-    resampling by it in full is worse than no resampling.
+    resampling by it in full can be worse than no resampling.
 
     A state that cannot be scored keeps the value of the one before it; a design that cannot, or is infeasible, weighs
     nothing. K oracle calls a particle, times those of the value.
