@@ -53,18 +53,20 @@ def main(
 @app.command()
 @answering
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the run is kept.")] = Path("runs/demo"),
+    task: Annotated[str, typer.Option(help="A ready-made task; see `biotilt task list`.")] = "utr",
+    folder: Annotated[Path | None, typer.Option(help="Where the run is kept; default runs/demo-TASK.")] = None,
     seed: Seed = None,
     alpha: Alpha = None,
     overwrite: Annotated[bool, typer.Option(help="Start anew whatever the folder holds.")] = False,
     assignments: Assignments = None,
 ) -> Answer:
-    """Tune the shipped 5′UTR generator, judge it, and write a page about it: a few minutes on a laptop."""
+    """Tune a shipped generator (of 5′UTRs), judge it, and write a page about it: a few minutes on a laptop."""
     from biotilt.config import override
     from biotilt.experiment import RECORD, Experiment
     from biotilt.run import TUNED
 
-    data = override({"task": "utr"}, _assignments(assignments, seed=seed, alpha=alpha))
+    folder = folder or Path("runs/demo" if task == "utr" else f"runs/demo-{task}")
+    data = override({"task": task}, _assignments(assignments, seed=seed, alpha=alpha))
     experiment = Experiment.from_dict(data, Path(), "the demo")
     if (folder / TUNED).is_file():
         note(f"{folder} holds a finished demo; starting anew")
@@ -158,14 +160,12 @@ def sample(
     fixed: Annotated[str | None, typer.Option(help='Pattern to keep, "." where free: "GCC......"')] = None,
 ) -> Answer:
     """Draw designs; without --out they are printed as FASTA."""
-    from biotilt.core.fixed import Fixed
-    from biotilt.designs import Record, parse_fixed, write_designs
+    from biotilt.designs import Record, write_designs
     from biotilt.run import load_model
 
     loaded = load_model(model)
     if fixed is not None:
-        length = loaded.policy.process.length  # type: ignore[attr-defined]
-        loaded = loaded.with_fixed(Fixed(*parse_fixed(fixed, loaded.alphabet, length)))
+        loaded = loaded.with_fixed(loaded.fixed_letters(fixed))
     designs = loaded.sample(count, seed=seed)
     if out is not None:
         write_designs(out, [Record(f"design_{i}", design) for i, design in enumerate(designs, 1)])
@@ -250,11 +250,17 @@ app.command("fit-oracle")(fit_oracle)
 @tasks_app.command("list")
 @answering
 def task_list() -> Answer:
-    """List the ready-made tasks."""
-    from biotilt.tasks import task_names, task_title
+    """List the ready-made tasks: what each is good for, and how good its models were on real data they never saw."""
+    from biotilt.report.columns import measured
+    from biotilt.tasks import task_names, task_quality, task_title
 
-    titles = {name: task_title(name) for name in task_names()}
-    return Answer(titles, ("\n".join(f"{name}  {title}" for name, title in titles.items()),))
+    found = {name: {"title": task_title(name), **task_quality(name)} for name in task_names()}
+    blocks = [
+        "\n".join([f"{name}: {about['title']}", *(f"  {line}" for line in [about.get("good_for")] if line)]
+        + [f"  {label}: {measured(value)}" for label, value in about.get("measured", {}).items()])
+        for name, about in found.items()
+    ]  # fmt: skip
+    return Answer(found, ("\n\n".join(blocks),))
 
 
 def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
@@ -279,7 +285,7 @@ def _judged(run: Run, samples: int | None = None) -> Answer:
     page = run.folder / "report.html"
     warnings = [f"warning: {warning}" for warning in summary["warnings"]]
     document = summary | {"folder": str(run.folder), "report": str(page)}
-    return Answer(document, (panel_table(summary["rows"]), *warnings, f"the page: {page}"))
+    return Answer(document, (panel_table(summary["rows"], summary["measures"]), *warnings, f"the page: {page}"))
 
 
 def _steered(found: Any, out: Path | None) -> str:

@@ -18,6 +18,10 @@ FitSeed = Annotated[int, typer.Option(min=0, help="Seed of the split and the wei
 AlphabetName = Annotated[str, typer.Option("--alphabet", help="dna, rna or protein.")]
 DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="FASTA, CSV, TSV or text, also .gz.")]
 SequenceColumn = Annotated[str | None, typer.Option("--column", help="Column of the sequences.")]
+Pads = Annotated[
+    str | None,
+    typer.Option(help="For designs of several lengths: the side, left or right, where short ones are filled."),
+]
 ModelOut = Annotated[Path, typer.Option(help="Safetensors file to write; a JSON card goes beside it.")]
 
 
@@ -27,6 +31,7 @@ def pretrain(
     alphabet_name: AlphabetName,
     out: ModelOut,
     column: SequenceColumn = None,
+    pads: Pads = None,
     steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 4000,
     batch: Annotated[int, typer.Option(min=1)] = 128,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
@@ -39,11 +44,11 @@ def pretrain(
     schedule: Annotated[str | None, typer.Option(help="masked, uniform: loglinear, cosine or polynomial.")] = None,
     seed: FitSeed = 0,
 ) -> Answer:
-    """Train a generator on sequences of one length."""
+    """Train a generator on sequences."""
     from biotilt.fitting import pretrain_model, write_card
     from biotilt.training import PretrainConfig
 
-    records = _read(data, alphabet_name, column)
+    records, codec = _read(data, alphabet_name, column, pads)
     config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
     choices = given(per_step=per_step, num_steps=num_steps, schedule=schedule)
     if process == "any_order" and not choices:
@@ -51,7 +56,7 @@ def pretrain(
     with _about(data), progress("step", steps) as show:
         model, metrics = pretrain_model(
             [record.sequence for record in records],
-            alphabet_name,
+            codec,
             network={"name": network} | given(channels=channels, blocks=blocks),
             process={"name": process} | choices,
             config=config,
@@ -74,6 +79,7 @@ def fit_oracle(
     alphabet_name: AlphabetName,
     out: ModelOut,
     column: SequenceColumn = None,
+    pads: Pads = None,
     name: Annotated[str | None, typer.Option(help="What it predicts; default the target column.")] = None,
     units: Annotated[str, typer.Option(help="Shown in reports.")] = "",
     members: Annotated[int, typer.Option(min=1, help="Networks in the ensemble.")] = 3,
@@ -87,14 +93,14 @@ def fit_oracle(
     from biotilt.designs import numbers
     from biotilt.training import FitConfig
 
-    records = _read(data, alphabet_name, column)
+    records, codec = _read(data, alphabet_name, column, pads)
     values = numbers(records, target, data)
     split, config = fitting.Split(validation, test), FitConfig(epochs=epochs)
     with _about(data), progress("epoch", members * epochs) as show:
         reward, metrics = fitting.fit_oracle(
             [record.sequence for record in records],
             values,
-            alphabet_name,
+            codec,
             name=name or target,
             units=units,
             members=members,
@@ -118,10 +124,21 @@ def given(**options: Any) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
 
 
-def _read(data: Path, alphabet_name: str, column: str | None) -> list[Any]:
-    from biotilt.designs import alphabet, read_designs
+def _read(data: Path, alphabet_name: str, column: str | None, pads: Any) -> tuple[list[Any], Any]:
+    """Return the records of a file and the codec of their designs."""
+    from biotilt.designs import Padded, alphabet, read_designs
 
-    return read_designs(data, alphabet(alphabet_name), column=column)
+    letters = alphabet(alphabet_name)
+    records = read_designs(data, letters, column=column)
+    lengths = {len(record.sequence) for record in records}
+    if pads is not None:
+        return records, Padded(letters, max(lengths), pads)
+    if len(lengths) > 1:
+        raise DataError(
+            f"{data}: sequences differ in length ({min(lengths)} to {max(lengths)} letters); "
+            "say --pads right, or --pads left when their right ends belong together"
+        )
+    return records, letters
 
 
 @contextmanager

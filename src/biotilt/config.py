@@ -45,9 +45,15 @@ class RewardSection(_Section):
 
 
 class DesignSection(_Section):
-    """What is held fixed: a pattern as long as the design ("GCC...."), or a table {"1-3" = "GCC"} (from 1)."""
+    """What a design must be. `fixed`: a pattern as long as the design ("GCC...."), or a table {"1-3" = "GCC"} (from 1).
+
+    `scaffold`: a part that every design keeps, for generators whose designs have one (molecules: SMILES).
+    `target`: what the designs are for, where the task asks for it (rna_fold: a structure in dot-bracket notation).
+    """
 
     fixed: str | dict[str, str] | None = None
+    scaffold: str | None = None
+    target: str | None = None
 
 
 class OracleSection(_Section):
@@ -71,7 +77,10 @@ class OutputSection(_Section):
 
 
 class Config(_Section):
-    """A whole experiment. `alpha` > 0 is in units of reward: smaller tilts harder."""
+    """A whole experiment. `alpha` > 0 is in units of reward: smaller tilts harder.
+
+    `panel`: the task whose measures the table of results also shows; default: the experiment's own task.
+    """
 
     task: str | None = None
     name: str = "run"
@@ -89,6 +98,7 @@ class Config(_Section):
     oracle: OracleSection = OracleSection()  # pyright: ignore[reportCallIssue]
     reference: ReferenceSection = ReferenceSection()
     output: OutputSection = OutputSection()  # pyright: ignore[reportCallIssue]
+    panel: str | None = None
 
     def build_objective(self) -> Any:
         """Return the objective; ConfigError for an unknown name, key or value."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -29,6 +30,21 @@ class CheckpointError(BiotiltError):
 
 class BudgetSpent(BiotiltError):
     """The oracle's budget of calls is spent; the run ends cleanly."""
+
+
+def needs_extra(package: str, extra: str) -> Any:
+    """Import and return an optional package; ConfigError names the extra to install when it is missing.
+
+    >>> needs_extra("no_such_package", "rna")
+    Traceback (most recent call last):
+    biotilt.errors.ConfigError: the package "no_such_package" is missing: pip install "biotilt[rna]"
+    """
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{package}.".startswith(f"{error.name}."):
+            raise  # the package is there, and something that it needs is not: its own message says more
+        raise ConfigError(f'the package "{package}" is missing: pip install "biotilt[{extra}]"') from error
 
 
 def check_choices(config: Any, section: str) -> None:

@@ -19,7 +19,6 @@ from torch import Tensor
 from biotilt.config import Config, RewardSection, located, merge, override, parse_config, read_toml
 from biotilt.core import Context, Parts, Replay, Roles, check_parts
 from biotilt.core.fixed import Fixed
-from biotilt.designs import fixed_from_positions, parse_fixed
 from biotilt.errors import CheckpointError, ConfigError, suggest
 from biotilt.files import read_json, write_json
 from biotilt.model import Model
@@ -87,10 +86,13 @@ class Experiment:
             data = {**data, "held_out": _given_in_python(held_out)}
         config = parse_config(data, source, text)
         model = Model.load(base / config.model.path, **config.model.process)
+        if config.design.target is not None:
+            model = model.for_target(config.design.target)
         model = model.with_fixed(fixed_positions(config, model))
-        reward = reward if reward is not None else build_reward(config.reward, base, "reward")
+        target = config.design.target
+        reward = reward if reward is not None else build_reward(config.reward, base, "reward", target)
         if held_out is None and config.held_out is not None and config.held_out.kind != "none":
-            held_out = build_reward(config.held_out, base, "held_out")
+            held_out = build_reward(config.held_out, base, "held_out", target)
         experiment = cls(config, Path(base), model, reward, held_out)
         experiment.objective_and_value()  # refuses parts that do not fit before any compute
         return experiment
@@ -212,12 +214,15 @@ class Experiment:
         return lambda designs: judge(designs).nanmean().item()
 
 
-def build_reward(section: RewardSection, base: Path, key: str) -> NamedReward:
-    """Build a reward from its section; ConfigError names the key when something is missing."""
+def build_reward(section: RewardSection, base: Path, key: str, target: str | None = None) -> NamedReward:
+    """Build a reward from its section; ConfigError names the key when something is missing.
+
+    `target` is given to the rewards that have an option of that name and whose section does not set it.
+    """
     if section.kind in ("sum", "product"):
         if not section.parts:
             raise ConfigError(f'{key}.parts: a {section.kind} needs parts, for example [[{key}.parts]] kind = "gc"')
-        parts = [build_reward(part, base, f"{key}.parts.{i}") for i, part in enumerate(section.parts)]
+        parts = [build_reward(part, base, f"{key}.parts.{i}", target) for i, part in enumerate(section.parts)]
         return (Sum if section.kind == "sum" else Product)(parts, [part.weight for part in section.parts])
     if section.kind == LogProbability.name:
         if len(section.parts) != 1:
@@ -228,7 +233,7 @@ def build_reward(section: RewardSection, base: Path, key: str) -> NamedReward:
         for option in section.options:
             if option not in known:
                 raise ConfigError(f"{key}.options.{option}: unknown option{suggest(option, known)}")
-        return LogProbability(build_reward(section.parts[0], base, f"{key}.parts.0"), **section.options)
+        return LogProbability(build_reward(section.parts[0], base, f"{key}.parts.0", target), **section.options)
     if section.kind == "python":
         if section.function is None:
             raise ConfigError(f'{key}.function: this key is missing; write "file.py:function"')
@@ -240,7 +245,10 @@ def build_reward(section: RewardSection, base: Path, key: str) -> NamedReward:
     if section.kind not in (known := registry("rewards")):
         kinds = ["sum", "product", LogProbability.name, "python", "learned", *known]
         raise ConfigError(f'{key}.kind: unknown reward "{section.kind}"{suggest(section.kind, kinds)}')
-    return build(section.kind, section.options)
+    options = section.options
+    if target is not None and "target" in getattr(known[section.kind], "__dataclass_fields__", {}):
+        options = {"target": target} | options
+    return build(section.kind, options)
 
 
 def versions() -> dict[str, str]:
@@ -285,11 +293,16 @@ def _device(name: str) -> torch.device:
 
 def fixed_positions(config: Config, model: Model) -> Fixed | None:
     """Return what the configuration holds fixed in the model's designs."""
-    given, length = config.design.fixed, getattr(model.policy.process, "length", 0)
+    given, scaffold = config.design.fixed, config.design.scaffold
+    if scaffold is not None:
+        if given is not None:
+            raise ConfigError("design.scaffold: give a scaffold or fixed positions, not both")
+        if not hasattr(model.codec, "fixed_tokens"):
+            raise ConfigError(f"design.scaffold: designs of {model.codec.name} have no scaffold; use design.fixed")
+        return Fixed(*model.codec.fixed_tokens(scaffold))  # type: ignore[attr-defined]
     if given is None:
         return None
-    parse = parse_fixed if isinstance(given, str) else fixed_from_positions
-    return Fixed(*parse(given, model.alphabet, length))  # type: ignore[arg-type]
+    return model.fixed_letters(given)
 
 
 def _sections(config: Config) -> list[RewardSection]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biotilt.core import Policy
-from biotilt.designs import alphabet
+from biotilt.designs import Codec, as_codec
 from biotilt.errors import DataError
 from biotilt.experiment import command_line, versions
 from biotilt.files import write_json
@@ -48,7 +48,7 @@ class Split:
 
 def pretrain_model(
     sequences: list[str],
-    alphabet_name: str,
+    codec: Codec | str,
     *,
     network: dict[str, Any] | None = None,
     process: dict[str, Any] | None = None,
@@ -57,14 +57,15 @@ def pretrain_model(
     seed: int = 0,
     report: Callable[[int, float, float], None] = lambda step, train, validation: None,
 ) -> tuple[Model, dict[str, float]]:
-    """Train a generator on sequences of one length; return it and its metrics (nats a design, on the test part).
+    """Train a generator on designs; return it and its metrics (nats a design, on the test part).
 
+    `codec`: how designs are written as tokens; the name of an alphabet serves for designs of one length.
     `network` and `process` are names with options, as in a config; the defaults are a CNN (told the time where the
     process needs it) and `any_order` diffusion that reveals a tenth of the letters a step.
     """
-    letters = alphabet(alphabet_name)
-    tokens = letters.encode_many(sequences)
-    length, size = tokens.shape[1], len(letters.letters)
+    codec = as_codec(codec)
+    tokens = codec.encode_many(sequences)
+    length, size = tokens.shape[1], len(codec.symbols)
     process_options: dict[str, Any] = {"length": length, "letters": size} | (
         process or {"name": "any_order", "per_step": max(length // 10, 1)}
     )
@@ -85,13 +86,13 @@ def pretrain_model(
         "test_nats_of_letter_frequencies": -frequencies.log()[tokens[test].long()].sum(-1).mean().item(),
         "nats_of_uniform_letters": length * math.log(size),
     }
-    return Model(policy, letters), metrics
+    return Model(policy, codec), metrics
 
 
 def fit_oracle(
     sequences: list[str],
     values: list[float],
-    alphabet_name: str,
+    codec: Codec | str,
     *,
     name: str,
     units: str = "",
@@ -107,16 +108,16 @@ def fit_oracle(
     Rows whose value is NaN are left out. Raises DataError when fewer than 20 rows have a value.
     """
     keep = [i for i, value in enumerate(values) if math.isfinite(value)]
-    letters = alphabet(alphabet_name)
+    codec = as_codec(codec)
     if len(keep) < 20:
         raise DataError(f"{len(keep)} of {len(values)} rows have a number to learn from; 20 at least")
     if len({values[i] for i in keep}) == 1:
         raise DataError(f"every row has the same value, {values[keep[0]]:g}: there is nothing to learn")
-    tokens = letters.encode_many([sequences[i] for i in keep])
-    x = F.one_hot(tokens.long(), len(letters.letters)).float()
+    tokens = codec.encode_many([sequences[i] for i in keep])
+    x = F.one_hot(tokens.long(), len(codec.symbols)).float()
     y = torch.tensor([values[i] for i in keep])
     train, validation, test = (split or Split()).rows(len(y), seed)
-    options: dict[str, Any] = {"letters": len(letters.letters), "length": tokens.shape[1]} | (architecture or {})
+    options: dict[str, Any] = {"letters": len(codec.symbols), "length": tokens.shape[1]} | (architecture or {})
     models = []
     for member in range(members):
         torch.manual_seed(seed * 1000 + member)  # initial weights and dropout
@@ -130,7 +131,7 @@ def fit_oracle(
             lambda epoch, error, member=member: report(member, epoch, error),
         )
         models.append(model)
-    reward = LearnedReward(models, alphabet_name, name, "unsaved", units)
+    reward = LearnedReward(models, codec, name, "unsaved", units)
     predicted = torch.stack([predict(model, x[test]) for model in models]).mean(0)
     return reward, {"train_designs": len(train), "test_designs": len(test)} | correlations(predicted, y[test])
 

@@ -1,4 +1,4 @@
-"""A generator on disk: network, process and alphabet in one safetensors file."""
+"""A generator on disk: network, process and codec in one safetensors file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from biotilt.core import Policy, sample
 from biotilt.core.fixed import Fixed
-from biotilt.designs import Alphabet, alphabet
+from biotilt.designs import Alphabet, Codec, fixed_from_positions, parse_fixed, stored_codec
 from biotilt.errors import CheckpointError, ConfigError, suggest
 from biotilt.files import load_tensors, save_tensors
 from biotilt.networks import build_network, describe_network
@@ -20,10 +20,15 @@ from biotilt.plugins import registry
 
 @dataclass
 class Model:
-    """A policy together with the alphabet of what it designs."""
+    """A policy together with the codec of what it designs: an alphabet, where all designs have one length."""
 
     policy: Policy
-    alphabet: Alphabet
+    codec: Codec
+
+    @property
+    def alphabet(self) -> Alphabet | None:
+        """The alphabet of the designs; None where they are not made of single letters."""
+        return self.codec.alphabet
 
     def sample(self, count: int, *, seed: int = 0) -> list[str]:
         """Return `count` designs as strings."""
@@ -35,7 +40,24 @@ class Model:
         """Return designs x[K] as strings."""
         process = self.policy.process
         tokens = process.tokens(states) if states.is_floating_point() else states  # type: ignore[attr-defined]
-        return self.alphabet.decode_many(tokens.cpu())
+        return self.codec.decode_many(tokens.cpu())
+
+    def for_target(self, target: str) -> Model:
+        """Return the model that designs for a target (rna_fold: a structure); ConfigError when it takes none."""
+        codec, net, process = self.codec, self.policy.net, self.policy.process
+        if not (hasattr(codec, "for_target") and hasattr(net, "for_target")):
+            raise ConfigError("design.target: this generator takes no target; leave the key out")
+        codec = codec.for_target(target)  # type: ignore[attr-defined]
+        dataclass: Any = process
+        return Model(Policy(replace(dataclass, length=codec.length), net.for_target(target)), codec)  # type: ignore[operator]
+
+    def fixed_letters(self, given: str | dict[str, str]) -> Fixed:
+        """Return what a pattern ("GCC...") or a table {"1-3" = "GCC"} holds; ConfigError where it does not fit."""
+        length = getattr(self.policy.process, "length", 0)
+        if self.codec.alphabet is None:
+            raise ConfigError(f"designs of {self.codec.name} are not made of letters: hold a scaffold, not positions")
+        parse = parse_fixed if isinstance(given, str) else fixed_from_positions
+        return Fixed(*parse(given, self.codec.alphabet, length))  # type: ignore[arg-type]
 
     def with_fixed(self, fixed: Fixed | None) -> Model:
         """Return the same model with some positions held at given letters."""
@@ -45,7 +67,7 @@ class Model:
         if not hasattr(process, "length"):  # its designs are no letters
             raise ConfigError(f'the process "{process.name}" cannot hold positions fixed')
         dataclass: Any = process
-        return Model(Policy(replace(dataclass, fixed=fixed), self.policy.net), self.alphabet)
+        return Model(Policy(replace(dataclass, fixed=fixed), self.policy.net), self.codec)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None, *, half: bool = False) -> None:
         """Write the model as one safetensors file, weights in float16 if `half`; `extra` is kept with it."""
@@ -55,7 +77,7 @@ class Model:
             "kind": "generator",
             "network": describe_network(self.policy.net),
             "process": {"name": process.name, **options},
-            "alphabet": self.alphabet.name,
+            "codec": self.codec.spec(),
         }
         weights = {k: v.half() if half else v for k, v in self.policy.net.state_dict().items()}
         save_tensors(path, weights, about | (extra or {}))
@@ -75,7 +97,7 @@ class Model:
             net.load_state_dict({k: v.float() for k, v in tensors.items()})
         except RuntimeError as error:
             raise CheckpointError(f"{path}: the weights do not fit the network it describes: {error}") from error
-        return cls(Policy(build_process(process.pop("name"), process), net.eval()), alphabet(about["alphabet"]))
+        return cls(Policy(build_process(process.pop("name"), process), net.eval()), stored_codec(about))
 
 
 def build_process(name: str, options: dict[str, Any]) -> Any:

@@ -6,6 +6,7 @@ import math
 import shlex
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import torch
 from biotilt.config import Config
 from biotilt.core import Context, Policy, Replay, Roles, path_kl, sample
 from biotilt.designs import Record, read_designs, write_designs
+from biotilt.evaluation.measure import describe, measure_all
 from biotilt.evaluation.metrics import kmer_counts
 from biotilt.evaluation.panel import CHECKS, Reference, likelihood, panel, warnings
 from biotilt.experiment import RECORD, Experiment, git_commit, versions
@@ -22,12 +24,14 @@ from biotilt.files import read_json, write_json
 from biotilt.oracle import Oracle, Store
 from biotilt.report import ReportData, render_report
 from biotilt.samplers import BestOfN
-from biotilt.tasks import task_defaults, task_folder
+from biotilt.tasks import task_defaults, task_folder, task_measures, task_pictures
 
 if TYPE_CHECKING:
     from biotilt.run import Run
 
 Scored = tuple[list[str], list[float], list[float] | None]
+
+PICTURES = 12  # designs that are drawn, where a task draws them
 
 
 def evaluate(run: Run, samples: int) -> dict[str, Any]:
@@ -38,6 +42,7 @@ def evaluate(run: Run, samples: int) -> dict[str, Any]:
     """
     experiment, folder = run.experiment, run.folder
     judge = _Judge(experiment, folder)
+    measures = task_measures(experiment.config.panel or experiment.config.task, experiment.config)
     base, tuned = experiment.model.policy, run.model.policy
     device = experiment.device
     base.net.to(device)
@@ -62,6 +67,7 @@ def evaluate(run: Run, samples: int) -> dict[str, Any]:
         )  # fmt: skip
         if not comparable(experiment):
             rows[-1]["gap"] = None
+        rows[-1]["more"] = measure_all(measures, scored[name][0])
 
     add("base", lambda: sample(base, samples, generator), 0, 0.0, (0.0, 0.0))
     kept = min(samples, calls)
@@ -75,10 +81,12 @@ def evaluate(run: Run, samples: int) -> dict[str, Any]:
     kls = _both_kls(tuned, base, samples, generator)
     add("tuned", lambda: sample(tuned, samples, generator), calls, spent, kls)
 
-    summary = _summary(run, rows, calls, spent)
+    summary = _summary(run, rows, calls, spent) | {"measures": describe(measures)}
     write_json(folder / "summary.json", summary)
-    top = _write_designs(folder, scored["tuned"])
-    render_report(_report(run, rows, scored, top, judge.reference), folder / "report.html")
+    top = _write_designs(folder, scored["tuned"], fasta=experiment.model.alphabet is not None)
+    report = _report(run, rows, scored, top, judge.reference)
+    pictures = task_pictures(experiment.config.panel or experiment.config.task, [d for d, *_ in top[:PICTURES]])
+    render_report(replace(report, measures=summary["measures"], pictures=pictures), folder / "report.html")
     return summary
 
 
@@ -110,11 +118,14 @@ def comparable(experiment: Experiment) -> bool:
 
 def reference(experiment: Experiment) -> Reference:
     """Return what is known of real sequences: from the experiment's own file, or the task's card."""
-    config, letters = experiment.config, experiment.model.alphabet.letters
+    config, alphabet = experiment.config, experiment.model.alphabet
     card = task_card(experiment)
     counts, highest = None, _measured_max(experiment) if comparable(experiment) else None
+    if alphabet is None:  # designs that are not made of letters have no k-mers
+        return Reference(None, highest)
+    letters = alphabet.letters
     if config.reference.sequences is not None:
-        records = read_designs(experiment.base / config.reference.sequences, experiment.model.alphabet)
+        records = read_designs(experiment.base / config.reference.sequences, alphabet)
         counts = kmer_counts([r.sequence for r in records], 3, letters)
     elif "kmer3_high" in card and len(letters) == 4:
         counts = np.array(card["kmer3_high"])
@@ -161,7 +172,7 @@ def _summary(run: Run, rows: list[dict[str, Any]], calls: int, seconds: float) -
     }
 
 
-def _write_designs(folder: Path, scored: Scored) -> list[tuple[str, float, float | None]]:
+def _write_designs(folder: Path, scored: Scored, *, fasta: bool) -> list[tuple[str, float, float | None]]:
     """Write the tuned designs, best first by the optimised oracle; return the top ones."""
     designs, optimised, held_out = scored
     nothing: list[float | None] = [None] * len(designs)
@@ -172,7 +183,8 @@ def _write_designs(folder: Path, scored: Scored) -> list[tuple[str, float, float
         for i, (d, a, b) in enumerate(rows)
     ]
     write_designs(folder / "designs.csv", records)
-    write_designs(folder / "designs.fasta", records)
+    if fasta:
+        write_designs(folder / "designs.fasta", records)
     return rows[:20]
 
 
@@ -195,6 +207,7 @@ def _report(
 ) -> ReportData:
     config, model = run.experiment.config, run.experiment.model
     fixed = model.policy.process.fixed  # type: ignore[attr-defined]
+    align = getattr(model.codec, "align", list)
     return ReportData(
         title=f"{config.task or config.name}: {config.objective.get('name', 'vidd')}",
         task=config.task or config.name,
@@ -203,15 +216,15 @@ def _report(
         alpha=config.alpha,
         seed=config.seed,
         rows=rows,
-        letters=model.alphabet.letters,
+        letters="" if model.alphabet is None else model.alphabet.letters,
         reward=getattr(run.experiment.reward, "units", "") or "score",
         warnings=warnings(rows),
         checks=CHECKS,
         history=run.history,
         scores={name: (optimised, held_out) for name, (_, optimised, held_out) in scored.items()},
         top=top,
-        base_sequences=scored["base"][0],
-        tuned_sequences=scored["tuned"][0],
+        base_sequences=align(scored["base"][0]),
+        tuned_sequences=align(scored["tuned"][0]),
         frontier=_task_frontier(config),
         measured_max=known.measured_max,
         commands=_commands(run),

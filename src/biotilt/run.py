@@ -108,7 +108,7 @@ def tune(
     with _log_to_tensorboard(trainer, folder), _terminate_like_interrupt():
         net = trainer.run()
     policy = experiment.model.policy
-    model = Model(type(policy)(policy.process, net), experiment.model.alphabet)
+    model = Model(type(policy)(policy.process, net), experiment.model.codec)
     _write_failures(trainer.oracle, folder)
     write_json(folder / HISTORY, trainer.history)
     model.save(folder / TUNED)

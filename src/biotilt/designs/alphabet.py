@@ -70,6 +70,19 @@ class Alphabet:
                 raise ConfigError(f"alphabet {self.name!r}: alias {alias!r} stands for no letter: {letter!r}")
 
     @property
+    def symbols(self) -> tuple[str, ...]:
+        """Return what each token stands for; an alphabet is the codec of designs of one length."""
+        return tuple(self.letters)
+
+    @property
+    def alphabet(self) -> Alphabet:
+        return self
+
+    def spec(self) -> dict[str, str]:
+        """Return what `build_codec` finds this alphabet by."""
+        return {"kind": "alphabet", "alphabet": self.name}
+
+    @property
     def mask_token(self) -> int:
         """Return the token of a position that is not written yet, `len(letters)`."""
         return len(self.letters)

@@ -65,6 +65,17 @@ def percent(part: float | None) -> str:
     return "<0.1%" if part < 0.001 else ">99.9%" if part > 0.999 else f"{part:.1%}"
 
 
+def measured(value: float | None) -> str:
+    """Return a number of any size with three significant digits, or a dash.
+
+    >>> measured(-0.01234), measured(1234.5), measured(None)
+    ('−0.0123', '1234', '–')
+    """
+    if value is None or math.isnan(value):
+        return NOTHING
+    return (f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", "−")
+
+
 def row_title(name: str) -> str:
     """Return the name of a row as people read it.
 

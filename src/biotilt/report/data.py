@@ -35,6 +35,8 @@ class ReportData:
         versions: name -> version of what ran.
         notes: citations, model cards, licences.
         fixed: `(L,)` bools, True where a position was held fixed; None when all were free.
+        measures: what the task adds to the table, mappings with key, header and meaning; numbers are in `more` of rows.
+        pictures: drawings of the best designs, SVG.
     """
 
     title: str
@@ -59,6 +61,8 @@ class ReportData:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     fixed: Sequence[bool] | None = None
+    measures: Sequence[Mapping[str, str]] = ()
+    pictures: Sequence[str] = ()
 
     def row(self, name: str) -> Mapping[str, Any] | None:
         """Return the row of that name, or None."""

@@ -149,12 +149,15 @@ def frontier_rows(rows: Points) -> list[Mapping[str, Any]]:
 def information(sequences: Sequence[str], letters: str) -> np.ndarray:
     """Return letter heights in bits `(L, len(letters))`: frequency times log2(V) minus the column's entropy.
 
-    Schneider and Stephens 1990, without the correction for small samples. `sequences` are of one length.
+    Schneider and Stephens 1990, without the correction for small samples. `sequences` are of one length; where only a
+    part of them has a letter, and the rest the "-" of shorter designs, the heights are multiplied by that part.
     """
     codes = np.array([list(sequence) for sequence in sequences])
-    frequency = np.stack([(codes == letter).mean(0) for letter in letters], axis=1)
+    share = np.stack([(codes == letter).mean(0) for letter in letters], axis=1)
+    present = share.sum(1, keepdims=True)
+    frequency = np.divide(share, present, out=np.zeros_like(share), where=present > 0)
     logs = np.log2(frequency, out=np.zeros_like(frequency), where=frequency > 0)
-    return frequency * (np.log2(len(letters)) + (frequency * logs).sum(1, keepdims=True))
+    return share * (np.log2(len(letters)) + (frequency * logs).sum(1, keepdims=True))
 
 
 def logo(heights: np.ndarray, letters: str, top: float, title: str, fixed: Sequence[bool] | None = None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from biotilt.files import write_text
 from biotilt.report import figures
-from biotilt.report.columns import COLUMNS, duration, number, row_title
+from biotilt.report.columns import COLUMNS, duration, measured, number, row_title
 from biotilt.report.data import ReportData
 from biotilt.report.terminal import best_held_out
 from biotilt.report.words import plain_summary
@@ -72,6 +72,7 @@ def report_html(run: ReportData) -> str:
         top=[(_pieces(design, run), optimised, held_out) for design, optimised, held_out in run.top],
         note_parts=[_note_parts(note) for note in run.notes],
         number=number,
+        measured=measured,
         duration=duration,
         row_title=row_title,
         svg=Markup,
@@ -117,7 +118,7 @@ def _distributions(run: ReportData) -> list[Figure]:
 
 def _logos(run: ReportData) -> list[Figure]:
     sets = {"untuned designs (base)": run.base_sequences, "tuned designs": run.tuned_sequences}
-    if any(len({len(s) for s in sequences}) != 1 for sequences in sets.values()):
+    if not run.letters or any(len({len(s) for s in sequences}) != 1 for sequences in sets.values()):
         return []
     heights = {title: figures.information(sequences, run.letters) for title, sequences in sets.items()}
     peaks = {title: float(bits.sum(1).max()) for title, bits in heights.items()}

@@ -10,14 +10,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from biotilt.report.columns import COLUMNS, NOTHING, number, percent, row_title
+from biotilt.report.columns import COLUMNS, NOTHING, measured, number, percent, row_title
 
 Rows = Sequence[Mapping[str, Any]]
 _WIDTH = 100
 
 
-def panel_table(rows: Rows) -> Table:
-    """Return the panel of `rows`, mappings of `summary.json`; the best held-out median is bold."""
+def panel_table(rows: Rows, measures: Sequence[Mapping[str, str]] = ()) -> Table:
+    """Return the panel of `rows`, mappings of `summary.json`; the best held-out median is bold.
+
+    `measures`: what the task adds, mappings with key and header.
+    """
     table = Table(title="All scores: median (5th to 95th percentile)", title_justify="left")
     table.add_column("")
     for row in rows:
@@ -29,6 +32,9 @@ def panel_table(rows: Rows) -> Table:
         if column.key == "held_out" and best is not None:
             cells[best] = f"[bold green]{cells[best]}[/bold green]"
         table.add_row(column.header, *cells)
+    for measure in measures:
+        values = [row.get("more", {}).get(measure["key"]) for row in rows]
+        table.add_row(escape(measure["header"]), *[measured(value) for value in values])
     for key, header in (("unscored", "Not scored"), ("infeasible", "Infeasible")):
         if any(row.get(key) for row in rows):
             table.add_row(header, *[number(row.get(key), 0) for row in rows])

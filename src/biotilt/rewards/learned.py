@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biotilt.designs import alphabet
-from biotilt.errors import CheckpointError, DataError
+from biotilt.designs import Codec, as_codec, stored_codec
+from biotilt.errors import CheckpointError, ConfigError, DataError
 from biotilt.files import load_tensors, save_tensors
 
 
@@ -20,7 +20,12 @@ from biotilt.files import load_tensors, save_tensors
 class RegressorConfig:
     """One member: `layers` convolutions of `channels`, then a dense layer of `hidden` over all positions.
 
-    `dilated`: residual blocks whose dilation doubles (wide view) instead of plain stacked convolutions.
+    `dilated`: residual blocks whose dilation doubles (wide view) instead of plain stacked convolutions. `pool`: after
+    the first convolution the largest of so many neighbours is kept, so that a motif may move a little; what is left
+    over at the end is dropped. `both_strands`: the mean of the predictions for a sequence and for its reverse
+    complement; only for DNA and RNA, letters in alphabetical order.
+
+    Raises ConfigError when `pool` is not in [1, length], or `both_strands` is asked for other than four letters.
     """
 
     letters: int
@@ -31,6 +36,14 @@ class RegressorConfig:
     hidden: int = 48
     dropout: float = 0.2
     dilated: bool = False
+    pool: int = 1
+    both_strands: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.pool <= self.length:
+            raise ConfigError(f"pool must be in [1, {self.length}], got {self.pool}")
+        if self.both_strands and self.letters != 4:
+            raise ConfigError(f"both_strands needs the four letters of DNA or RNA, got {self.letters} symbols")
 
 
 class Regressor(nn.Module):
@@ -49,18 +62,26 @@ class Regressor(nn.Module):
             for d in [2 ** max(i - 1, 0) if config.dilated else 1]
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.dense = nn.Linear(config.channels * config.length, config.hidden)
+        self.dense = nn.Linear(config.channels * (config.length // config.pool), config.hidden)
         self.out = nn.Linear(config.hidden, 1)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, probabilities: Tensor) -> Tensor:
+        standardised = self._one_strand(probabilities)
+        if self.config.both_strands:  # the order of A, C, G, T makes turning both axes around the reverse complement
+            standardised = (standardised + self._one_strand(probabilities.flip(1, 2))) / 2
+        return standardised * self.scale + self.mean
+
+    def _one_strand(self, probabilities: Tensor) -> Tensor:
         h = probabilities.transpose(1, 2)
         for i, conv in enumerate(self.convs):
             step = F.relu(conv(h))
             h = h + step if self.config.dilated and i > 0 else step
+            if i == 0 and self.config.pool > 1:
+                h = F.max_pool1d(h, self.config.pool)
         h = self.dropout(F.relu(self.dense(self.dropout(h.flatten(1)))))
-        return self.out(h).squeeze(-1) * self.scale + self.mean
+        return self.out(h).squeeze(-1)
 
 
 class LearnedReward:
@@ -68,9 +89,9 @@ class LearnedReward:
 
     differentiable = True
 
-    def __init__(self, members: list[Regressor], alphabet_name: str, name: str, version: str, units: str = ""):
+    def __init__(self, members: list[Regressor], codec: Codec | str, name: str, version: str, units: str = ""):
         self.members = [m.eval().requires_grad_(False) for m in members]
-        self.alphabet = alphabet(alphabet_name)
+        self.codec = as_codec(codec)
         self.length = members[0].config.length
         self.name, self.version, self.units = name, version, units
 
@@ -81,13 +102,14 @@ class LearnedReward:
     @torch.no_grad()
     def __call__(self, designs: list[str], *, chunk: int = 1024) -> list[float]:
         """Return the predicted value of each design; DataError when a length is not the trained one."""
-        wrong = next((d for d in designs if len(d) != self.length), None)
+        one_length = self.codec is self.codec.alphabet
+        wrong = next((d for d in designs if one_length and len(d) != self.length), None)
         if wrong is not None:
             raise DataError(f'the predictor "{self.name}" reads {self.length} letters, got {len(wrong)}: {wrong}')
         scores: list[float] = []
         for start in range(0, len(designs), chunk):
-            tokens = self.alphabet.encode_many(designs[start : start + chunk])
-            one_hot = F.one_hot(tokens.long(), len(self.alphabet.letters)).float()
+            tokens = self.codec.encode_many(designs[start : start + chunk])
+            one_hot = F.one_hot(tokens.long(), len(self.codec.symbols)).float()
             scores += self.score_one_hot(one_hot).tolist()
         return scores
 
@@ -102,7 +124,7 @@ class LearnedReward:
             "kind": "learned_reward",
             "name": self.name,
             "units": self.units,
-            "alphabet": self.alphabet.name,
+            "codec": self.codec.spec(),
         }
         save_tensors(path, tensors, about | {"config": [asdict(m.config) for m in self.members]} | (extra or {}))
 
@@ -120,4 +142,4 @@ class LearnedReward:
             member.load_state_dict(weights)
             members.append(member)
         version = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
-        return cls(members, about["alphabet"], about["name"], version, about["units"])
+        return cls(members, stored_codec(about), about["name"], version, about["units"])

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import json
+import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from biotilt.errors import ConfigError, suggest
+from biotilt.evaluation.measure import Measure
+from biotilt.files import read_json
 
 FOLDER = Path(__file__).parent
 
@@ -37,6 +43,43 @@ def task_title(name: str) -> str:
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0].partition(": ")[2]
 
 
+def task_quality(name: str) -> dict[str, Any]:
+    """Return what a task is good for and the measured quality of its models; empty when its recipe wrote none."""
+    path = task_folder(name) / "quality.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def task_measures(name: str | None, config: Any) -> list[Measure]:
+    """Return the measures that a task adds to the panel; none for a task without a panel of its own."""
+    panel = _panel(name)
+    if panel is None:
+        return []
+    return panel.measures(config) if inspect.signature(panel.measures).parameters else panel.measures()
+
+
+def task_pictures(name: str | None, designs: list[str]) -> list[str]:
+    """Return pictures (SVG) of designs, where the task draws them."""
+    panel = _panel(name)
+    return panel.pictures(designs) if hasattr(panel, "pictures") else []
+
+
+def _panel(name: str | None) -> Any:
+    if name not in task_names() or not (task_folder(str(name)) / "panel.py").is_file():
+        return None
+    return import_module(f"biotilt.tasks.{name}.panel")
+
+
 def starter(name: str) -> str:
-    """Return the commented experiment file that `biotilt init` writes."""
-    return (task_folder(name) / "starter.toml").read_text(encoding="utf-8")
+    """Return the commented experiment file that `biotilt init` writes: the task's own part, and one for all tasks.
+
+    In the second part, where every option stands at its default, the task's own choices are put in.
+    """
+    head = (task_folder(name) / "starter.toml").read_text(encoding="utf-8")
+    lines, table = [], {}
+    for line in (FOLDER / "starter_tail.toml").read_text(encoding="utf-8").splitlines():
+        if header := re.match(r"\[(\w+)\]", line):
+            table = task_defaults(name).get(header[1], {})
+        if (entry := re.match(r"(\w+)( += )([^#]*?)( *#.*)?$", line)) and entry[1] in table:
+            line = f"{entry[1]} = {json.dumps(table[entry[1]])}{entry[4] or ''}"
+        lines.append(line)
+    return f"{head}\n" + "\n".join(lines) + "\n"

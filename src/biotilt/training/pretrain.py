@@ -6,9 +6,10 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from biotilt.core import Policy, move_toward
 from biotilt.errors import ConfigError
@@ -16,7 +17,10 @@ from biotilt.errors import ConfigError
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """`steps` of AdamW at `lr` (linear warm-up, cosine decay) on batches of `batch`; weights averaged by `ema`."""
+    """`steps` of AdamW at `lr` (linear warm-up, cosine decay) on batches of `batch`; weights averaged by `ema`.
+
+    `bfloat16`: the network's products are taken in 16 bits, twice as fast or more where the processor has them.
+    """
 
     steps: int = 4000
     batch: int = 128
@@ -26,6 +30,7 @@ class PretrainConfig:
     warmup: int = 200
     clip: float = 1.0
     check_every: int = 250
+    bfloat16: bool = False
 
     def __post_init__(self) -> None:
         for key in ("steps", "batch", "warmup", "check_every"):
@@ -61,7 +66,7 @@ def pretrain(
     for step in range(1, config.steps + 1):
         net.train()
         rows = torch.randint(len(designs), (config.batch,), generator=generator, device=generator.device)
-        loss = process.denoising_loss(net, designs[rows], generator).mean()
+        loss = process.denoising_loss(in_bfloat16(net) if config.bfloat16 else net, designs[rows], generator).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
@@ -80,6 +85,16 @@ def pretrain(
     net.load_state_dict(best_weights)
     net.eval()
     return best
+
+
+def in_bfloat16(net: nn.Module) -> Callable[..., Tensor]:
+    """Return the network as a function whose products are taken in 16 bits, and whose output is in float32."""
+
+    def call(x: Tensor, *rest: Any) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return net(x, *rest).float()
+
+    return call
 
 
 @torch.no_grad()

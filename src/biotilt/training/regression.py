@@ -12,12 +12,16 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class FitConfig:
-    """`epochs` passes with Adam at `lr` (one-cycle), in batches of `batch`; the epoch best on validation is kept."""
+    """`epochs` passes with Adam at `lr` (one-cycle), in batches of `batch`; the epoch best on validation is kept.
+
+    `bfloat16`: the network's products are taken in 16 bits, twice as fast or more where the processor has them.
+    """
 
     epochs: int = 30
     batch: int = 128
     lr: float = 2e-3
     weight_decay: float = 1e-4
+    bfloat16: bool = False
 
 
 def fit_regressor(
@@ -43,7 +47,9 @@ def fit_regressor(
     for epoch in range(config.epochs):
         model.train()
         for rows in torch.randperm(len(y), generator=generator).split(config.batch):
-            loss = F.mse_loss(model(x[rows]), y[rows])
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=config.bfloat16):
+                predicted = model(x[rows])
+            loss = F.mse_loss(predicted.float(), y[rows])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()

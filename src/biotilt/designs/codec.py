@@ -1,0 +1,164 @@
+"""Codecs: how the states of a process, integer tokens, are written as designs, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from biotilt.designs.alphabet import Alphabet
+from biotilt.designs.alphabet import alphabet as alphabet_called
+from biotilt.errors import ConfigError, DataError, suggest
+
+PAD = "-"
+
+
+class Codec(Protocol):
+    """Designs as text and as tokens: token t stands for `symbols[t]`.
+
+    `alphabet` is that of the texts, None where they are not made of single letters. A codec may also have
+    `for_target(target)`, which returns the codec of another target, and `fixed_tokens(scaffold)`, which returns
+    the mask and tokens `(L,)` that keep a part of a design.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def symbols(self) -> tuple[str, ...]: ...
+
+    @property
+    def alphabet(self) -> Alphabet | None: ...
+
+    def encode_many(self, texts: Sequence[str]) -> Tensor:
+        """Return tokens `(B, L)` int8; DataError names the text that cannot be written."""
+        ...
+
+    def decode_many(self, tokens: Tensor) -> list[str]:
+        """Return the texts of complete states `(B, L)`."""
+        ...
+
+    def spec(self) -> dict[str, Any]:
+        """Return what `build_codec` rebuilds this codec from, as JSON."""
+        ...
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Designs of any length up to `length`: one more letter, "-", stands where a design has none.
+
+    Pads are dropped wherever they stand, so every state is a valid design, and a generator learns lengths as it learns
+    letters. `encode_many` puts them on the `side` named; "left" keeps the ends of designs in one place.
+
+    Raises:
+        ConfigError: `length` is below 1, or another side.
+
+    >>> from biotilt.designs import RNA
+    >>> codec = Padded(RNA, 4)
+    >>> codec.encode_many(["AC", "GGUA"]).tolist()
+    [[0, 1, 4, 4], [2, 2, 3, 0]]
+    >>> codec.decode_many(torch.tensor([[4, 0, 4, 1]]))
+    ['AC']
+    """
+
+    alphabet: Alphabet
+    length: int
+    side: Literal["left", "right"] = "right"
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.side not in ("left", "right"):
+            raise ConfigError(
+                f'padded designs need a length ≥ 1 and a side "left" or "right", got {self.length}, "{self.side}"'
+            )
+
+    @property
+    def name(self) -> str:
+        return self.alphabet.name
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return (*self.alphabet.letters, PAD)
+
+    @property
+    def pad(self) -> int:
+        """The token that stands for no letter."""
+        return len(self.alphabet.letters)
+
+    def encode_many(self, texts: Sequence[str]) -> Tensor:
+        """Return tokens `(B, L)` int8 in [0, len(symbols)).
+
+        Raises:
+            DataError: there is no text, one is empty or too long, or has a letter outside the alphabet.
+        """
+        if not texts:
+            raise DataError("there are no sequences to encode")
+        tokens = torch.full((len(texts), self.length), self.pad, dtype=torch.int8)
+        for row, text in enumerate(texts):
+            if len(text) > self.length:
+                raise DataError(f"sequence {row + 1} has {len(text)} letters, and at most {self.length} fit: {text}")
+            start = self.length - len(text) if self.side == "left" else 0
+            try:
+                tokens[row, start : start + len(text)] = self.alphabet.encode(text)
+            except DataError as error:
+                raise DataError(f"sequence {row + 1}, {error}") from None
+        return tokens
+
+    def decode_many(self, tokens: Tensor) -> list[str]:
+        """Return the texts of `(B, L)` tokens, without their pads; raises DataError for a mask."""
+        return [text.replace(PAD, "") for text in self._with_pads.decode_many(tokens)]
+
+    def align(self, texts: Sequence[str]) -> list[str]:
+        """Return texts filled up with "-" to `length`, for pictures of one column a position."""
+        fill = str.rjust if self.side == "left" else str.ljust
+        return [fill(text, self.length, PAD) for text in texts]
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": "padded", "alphabet": self.alphabet.name, "length": self.length, "side": self.side}
+
+    @property
+    def _with_pads(self) -> _Signs:
+        return _Signs(self.alphabet.name, self.alphabet.letters + PAD)
+
+
+@dataclass(frozen=True)
+class _Signs(Alphabet):
+    """An alphabet that may hold the pad, which is no letter."""
+
+    def __post_init__(self) -> None:
+        pass
+
+
+def _padded(spec: dict[str, Any]) -> Padded:
+    return Padded(alphabet_called(spec["alphabet"]), spec["length"], spec["side"])
+
+
+CODECS: dict[str, Callable[[dict[str, Any]], Codec]] = {
+    "alphabet": lambda spec: alphabet_called(spec["alphabet"]),
+    "padded": _padded,
+}
+"""How a codec is built from its `spec()`, by kind."""
+
+
+def build_codec(spec: dict[str, Any]) -> Codec:
+    """Return the codec that `spec` (of `Codec.spec`) describes; ConfigError for an unknown kind.
+
+    >>> build_codec({"kind": "padded", "alphabet": "dna", "length": 9, "side": "left"}).symbols
+    ('A', 'C', 'G', 'T', '-')
+    """
+    kind = spec.get("kind", "")
+    if kind not in CODECS:
+        raise ConfigError(f'unknown codec "{kind}"{suggest(kind, CODECS)}; it may need a newer biotilt')
+    return CODECS[kind](spec)
+
+
+def stored_codec(about: dict[str, Any]) -> Codec:
+    """Return the codec that a file's description names; the first files named only an alphabet."""
+    return build_codec(about.get("codec") or {"kind": "alphabet", "alphabet": about["alphabet"]})
+
+
+def as_codec(codec: Codec | str) -> Codec:
+    """Return a codec, given itself or the name of an alphabet."""
+    return alphabet_called(codec) if isinstance(codec, str) else codec
