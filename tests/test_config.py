@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from biotilt.config import Config, merge, override, parse_config, read_toml
+from biotilt.config import Config, OracleSection, merge, override, parse_config, read_toml
 from biotilt.errors import ConfigError
 from biotilt.objectives import PPO, VIDD
 from biotilt.samplers import SMC
 from biotilt.tasks import starter, task_defaults, task_names
 from biotilt.training import TrainConfig
+from biotilt.training.constraints import LagrangianConfig
 from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean, SurrogateConfig
 
 NEEDED = {"alpha": 0.5, "model": {"path": "m"}, "reward": {"kind": "gc"}}
@@ -128,7 +129,8 @@ def test_the_starter_file_shows_every_section_and_every_option(task):
         key, equals, _ = line.lstrip("# ").partition(" = ")
         if equals and key.isidentifier():
             said[key] = True
-    options = {*vars(VIDD()), *vars(TrainConfig()), *vars(SurrogateConfig()), *vars(SMC())}
+    options = {*vars(VIDD()), *vars(TrainConfig()), *vars(SurrogateConfig()), *vars(SMC()), *vars(LagrangianConfig())}
     assert options <= said.keys()
-    assert set(Config.model_fields) - {"reward", "model", "held_out", "objective", "value", "train", "design",
-                                       "oracle", "reference", "output", "sampler"} <= said.keys()  # fmt: skip
+    assert "[[constraints]]" in text and "[lagrangian]" in text and OracleSection.model_fields.keys() <= said.keys()
+    tables = ("constraints", "lagrangian", "reward", "model", "held_out", "objective", "value", "train", "design")
+    assert Config.model_fields.keys() - {*tables, "oracle", "reference", "output", "sampler"} <= said.keys()

@@ -21,7 +21,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 UTR = ROOT / "src/biotilt/tasks/utr"
 CARDS = UTR / "MODEL_CARDS.md"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), CARDS]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/**/*.md"), CARDS]
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 # Files that a user or a run makes: they are not in the repository.
@@ -29,7 +29,7 @@ MADE = re.compile(r"runs/|mine\.|oracle\.safetensors|.*left_to_right\.py|.*best_
 FAILURES = "failures.csv"  # written only when a design could not be scored
 RUN_FILES = {
     "experiment.json", "oracle.sqlite", "checkpoint.safetensors", "tensorboard/", "history.json",
-    "tuned.safetensors", "designs.csv", "designs.fasta", "summary.json", "report.html",
+    "tuned.safetensors", "designs.csv", "designs.fasta", "summary.json", "report.html", "oracle.json",
 }  # fmt: skip
 SUFFIXES = "py|md|toml|txt|json|safetensors|html|png|csv|csv.gz|fasta|sqlite"
 

@@ -60,12 +60,15 @@ def test_summary_is_strict_json_with_the_promised_keys(keys, tmp_path):
         raise AssertionError(f"{constant} is not JSON")
 
     summary = json.loads((tmp_path / "run/summary.json").read_text(), parse_constant=refuse)
-    assert summary.keys() - SUMMARY_KEYS == {"options", "warnings", "measures"} and summary.keys() >= SUMMARY_KEYS
+    assert (
+        summary.keys() - SUMMARY_KEYS == {"options", "warnings", "measures", "oracle"}
+        and summary.keys() >= SUMMARY_KEYS
+    )
     assert (summary["task"], summary["objective"], summary["alpha"]) == ("thing", "vidd", 0.5)
     assert (summary["seed"], summary["calls"]) == (4, 32)
     assert summary["versions"]["torch"].startswith("2.")
     for row in summary["rows"]:
-        assert row.keys() - ROW_KEYS == {"n", "unscored", "infeasible", "gap"} and row.keys() >= ROW_KEYS
+        assert row.keys() - ROW_KEYS == {"n", "unscored", "infeasible", "gap", "more"} and row.keys() >= ROW_KEYS
         assert row["optimised"].keys() == row["held_out"].keys() == {"median", "p5", "p95", "mean"}
     assert [row["calls"] for row in summary["rows"]] == [0, 32, 32]
 

@@ -12,7 +12,7 @@ import torch
 
 from biotilt.core import rollout, sample
 from biotilt.experiment import Experiment
-from biotilt.oracle import Oracle, Store
+from biotilt.oracle import Store
 from biotilt.training import TrainConfig
 
 # Below a fiftieth of the rewards' spread few designs carry all the weight exp(r/α); above ten times it all
@@ -62,7 +62,7 @@ def peak_memory() -> float | None:
 
 def _score(experiment: Experiment, reward: Any, tokens: torch.Tensor) -> dict[str, Any]:
     """Return what one reward says of designs; `seconds` a design."""
-    oracle = Oracle(reward, store=Store(None), max_calls=None, decode=experiment.decode, run_id="check")
+    oracle = experiment.oracle(reward, Store(None), "check")
     scores, seconds = _timed(lambda: oracle(tokens))
     finite = scores[scores.isfinite()]
     return {

@@ -8,13 +8,14 @@ import re
 import tomllib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from biotilt.errors import ConfigError, suggest
 from biotilt.plugins import registry
 from biotilt.training import TrainConfig
+from biotilt.training.constraints import LagrangianConfig
 from biotilt.values import VALUES, LearnedValueConfig
 
 
@@ -30,9 +31,12 @@ class ModelSection(_Section):
 
 
 class RewardSection(_Section):
-    """A reward. `kind`: "python" (`function`), "learned" (`path`), "sum" or "product" (`parts`),
-    "log_probability" (one of `parts`, with `options` above, below, spread), or a built-in one
-    with its `options`; "none" switches off a task's `held_out`. `weight`: its weight in a sum, exponent in a product.
+    """A reward. `kind`: "python" (`function`), "learned" (`path`), "sum", "product" or "geometric_mean" (`parts`),
+    "log_probability" or "threshold" (one of `parts`, with `options`), or a built-in one with its `options`; "none"
+    switches off a task's `held_out`. `weight`: its weight in a sum, exponent in a product.
+
+    What is declared of it: `direction`, `range` of its own scores, `units`, and for a noisy one `deterministic` = false
+    with `repeats`, the times that a design is scored and averaged.
     """
 
     kind: str
@@ -42,6 +46,22 @@ class RewardSection(_Section):
     options: dict[str, Any] = Field(default_factory=dict)
     parts: list[RewardSection] = Field(default_factory=list)
     weight: float = 1.0
+    direction: Literal["maximise", "minimise"] = "maximise"
+    range: tuple[float, float] | None = None
+    deterministic: bool | None = None
+    repeats: int = Field(1, ge=1)
+    units: str | None = None
+
+
+class ConstraintSection(RewardSection):
+    """A bound on the mean of a reward over the tuned generator's designs: `at_least` and/or `at_most`, in its units.
+
+    It is a reward section besides; `name` is shown in the history (default: that of the reward).
+    """
+
+    name: str | None = None
+    at_least: float | None = None
+    at_most: float | None = None
 
 
 class DesignSection(_Section):
@@ -57,10 +77,24 @@ class DesignSection(_Section):
 
 
 class OracleSection(_Section):
-    """`cache`: an SQLite file shared between runs (default: one in the run's folder); designs a call of the reward."""
+    """How the reward is asked. `cache`: an SQLite file shared between runs (default: one in the run's folder).
+
+    `backend`: "inline" (in this process), "pool" (`workers` processes, one a core by default) or "ray" (the cluster at
+    `address`). With workers a design may take `time_limit` seconds and `memory_limit` MB, and is asked `retries` times
+    more when a worker died or a fault was transient. `chunk`: designs that a worker gets at a time (default: as many as
+    take about 0.2 s). A run ends when more than `max_unscored` could not be scored.
+    """
 
     cache: str | None = None
     batch_size: int = Field(1024, ge=1)
+    backend: str = "inline"
+    workers: int | None = Field(None, ge=1)
+    address: str | None = None
+    time_limit: float | None = Field(None, gt=0)
+    memory_limit: float | None = Field(None, gt=0)
+    retries: int = Field(1, ge=0)
+    chunk: int | None = Field(None, ge=1)
+    max_unscored: float = Field(0.5, ge=0, le=1)
 
 
 class ReferenceSection(_Section):
@@ -94,6 +128,8 @@ class Config(_Section):
     sampler: dict[str, Any] = Field(default_factory=lambda: {"name": "smc"})
     value: dict[str, Any] = Field(default_factory=dict)
     train: dict[str, Any] = Field(default_factory=dict)
+    constraints: list[ConstraintSection] = Field(default_factory=list)
+    lagrangian: dict[str, Any] = Field(default_factory=dict)
     design: DesignSection = DesignSection()
     oracle: OracleSection = OracleSection()  # pyright: ignore[reportCallIssue]
     reference: ReferenceSection = ReferenceSection()
@@ -111,6 +147,10 @@ class Config(_Section):
     def build_train(self) -> TrainConfig:
         """Return the training options; ConfigError for an unknown key or value."""
         return build_dataclass(TrainConfig, self.train, "train")
+
+    def build_lagrangian(self) -> LagrangianConfig:
+        """Return how the constraints' multipliers adapt; ConfigError for an unknown key or value."""
+        return build_dataclass(LagrangianConfig, self.lagrangian, "lagrangian")
 
     def value_options(self, kind: str) -> Any:
         """Return the options of the value of this kind; ConfigError for an unknown key or value.
@@ -158,6 +198,7 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
         objective = config.build_objective()
         config.build_sampler()
         config.build_train()
+        config.build_lagrangian()
         config.value_options(getattr(objective, "value", "none"))
         return config
     except ValidationError as error:
@@ -237,7 +278,11 @@ def _explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> str:
 def _valid_keys(path: list[str]) -> list[str]:
     section: Any = Config
     for part in path:
-        if part.isdigit() or part == "parts":
+        if part == "constraints":
+            section = ConstraintSection
+        if part.isdigit() or part == "constraints":
+            continue
+        if part == "parts":
             section = RewardSection
             continue
         annotation = section.model_fields[part].annotation

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import inspect
 import platform
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,23 @@ from biotilt.errors import CheckpointError, ConfigError, suggest
 from biotilt.files import read_json, write_json
 from biotilt.model import Model
 from biotilt.networks import like
-from biotilt.oracle import Oracle, Store
+from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend
 from biotilt.plugins import registry
-from biotilt.rewards import LogProbability, NamedReward, Product, Sum, build, load_function
+from biotilt.rewards import LogProbability, NamedReward, build, load_function
 from biotilt.rewards import reward as wrap_reward
+from biotilt.rewards.base import declare
+from biotilt.rewards.combine import GeometricMean, Product, Sum, Threshold
 from biotilt.rewards.learned import LearnedReward
+from biotilt.rewards.registry import PATHS
 from biotilt.tasks import task_defaults
 from biotilt.training import Trainer
+from biotilt.training.constraints import Adapting, Constrained, Constraint
 from biotilt.values import build_value
 
+COMBINED: dict[str, Any] = {"sum": Sum, "product": Product, "geometric_mean": GeometricMean}
+OF_ONE: dict[str, Any] = {"log_probability": LogProbability, "threshold": Threshold}
 RECORD = "experiment.json"
+ACCOUNTS = "oracle.json"  # what a finished run asked of its reward
 
 
 @dataclass
@@ -48,6 +56,8 @@ class Experiment:
     model: Model
     reward: NamedReward
     held_out: NamedReward | None
+    constraints: list[NamedReward] = field(default_factory=list)
+    _backends: dict[str, Backend] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(
@@ -93,8 +103,13 @@ class Experiment:
         reward = reward if reward is not None else build_reward(config.reward, base, "reward", target)
         if held_out is None and config.held_out is not None and config.held_out.kind != "none":
             held_out = build_reward(config.held_out, base, "held_out", target)
-        experiment = cls(config, Path(base), model, reward, held_out)
-        experiment.objective_and_value()  # refuses parts that do not fit before any compute
+        constraints = [build_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
+        experiment = cls(config, Path(base), model, reward, held_out, constraints)
+        # both refuse what does not fit before any compute
+        experiment.objective_and_value()
+        experiment._backend(reward)
+        if constraints:
+            Constrained(None, experiment._constraints(Store(None), None), config.alpha, config.build_lagrangian())
         return experiment
 
     def objective_and_value(self) -> tuple[Any, Any]:
@@ -121,15 +136,51 @@ class Experiment:
             value.to(device)
         store = self._store(folder)
         train = config.build_train()
-        oracle = Oracle(
-            self.reward, store=store, max_calls=train.max_calls, decode=self.decode, run_id=self._run_id(folder),
-            batch_size=config.oracle.batch_size,
-        )  # fmt: skip
+        oracle: Any = self.oracle(self.reward, store, self._run_id(folder), max_calls=train.max_calls)
+        if self.constraints:
+            oracle = Constrained(oracle, self._constraints(store, folder), config.alpha, config.build_lagrangian())
+            objective: Any = Adapting(objective, oracle)
         context = Context(
             Roles.start(self.model.policy), oracle, config.alpha,
             torch.Generator(device).manual_seed(config.seed), Replay(objective.capacity), value,
         )  # fmt: skip
         return Trainer(context, objective, train, oracle, folder, self._monitor(store, folder), report)
+
+    def _constraints(self, store: Store, folder: Path | None) -> list[Constraint]:
+        found = []
+        for section, reward in zip(self.config.constraints, self.constraints):
+            name = section.name or reward.name
+            scorer = self.oracle(reward, store, f"{self._run_id(folder)}:constraint:{name}")
+            found.append(Constraint(name, scorer, section.at_least, section.at_most))
+        return found
+
+    def oracle(self, reward: NamedReward, store: Store, run_id: str, *, max_calls: int | None = None) -> Oracle:
+        """Return the oracle that asks a reward as `[oracle]` says; its ledger in `store` is that of `run_id`.
+
+        Only one with a budget, `max_calls`, ends a run for designs that cannot be scored: judging goes on.
+        """
+        section = self.config.oracle
+        most = 1.0 if max_calls is None else section.max_unscored
+        return Oracle(
+            reward, store=store, max_calls=max_calls, decode=self.decode, run_id=run_id,
+            batch_size=section.batch_size, max_unscored=most, backend=self._backend(reward),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """End the workers that score designs; they start again when they are needed."""
+        while self._backends:
+            self._backends.popitem()[1].close()
+
+    def _backend(self, reward: NamedReward) -> Backend:
+        """Return where a reward is asked: tuning and judging share one, so that workers start once."""
+        section = self.config.oracle
+        key = f"{reward.name} {reward.version}"
+        if key not in self._backends:
+            limits = Limits(section.time_limit, section.memory_limit, section.retries, section.chunk)
+            self._backends[key] = build_backend(
+                section.backend, reward, workers=section.workers, limits=limits, address=section.address
+            )
+        return self._backends[key]
 
     def _value_of(self, algorithm: Any) -> Any:
         """Return the value that an objective or a sampler asks for by its `value`, or None."""
@@ -141,7 +192,8 @@ class Experiment:
 
     def _parts(self, value: Any) -> Parts:
         known = tuple(registry("processes").values())
-        return Parts(self.model.policy.process, value, self.reward.differentiable, known)
+        differentiable = all(reward.differentiable for reward in (self.reward, *self.constraints))
+        return Parts(self.model.policy.process, value, differentiable, known)
 
     @property
     def device(self) -> torch.device:
@@ -151,6 +203,11 @@ class Experiment:
     def decode(self, states: Tensor) -> list[str]:
         """Return designs as strings."""
         return self.model.decode(states)
+
+    @property
+    def scores_version(self) -> str:
+        """The version of the reward, and of the constraints where there are any: another one is another experiment."""
+        return " ".join(reward.version for reward in (self.reward, *self.constraints))
 
     def record(self, folder: Path) -> None:
         """Store the resolved configuration, the command, versions, git commit and hashes of what it read."""
@@ -166,7 +223,7 @@ class Experiment:
                 "versions": versions(),
                 "git": git_commit(),
                 "sha256": hashes,
-                "reward_version": self.reward.version,
+                "reward_version": self.scores_version,
             },
         )
 
@@ -204,13 +261,7 @@ class Experiment:
     def _monitor(self, store: Store, folder: Path | None) -> Callable[[Tensor], float] | None:
         if self.held_out is None:
             return None
-        judge = Oracle(
-            self.held_out,
-            store=store,
-            max_calls=None,
-            decode=self.decode,
-            run_id=f"{self._run_id(folder)}:held_out",
-        )
+        judge = self.oracle(self.held_out, store, f"{self._run_id(folder)}:held_out")
         return lambda designs: judge(designs).nanmean().item()
 
 
@@ -219,21 +270,24 @@ def build_reward(section: RewardSection, base: Path, key: str, target: str | Non
 
     `target` is given to the rewards that have an option of that name and whose section does not set it.
     """
-    if section.kind in ("sum", "product"):
-        if not section.parts:
+    said = {name: getattr(section, name) for name in ("direction", "range", "deterministic", "repeats", "units")}
+    return declare(_reward_of(section, base, key, target), **said)
+
+
+def _reward_of(section: RewardSection, base: Path, key: str, target: str | None) -> NamedReward:
+    parts = [build_reward(part, base, f"{key}.parts.{i}", target) for i, part in enumerate(section.parts)]
+    if section.kind in COMBINED:
+        if not parts:
             raise ConfigError(f'{key}.parts: a {section.kind} needs parts, for example [[{key}.parts]] kind = "gc"')
-        parts = [build_reward(part, base, f"{key}.parts.{i}", target) for i, part in enumerate(section.parts)]
-        return (Sum if section.kind == "sum" else Product)(parts, [part.weight for part in section.parts])
-    if section.kind == LogProbability.name:
-        if len(section.parts) != 1:
-            raise ConfigError(
-                f"{key}.parts: {section.kind} needs one part, the predictor, and has {len(section.parts)}"
-            )
-        known = ("above", "below", "spread")
+        return COMBINED[section.kind](parts, [part.weight for part in section.parts])
+    if section.kind in OF_ONE:
+        if len(parts) != 1:
+            raise ConfigError(f"{key}.parts: {section.kind} needs one part, and has {len(parts)}")
+        known = list(inspect.signature(OF_ONE[section.kind]).parameters)[1:]
         for option in section.options:
             if option not in known:
                 raise ConfigError(f"{key}.options.{option}: unknown option{suggest(option, known)}")
-        return LogProbability(build_reward(section.parts[0], base, f"{key}.parts.0", target), **section.options)
+        return OF_ONE[section.kind](parts[0], **section.options)
     if section.kind == "python":
         if section.function is None:
             raise ConfigError(f'{key}.function: this key is missing; write "file.py:function"')
@@ -243,11 +297,16 @@ def build_reward(section: RewardSection, base: Path, key: str, target: str | Non
             raise ConfigError(f"{key}.path: this key is missing; `biotilt fit-oracle` makes such a file")
         return LearnedReward.load(base / section.path)
     if section.kind not in (known := registry("rewards")):
-        kinds = ["sum", "product", LogProbability.name, "python", "learned", *known]
+        kinds = [*COMBINED, *OF_ONE, "python", "learned", *known]
         raise ConfigError(f'{key}.kind: unknown reward "{section.kind}"{suggest(section.kind, kinds)}')
-    options = section.options
-    if target is not None and "target" in getattr(known[section.kind], "__dataclass_fields__", {}):
+    options, accepted = dict(section.options), getattr(known[section.kind], "__dataclass_fields__", {})
+    if target is not None and "target" in accepted:
         options = {"target": target} | options
+    if "folder" in accepted:  # a program works where the experiment is
+        options = {"folder": "."} | options
+    for name in set(PATHS) & options.keys() & accepted.keys():
+        if options[name] and (base / str(options[name])).exists():
+            options[name] = str(base / str(options[name]))
     return build(section.kind, options)
 
 
@@ -306,7 +365,7 @@ def fixed_positions(config: Config, model: Model) -> Fixed | None:
 
 
 def _sections(config: Config) -> list[RewardSection]:
-    found, waiting = [], [config.reward, config.held_out]
+    found, waiting = [], [config.reward, config.held_out, *config.constraints]
     while waiting:
         section = waiting.pop()
         if section is not None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from biotilt.core import Policy, sample
 from biotilt.core.fixed import Fixed
 from biotilt.designs import Alphabet, Codec, fixed_from_positions, parse_fixed, stored_codec
-from biotilt.errors import CheckpointError, ConfigError, suggest
+from biotilt.errors import CheckpointError, ConfigError, DataError, suggest
 from biotilt.files import load_tensors, save_tensors
 from biotilt.networks import build_network, describe_network
 from biotilt.plugins import registry
@@ -47,15 +47,18 @@ class Model:
         codec, net, process = self.codec, self.policy.net, self.policy.process
         if not (hasattr(codec, "for_target") and hasattr(net, "for_target")):
             raise ConfigError("design.target: this generator takes no target; leave the key out")
-        codec = codec.for_target(target)  # type: ignore[attr-defined]
+        try:
+            codec = codec.for_target(target)  # type: ignore[attr-defined]
+        except DataError as error:
+            raise ConfigError(f"design.target: {error}") from error
         dataclass: Any = process
         return Model(Policy(replace(dataclass, length=codec.length), net.for_target(target)), codec)  # type: ignore[operator]
 
     def fixed_letters(self, given: str | dict[str, str]) -> Fixed:
         """Return what a pattern ("GCC...") or a table {"1-3" = "GCC"} holds; ConfigError where it does not fit."""
         length = getattr(self.policy.process, "length", 0)
-        if self.codec.alphabet is None:
-            raise ConfigError(f"designs of {self.codec.name} are not made of letters: hold a scaffold, not positions")
+        if self.codec.alphabet is None or hasattr(self.codec, "fixed_tokens"):
+            raise ConfigError("design.fixed: the states of this generator are not letters: use design.scaffold")
         parse = parse_fixed if isinstance(given, str) else fixed_from_positions
         return Fixed(*parse(given, self.codec.alphabet, length))  # type: ignore[arg-type]
 

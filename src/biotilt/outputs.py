@@ -19,7 +19,8 @@ from biotilt.designs import Record, read_designs, write_designs
 from biotilt.evaluation.measure import describe, measure_all
 from biotilt.evaluation.metrics import kmer_counts
 from biotilt.evaluation.panel import CHECKS, Reference, likelihood, panel, warnings
-from biotilt.experiment import RECORD, Experiment, git_commit, versions
+from biotilt.evaluation.pareto import front_summary
+from biotilt.experiment import ACCOUNTS, RECORD, Experiment, git_commit, versions
 from biotilt.files import read_json, write_json
 from biotilt.oracle import Oracle, Store
 from biotilt.report import ReportData, render_report
@@ -86,8 +87,36 @@ def evaluate(run: Run, samples: int) -> dict[str, Any]:
     top = _write_designs(folder, scored["tuned"], fasta=experiment.model.alphabet is not None)
     report = _report(run, rows, scored, top, judge.reference)
     pictures = task_pictures(experiment.config.panel or experiment.config.task, [d for d, *_ in top[:PICTURES]])
-    render_report(replace(report, measures=summary["measures"], pictures=pictures), folder / "report.html")
+    components, directions = _components(experiment, judge, scored)
+    if components:
+        summary["front"] = front_summary(components, directions=directions)
+        write_json(folder / "summary.json", summary)
+        report = replace(report, components=components, directions=directions, front=summary["front"])
+    more = {"measures": summary["measures"], "pictures": pictures, "oracle": summary["oracle"]}
+    render_report(replace(report, **more), folder / "report.html")
     return summary
+
+
+def _components(
+    experiment: Experiment, judge: _Judge, scored: dict[str, Scored]
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
+    """Return the scores of each objective for each row, and which are minimised; nothing where there is but one.
+
+    Objectives are the parts of a combined reward, or the reward, and the constraints.
+    """
+    reward = experiment.reward
+    names, parts = getattr(reward, "names", [reward.name]), getattr(reward, "parts", [reward])
+    weights = getattr(reward, "weights", [1.0] * len(parts))
+    objectives = {name: (part, weight >= 0) for name, part, weight in zip(names, parts, weights)}
+    for section, constraint in zip(experiment.config.constraints, experiment.constraints):
+        objectives[section.name or constraint.name] = (constraint, section.at_least is not None)
+    if len(objectives) < 2:
+        return {}, {}
+    components = {
+        row: {name: judge.oracle(part, name).score(found[0]).tolist() for name, (part, _) in objectives.items()}
+        for row, found in scored.items()
+    }
+    return components, {name: "minimise" for name, (_, maximised) in objectives.items() if not maximised}
 
 
 class _Judge:
@@ -97,9 +126,9 @@ class _Judge:
         store = Store(folder / "oracle.sqlite")
 
         def oracle(reward: Any, which: str) -> Oracle:
-            run_id = f"{folder}:evaluation:{which}"
-            return Oracle(reward, store=store, max_calls=None, decode=experiment.decode, run_id=run_id)
+            return experiment.oracle(reward, store, f"{folder}:evaluation:{which}")
 
+        self.oracle = oracle
         self.decode = experiment.decode
         self.optimised = oracle(experiment.reward, "optimised")
         self.held_out = None if experiment.held_out is None else oracle(experiment.held_out, "held_out")
@@ -158,7 +187,9 @@ def _both_kls(p: Policy, q: Policy, batch: int, generator: torch.Generator) -> t
 
 def _summary(run: Run, rows: list[dict[str, Any]], calls: int, seconds: float) -> dict[str, Any]:
     config = run.experiment.config
+    accounts = run.folder / ACCOUNTS
     return {
+        "oracle": read_json(accounts) if accounts.is_file() else {},  # folders of the first versions have none
         "task": config.task or config.name,
         "objective": config.objective.get("name", "vidd"),
         "options": dict(vars(config.build_objective()).items()),
@@ -196,7 +227,7 @@ def _commands(run: Run) -> list[str]:
 
 def _task_frontier(config: Config) -> list[dict[str, Any]]:
     """Return the runs over α that ship with a task; none when the reward is another than the task's."""
-    if config.task is None or config.reward.path != task_defaults(config.task)["reward"]["path"]:
+    if config.task is None or config.reward.path != task_defaults(config.task)["reward"].get("path"):
         return []
     path = task_folder(config.task) / "frontier.json"
     return read_json(path)["points"] if path.is_file() else []
@@ -230,5 +261,5 @@ def _report(
         commands=_commands(run),
         versions=versions() | {"git": git_commit() or "unknown"},
         notes=task_card(run.experiment).get("notes", []),
-        fixed=None if fixed is None else fixed.mask.tolist(),
+        fixed=None if fixed is None or model.alphabet is None else fixed.mask.tolist(),
     )

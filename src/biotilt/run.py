@@ -6,7 +6,7 @@ import math
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from biotilt.config import Config
 from biotilt.designs import Record, write_designs
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.experiment import RECORD, Experiment, fixed_positions
+from biotilt.experiment import ACCOUNTS, RECORD, Experiment, fixed_positions
 from biotilt.files import read_json, write_json
 from biotilt.model import Model
 from biotilt.oracle import Oracle
@@ -55,7 +55,8 @@ class Run:
         count = self.experiment.config.output.samples if samples is None else samples
         if count < 2:
             raise ConfigError(f"samples: a row of the table needs at least 2 designs, got {count}")
-        return evaluate(self, count)
+        with closing(self.experiment):
+            return evaluate(self, count)
 
 
 def load_model(path: Path | str) -> Model:
@@ -105,12 +106,14 @@ def tune(
     else:
         # a run killed before its first checkpoint starts over; its ledger must too
         trainer.oracle.load_state_dict({"position": 0, "calls": 0})
-    with _log_to_tensorboard(trainer, folder), _terminate_like_interrupt():
+    with closing(experiment), _log_to_tensorboard(trainer, folder), _terminate_like_interrupt():
         net = trainer.run()
+    accounts = trainer.oracle.accounts() | {"reasons": trainer.oracle.ledger.failures()}
     policy = experiment.model.policy
     model = Model(type(policy)(policy.process, net), experiment.model.codec)
     _write_failures(trainer.oracle, folder)
     write_json(folder / HISTORY, trainer.history)
+    write_json(folder / ACCOUNTS, accounts)
     model.save(folder / TUNED)
     return Run(folder, experiment, model, trainer.history)
 
@@ -139,7 +142,7 @@ def _clear(folder: Path) -> None:
     """Delete the files of an earlier run, and nothing else that a user may keep there."""
     # a journal that outlived its database would be played back into the new one
     oracle = ("oracle.sqlite", "oracle.sqlite-journal")
-    results = (FAILURES, "summary.json", "report.html", "designs.csv", "designs.fasta")
+    results = (FAILURES, ACCOUNTS, "summary.json", "report.html", "designs.csv", "designs.fasta")
     for name in (RECORD, TUNED, HISTORY, "checkpoint.safetensors", *oracle, *results):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / "tensorboard", ignore_errors=True)
@@ -159,7 +162,7 @@ def _refuse_other(experiment: Experiment, folder: Path) -> None:
             f"{folder} holds an unfinished run of another experiment (different: {', '.join(changed)}); "
             "name another folder, or say --overwrite"
         )
-    if before["reward_version"] != experiment.reward.version:
+    if before["reward_version"] != experiment.scores_version:
         raise ConfigError(
             f"{folder} holds an unfinished run whose reward has changed since; name another folder, or say --overwrite"
         )

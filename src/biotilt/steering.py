@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,14 @@ def steer(
             raise ConfigError(f"the proposal's process {proposal.policy.process} is not the base's {base.process}")
         roles.proposal = proposal.policy.frozen_copy()
         roles.proposal.net.to(experiment.device)
+    with closing(experiment):
+        return _drawn(experiment, roles, sampler, value, count, report, started)
+
+
+def _drawn(
+    experiment: Experiment, roles: Roles, sampler: Any, value: Any, count: int, report: Callable[[int], None],
+    started: float,
+) -> Steered:  # fmt: skip
     oracle = _Reporting(experiment, report)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
     drawn = sampler.draw(Context(roles, oracle, experiment.config.alpha, generator, Replay(None), value), count)
@@ -89,25 +98,25 @@ def steer(
     weights = drawn.log_weight.softmax(0) if usable else torch.full_like(drawn.log_weight, math.nan)
     return Steered(
         designs, rewards.tolist(), weights.tolist(), None if held_out is None else held_out.tolist(), drawn.log_z,
-        oracle.calls, time.perf_counter() - started, drawn.metrics,
+        oracle.oracle.calls, time.perf_counter() - started, drawn.metrics,
     )  # fmt: skip
 
 
-class _Reporting(Oracle):
-    """An oracle in memory that says after each request how many calls were made."""
+class _Reporting:
+    """Asks an oracle in memory, and says after each request how many calls were made."""
 
     def __init__(self, experiment: Experiment, report: Callable[[int], None]):
-        super().__init__(
-            experiment.reward, store=Store(None), max_calls=None, decode=experiment.decode, run_id="steering",
-            batch_size=experiment.config.oracle.batch_size,
-        )  # fmt: skip
+        self.oracle = experiment.oracle(experiment.reward, Store(None), "steering")
         self._report = report
 
     def __call__(self, states: Tensor) -> Tensor:
-        scores = super().__call__(states)
-        self._report(self.calls)
+        scores = self.oracle(states)
+        self._report(self.oracle.calls)
         return scores
+
+    def relaxed(self, designs: Tensor) -> Tensor:
+        return self.oracle.relaxed(designs)
 
 
 def _outside(experiment: Experiment, reward: Any) -> Oracle:
-    return Oracle(reward, store=Store(None), max_calls=None, decode=experiment.decode, run_id="judging")
+    return experiment.oracle(reward, Store(None), "judging")

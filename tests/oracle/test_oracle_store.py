@@ -11,6 +11,7 @@ import pytest
 
 from biotilt.errors import BiotiltError, CheckpointError
 from biotilt.oracle import Ledger, Oracle, Row, Score, Store
+from biotilt.oracle.store import Work
 
 
 class Length:
@@ -162,6 +163,58 @@ def test_a_file_of_a_later_layout_is_refused(tmp_path):
     connection.close()
     with pytest.raises(CheckpointError, match=r"o\.sqlite has layout 99"):
         Store(path)
+
+
+FIRST_LAYOUT = """
+CREATE TABLE scores (
+    reward TEXT, version TEXT, design TEXT, score REAL, reason TEXT, seconds REAL, run TEXT,
+    PRIMARY KEY (reward, version, design)
+) WITHOUT ROWID;
+CREATE TABLE ledger (
+    run TEXT, reward TEXT, position INTEGER,
+    design TEXT, score REAL, reason TEXT, seconds REAL, cached INTEGER,
+    PRIMARY KEY (run, reward, position)
+) WITHOUT ROWID;
+INSERT INTO scores VALUES ('length', '1', 'AC', 2.0, '', 0.25, 'run'), ('length', '1', 'G', NULL, 'late', 0.5, 'run');
+INSERT INTO ledger VALUES
+    ('run', 'length', 0, 'AC', 2.0, '', 0.25, 0),
+    ('run', 'length', 1, 'AC', 2.0, '', 0.0, 1),
+    ('run', 'length', 2, 'G', NULL, 'late', 0.5, 0);
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_the_first_layout_is_brought_up_to_date(tmp_path):
+    path = tmp_path / "o.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(FIRST_LAYOUT)
+    connection.close()
+    for _ in range(2):  # the second time it is already
+        store = Store(path)
+        assert store.known("length", "1", ["AC"])["AC"] == Score(2.0, "", 0.25, "run", attempts=1)
+        rows = list(Ledger(store, "run", "length").rows())
+        assert rows[:2] == [Row(0, "AC", 2.0, "", 0.25, False, 1), Row(1, "AC", 2.0, "", 0.0, True, 1)]
+        assert (rows[2].reason, rows[2].attempts) == ("late", 1)
+        store.close()
+    oracle = oracle_of(Store(path))
+    assert oracle.accounts() == {
+        "calls": 2, "cache_hits": 1, "failures": 1, "attempts": 2, "retries": 0, "scoring_seconds": 0.0,
+        "wall_seconds": 0.0, "utilisation": 0.0, "workers": 1, "workers_replaced": 0,
+    }  # fmt: skip
+    assert oracle.score(["TTT"]).tolist() == [3.0]
+    assert oracle.calls == 3
+
+
+def test_work_is_forgotten_with_its_rows():
+    store = Store()
+    for n, busy in enumerate((1.0, 2.0, 4.0)):
+        row = Row(2 * n, f"d{n}", 1.0, "", busy, cached=False)
+        store.record("run", "r", "1", {}, [row], Work(busy, busy / 2, workers=3, replaced=n))
+    ledger = Ledger(store, "run", "r")
+    assert ledger.work() == (Work(7.0, 3.5, 3, 3), 10.5)
+    ledger.rewind(4)
+    assert ledger.work() == (Work(3.0, 1.5, 3, 1), 4.5)
+    assert Ledger(store, "other", "r").work() == (Work(0.0, 0.0, 1, 0), 0.0)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Literal, Protocol
 
 import torch
@@ -135,9 +136,19 @@ def _padded(spec: dict[str, Any]) -> Padded:
     return Padded(alphabet_called(spec["alphabet"]), spec["length"], spec["side"])
 
 
+def _selfies(spec: dict[str, Any]) -> Codec:
+    return import_module("biotilt.designs.selfies").selfies_codec(spec)
+
+
+def _paired(spec: dict[str, Any]) -> Codec:
+    return import_module("biotilt.designs.paired").Paired(spec["target"])
+
+
 CODECS: dict[str, Callable[[dict[str, Any]], Codec]] = {
     "alphabet": lambda spec: alphabet_called(spec["alphabet"]),
     "padded": _padded,
+    "selfies": _selfies,
+    "paired": _paired,
 }
 """How a codec is built from its `spec()`, by kind."""
 

@@ -11,11 +11,13 @@ from torch import nn
 from biotilt.errors import ConfigError, suggest
 from biotilt.networks.cnn import CNN, CNNConfig
 from biotilt.networks.mlp import MLP, MLPConfig
+from biotilt.networks.structured import Structured, StructuredConfig
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 
 NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "cnn": (CNNConfig, CNN),
     "mlp": (MLPConfig, MLP),
+    "structured": (StructuredConfig, Structured),
     "vector_mlp": (VectorMLPConfig, VectorMLP),
 }
 
@@ -63,6 +65,8 @@ __all__ = [
     "NETWORKS",
     "CNNConfig",
     "MLPConfig",
+    "Structured",
+    "StructuredConfig",
     "VectorMLP",
     "VectorMLPConfig",
     "build_network",

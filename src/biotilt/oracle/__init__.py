@@ -1,17 +1,52 @@
-"""Between algorithms and rewards: each design is scored once, counted, and kept through a kill."""
+"""Between algorithms and rewards: each design is scored once, counted, and kept through a kill.
 
-from biotilt.oracle.ledger import Ledger
-from biotilt.oracle.oracle import Oracle
-from biotilt.oracle.stats import finite_mean, infeasible_fraction, unscored_fraction
-from biotilt.oracle.store import Row, Score, Store
+The public names are loaded when first used, since a worker process needs few of them and none that imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "Backend": "backend",
+    "Inline": "backend",
+    "Ledger": "ledger",
+    "Limits": "backend",
+    "Oracle": "oracle",
+    "Row": "store",
+    "Score": "store",
+    "Store": "store",
+    "build_backend": "backend",
+    "finite_mean": "stats",
+    "infeasible_fraction": "stats",
+    "unscored_fraction": "stats",
+}
+
+if TYPE_CHECKING:
+    from biotilt.oracle.backend import Backend, Inline, Limits, build_backend
+    from biotilt.oracle.ledger import Ledger
+    from biotilt.oracle.oracle import Oracle
+    from biotilt.oracle.stats import finite_mean, infeasible_fraction, unscored_fraction
+    from biotilt.oracle.store import Row, Score, Store
 
 __all__ = [
+    "Backend",
+    "Inline",
     "Ledger",
+    "Limits",
     "Oracle",
     "Row",
     "Score",
     "Store",
+    "build_backend",
     "finite_mean",
     "infeasible_fraction",
     "unscored_fraction",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'biotilt.oracle' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"biotilt.oracle.{_PUBLIC[name]}"), name)

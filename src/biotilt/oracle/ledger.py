@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from biotilt.oracle.store import Row, Store
+from biotilt.oracle.store import Row, Store, Work
 
 PAGE = 10_000
 
@@ -39,12 +39,34 @@ class Ledger:
         """Whether any request got a score that is not NaN."""
         return bool(self._one("EXISTS (SELECT 1", "score IS NOT NULL)"))
 
+    @property
+    def failed(self) -> int:
+        """The number of calls that gave no score."""
+        return self._one("COUNT(*)", "NOT cached AND score IS NULL")
+
+    @property
+    def attempts(self) -> int:
+        """The number of times that the reward was asked for a design, retries and repeats included."""
+        return self._one("COALESCE(SUM(attempts), 0)", "NOT cached")
+
+    def work(self) -> tuple[Work, float]:
+        """Return what the run's scoring took (the workers of its last request), and what they could have done.
+
+        The latter is workers × seconds on the clock, summed over the requests.
+        """
+        sums = "COALESCE(SUM(busy), 0.0), COALESCE(SUM(wall), 0.0), COALESCE(SUM(replaced), 0)"
+        capacity = "COALESCE(SUM(wall * workers), 0.0)"
+        ((busy, wall, replaced, possible),) = self._select(f"{sums}, {capacity}", "TRUE", table="work")
+        last = self._select("workers", "TRUE ORDER BY position DESC LIMIT 1", table="work")
+        return Work(busy, wall, last[0][0] if last else 1, replaced), possible
+
     def rows(self, start: int = 0) -> Iterator[Row]:
         """Yield the rows from position `start` on, in order; pages keep memory bounded."""
-        columns = "position, design, score, reason, seconds, cached"
+        columns = "position, design, score, reason, seconds, cached, attempts"
         while page := self._select(columns, f"position >= ? ORDER BY position LIMIT {PAGE}", start):
-            for position, design, score, reason, seconds, cached in page:
-                yield Row(position, design, math.nan if score is None else score, reason, seconds, bool(cached))
+            for position, design, score, reason, seconds, cached, attempts in page:
+                value = math.nan if score is None else score
+                yield Row(position, design, value, reason, seconds, bool(cached), attempts)
             start = page[-1][0] + 1
 
     def called(self) -> set[str]:
@@ -58,10 +80,12 @@ class Ledger:
 
     def rewind(self, position: int) -> None:
         """Delete the rows from `position` on."""
-        self._store.query("DELETE FROM ledger WHERE run = ? AND reward = ? AND position >= ?", (*self._key, position))
+        for table in ("ledger", "work"):
+            sql = f"DELETE FROM {table} WHERE run = ? AND reward = ? AND position >= ?"
+            self._store.query(sql, (*self._key, position))
 
-    def _select(self, columns: str, condition: str, *parameters: int) -> list[tuple]:
-        sql = f"SELECT {columns} FROM ledger WHERE run = ? AND reward = ? AND {condition}"
+    def _select(self, columns: str, condition: str, *parameters: int, table: str = "ledger") -> list[tuple]:
+        sql = f"SELECT {columns} FROM {table} WHERE run = ? AND reward = ? AND {condition}"
         return self._store.query(sql, (*self._key, *parameters))
 
     def _one(self, column: str, condition: str) -> int:

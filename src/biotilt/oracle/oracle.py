@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-import reprlib
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from biotilt.core.protocols import Reward
-from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, DataError, RewardError
+from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, RewardError
+from biotilt.oracle.backend import Backend, Inline, Ticket
 from biotilt.oracle.ledger import Ledger
-from biotilt.oracle.store import Row, Score, Store
+from biotilt.oracle.repeats import Repeated
+from biotilt.oracle.scoring import Declaration
+from biotilt.oracle.store import Row, Score, Store, Work
 
 FIRST_BATCH = 16  # a first batch of at least so many designs, none of which can be scored, ends the run
-LONGEST_REASON = 500  # some programs print pages
-LARGEST = torch.finfo(torch.float32).max
+SAVE_EVERY = 1.0  # seconds between savings of what workers have finished
 
 
 class Oracle:
@@ -31,8 +30,14 @@ class Oracle:
     the accounts of one that was never interrupted. Failures are remembered for the rest of a run; other runs
     and resumed runs ask again.
 
-    `decode` turns states `(B, L)` into B designs. The reward gets at most `batch_size` designs at a time. The
-    run ends when `patience` designs were asked for and none could be scored.
+    `decode` turns states `(B, L)` into B designs. The reward gets at most `batch_size` designs at a time, in the
+    process or the workers of `backend` (None: in this process), which has to be built for the same reward. A reward
+    that declares itself noisy is asked several times (`Repeated`), which is one call.
+
+    What is put into `meanwhile` is called once, while the next states are being scored.
+
+    After `patience` calls the run ends when more than the fraction `max_unscored` of them, in [0, 1], could not be
+    scored; when none could, it ends already after a first batch of 16.
     """
 
     def __init__(
@@ -45,8 +50,13 @@ class Oracle:
         run_id: str,
         batch_size: int = 1024,
         patience: int = 256,
+        max_unscored: float = 0.5,
+        backend: Backend | None = None,
     ) -> None:
+        if not 0 <= max_unscored <= 1:
+            raise ConfigError(f"oracle.max_unscored must be in [0, 1], got {max_unscored}")
         self.reward = reward
+        self.meanwhile: Callable[[], None] | None = None
         self.max_calls = max_calls
         self.ledger = Ledger(store, run_id, reward.name)
         self._store = store
@@ -54,6 +64,13 @@ class Oracle:
         self._run = run_id
         self._batch_size = batch_size
         self._patience = patience
+        self._max_unscored = max_unscored
+        backend = backend or Inline(reward)
+        repeats = Declaration.by(reward).repeats
+        self._repeats = repeats
+        self._replaced = 0  # workers, before this request: oracles may share a backend
+        self._last_end = 0.0  # pieces that were submitted together overlap
+        self._backend: Backend = backend if repeats == 1 else Repeated(backend, repeats)
         self._read_ledger()
 
     @property
@@ -68,7 +85,8 @@ class Oracle:
 
     def __call__(self, states: Tensor) -> Tensor:
         """Return the scores `(B,)`, float32, on the device of the states `(B, L)`; see `score`."""
-        return self.score(self._decode(states)).to(states.device, torch.float32)
+        work, self.meanwhile = self.meanwhile, None
+        return self.score(self._decode(states), work).to(states.device, torch.float32)
 
     def relaxed(self, designs: Tensor) -> Tensor:
         """Return differentiable scores `(B,)` of relaxed designs `(B, L, V)`, of a differentiable reward.
@@ -82,14 +100,15 @@ class Oracle:
         self.score(self._decode(designs.argmax(-1).to(torch.int8)))
         return self.reward.score_one_hot(designs)  # type: ignore[attr-defined]  # `needs_gradient` made sure
 
-    def score(self, designs: Sequence[str]) -> Tensor:
+    def score(self, designs: Sequence[str], meanwhile: Callable[[], None] | None = None) -> Tensor:
         """Return the scores `(B,)`, float64, of B designs: NaN = could not be scored, -inf = infeasible.
 
         All is on disk before this returns. A design whose scoring raises becomes NaN, with the reason in the
         ledger; errors that no single design causes (those of biotilt, except `DataError`) are passed on.
+        `meanwhile` is called once, while workers are busy; after the scoring, when this process does it itself.
 
         Raises `BudgetSpent`, before anything is scored, when more designs are new than calls are left, and
-        `RewardError` when the reward returns another number of scores or none of its scores can be used.
+        `RewardError` when the reward returns another number of scores or too few of its scores can be used.
         """
         known = self._store.known(self.reward.name, self.reward.version, list(dict.fromkeys(designs)))
         known = {design: score for design, score in known.items() if self._usable(design, score)}
@@ -100,9 +119,53 @@ class Oracle:
                 f"{new} designs are new but {self.remaining} of {self.max_calls} calls are left; "
                 "raise max_calls to go on"
             )
-        for piece in _pieces(designs, known.keys(), self._batch_size):
-            known |= self._score_piece(piece, known, free)
+        self._replaced = self._backend.replaced
+        pieces = _pieces(designs, known.keys(), self._batch_size)
+        work: Iterator[tuple[list[str], list[str], Ticket]] = (
+            (piece, asked, self._backend.submit(asked)) for piece, asked in pieces
+        )
+        if not self._backend.concurrent:
+            self._take_all(work, known, free)
+            if meanwhile is not None:
+                meanwhile()
+        else:
+            submitted = list(work)
+            try:
+                if meanwhile is not None:
+                    meanwhile()
+                self._take_all(submitted, known, free)
+            finally:
+                for _, asked, ticket in submitted:
+                    ticket.cancel()
+                    self._save_finished(asked, ticket)
         return torch.tensor([known[design].value for design in designs], dtype=torch.float64)
+
+    def accounts(self) -> dict[str, float]:
+        """Return what this run asked of the reward so far, over all resumptions; JSON needs no more.
+
+        `calls`; `cache_hits`: requests that were free; `failures`: calls without a score; `attempts` and `retries`:
+        times that the reward was asked for a design, and those after a fault; `scoring_seconds`: summed over
+        workers, those of killed attempts included; `wall_seconds`: on the clock, while scores were waited for;
+        `utilisation`: what part of workers × wall seconds were scoring seconds; `workers`, and `workers_replaced`.
+        """
+        work, possible = self.ledger.work()
+        attempts = self.ledger.attempts
+        return {
+            "calls": self._calls,
+            "cache_hits": self._position - self._calls,
+            "failures": self._failed,
+            "attempts": attempts,
+            "retries": attempts - self._repeats * self._calls,
+            "scoring_seconds": work.busy,
+            "wall_seconds": work.wall,
+            "utilisation": min(1.0, work.busy / possible) if possible > 0 else 0.0,
+            "workers": work.workers,
+            "workers_replaced": work.replaced,
+        }
+
+    def close(self) -> None:
+        """End the workers of the backend; what was scored stays readable."""
+        self._backend.close()
 
     def state_dict(self) -> dict[str, int]:
         """Return what a checkpoint needs, as JSON: the position in the ledger, and the calls."""
@@ -131,95 +194,104 @@ class Oracle:
         self._position = self.ledger.position
         self._calls = self.ledger.calls
         self._called = self.ledger.called()
+        self._failed = self.ledger.failed
         self._any_scored = self.ledger.any_scored
 
     def _usable(self, design: str, score: Score) -> bool:
         # A failure of another run may have had a cause that is gone, such as a missing program.
         return not score.failed or design in self._called
 
-    def _score_piece(self, designs: Sequence[str], known: Mapping[str, Score], free: set[str]) -> dict[str, Score]:
-        """Score, save and return the designs of one piece that are not known; `free` ones cost no call."""
-        asked = list(dict.fromkeys(design for design in designs if design not in known))
-        fresh = dict(zip(asked, self._ask(asked)))
+    def _take_all(
+        self, work: Iterable[tuple[list[str], list[str], Ticket]], known: dict[str, Score], free: set[str]
+    ) -> None:
+        """Wait for each piece and write it into the ledger; `known` gets the scores, `free` ones cost no call."""
+        for piece, asked, ticket in work:
+            fresh = self._gather(asked, ticket)
+            known |= fresh
+            taken = Work(
+                math.fsum(score.seconds for score in fresh.values()),
+                ticket.wall[1] - max(ticket.wall[0], self._last_end),
+                self._backend.workers,
+                self._backend.replaced - self._replaced,
+            )
+            self._replaced = self._backend.replaced
+            self._last_end = ticket.wall[1]
+            self._record(piece, known, free, fresh, taken)
+
+    def _gather(self, asked: list[str], ticket: Ticket) -> dict[str, Score]:
+        """Return the scores of a piece, which are saved as they come: a kill loses no more than `SAVE_EVERY`."""
+        fresh: dict[str, Score] = {}
+        while not ticket.wait(SAVE_EVERY):
+            fresh |= self._save_finished(asked, ticket)
+        return fresh | self._finished(asked, ticket)
+
+    def _save_finished(self, asked: list[str], ticket: Ticket) -> dict[str, Score]:
+        """Save the new scores of a piece without rows in the ledger, so that they need not be asked again."""
+        found = self._finished(asked, ticket)
+        if found:
+            self._store.record(self._run, self.reward.name, self.reward.version, found, [])
+        return found
+
+    def _finished(self, asked: list[str], ticket: Ticket) -> dict[str, Score]:
+        return {asked[index]: replace(score, run=self._run) for index, score in ticket.finished()}
+
+    def _record(
+        self,
+        piece: Sequence[str],
+        known: Mapping[str, Score],
+        free: set[str],
+        fresh: Mapping[str, Score],
+        work: Work,
+    ) -> None:
+        """Write a piece into the ledger and count it; stop a run of which too little can be scored."""
         rows = []
-        for position, design in enumerate(designs, start=self._position):
-            score = fresh.get(design) or known[design]
+        for position, design in enumerate(piece, start=self._position):
+            score = known[design]
             cached = design in free
             free.add(design)
-            rows.append(Row(position, design, score.value, score.reason, 0.0 if cached else score.seconds, cached))
-        self._store.record(self._run, self.reward.name, self.reward.version, fresh, rows)
+            seconds, attempts = (0.0, 0) if cached else (score.seconds, score.attempts)
+            rows.append(Row(position, design, score.value, score.reason, seconds, cached, attempts))
+        self._store.record(self._run, self.reward.name, self.reward.version, fresh, rows, work)
 
-        called = {row.design for row in rows if not row.cached}
+        called = [row for row in rows if not row.cached]
         first = self._calls == 0 and len(called) >= FIRST_BATCH
         self._position += len(rows)
         self._calls += len(called)
-        self._called |= called
+        self._called.update(row.design for row in called)
+        self._failed += sum(math.isnan(row.score) for row in called)
         self._any_scored |= any(not math.isnan(row.score) for row in rows)
-        if not self._any_scored and (first or self._calls >= self._patience):
-            reasons = "; ".join(f"{reason} ({count} times)" for reason, count in self.ledger.failures())
-            raise RewardError(f'reward "{self.reward.name}" could score none of {self._calls} designs: {reasons}')
-        return fresh
+        self._check_failures(first)
 
-    def _ask(self, designs: list[str]) -> list[Score]:
-        """Ask the reward; when a batch raises, ask one by one, so that only the culprits fail."""
-        if not designs:
-            return []
-        start = time.perf_counter()
-        try:
-            output = self.reward(list(designs))
-        except Exception as error:
-            if isinstance(error, BiotiltError) and not isinstance(error, DataError):
-                raise
-            share = (time.perf_counter() - start) / len(designs)
-            if len(designs) == 1:
-                reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
-                return [Score(math.nan, reason, share, self._run)]
-            singly = [score for design in designs for score in self._ask([design])]
-            return [replace(score, seconds=score.seconds + share) for score in singly]
-        share = (time.perf_counter() - start) / len(designs)
-        return [Score(*_read(value), share, self._run) for value in self._listed(output, len(designs))]
-
-    def _listed(self, output: Any, expected: int) -> Sequence[Any]:
-        scores = output.tolist() if hasattr(output, "tolist") else output
-        if isinstance(scores, list | tuple) and len(scores) == expected:
-            return scores
-        got = f"{len(scores)} scores" if isinstance(scores, list | tuple) else type(output).__name__
-        raise RewardError(
-            f'reward "{self.reward.name}" returned {got} for {expected} designs, expected {expected} scores'
-        )
+    def _check_failures(self, first: bool) -> None:
+        patient = self._calls < self._patience
+        if not self._any_scored and (first or not patient):
+            what = f"score none of {self._calls} designs"
+        elif not patient and self._failed > self._max_unscored * self._calls:
+            what = (
+                f"not score {self._failed} of {self._calls} designs, more than "
+                f"oracle.max_unscored = {self._max_unscored:g} of them"
+            )
+        else:
+            return
+        reasons = "; ".join(f"{reason} ({count} times)" for reason, count in self.ledger.failures())
+        raise RewardError(f'reward "{self.reward.name}" could {what}: {reasons}')
 
     def _where(self) -> str:
         return f"the ledger in {self._store.path or 'memory'}"
 
 
-def _pieces(designs: Sequence[str], known: Collection[str], size: int) -> Iterator[list[str]]:
-    """Cut a request, in its order, into pieces with at most `size` distinct designs that are not known."""
+def _pieces(designs: Sequence[str], known: Collection[str], size: int) -> Iterator[tuple[list[str], list[str]]]:
+    """Cut a request, in its order, into pieces, each with the designs to ask: at most `size`, and each once."""
     piece: list[str] = []
-    fresh: set[str] = set()
-    count = 0
+    asked: list[str] = []
+    seen: set[str] = set()
     for design in designs:
-        if design not in known and design not in fresh:
-            if count == size:
-                yield piece
-                piece, count = [], 0
-            fresh.add(design)
-            count += 1
+        if design not in known and design not in seen:
+            if len(asked) == size:
+                yield piece, asked
+                piece, asked = [], []
+            seen.add(design)
+            asked.append(design)
         piece.append(design)
     if piece:
-        yield piece
-
-
-def _read(value: Any) -> tuple[float, str]:
-    """Return a score and, when it is NaN, the reason."""
-    try:
-        # float() would accept "3" and "nan", which are slips, and drop the imaginary part of NumPy's numbers.
-        score = None if isinstance(value, str | bytes | complex) else float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        score = None
-    if score is None:
-        return math.nan, f"the reward returned {reprlib.repr(value)}, not a number"
-    if math.isnan(score):
-        return math.nan, getattr(value, "reason", "the reward returned NaN")
-    if score > LARGEST:
-        return math.nan, f"the reward returned {score:+}"
-    return score, ""
+        yield piece, asked

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from biotilt.errors import BiotiltError, CheckpointError
 
-SCHEMA = 1
-TABLES = """
+SCHEMA = 2
+FIRST_TABLES = """
 CREATE TABLE IF NOT EXISTS scores (
     reward TEXT, version TEXT, design TEXT, score REAL, reason TEXT, seconds REAL, run TEXT,
     PRIMARY KEY (reward, version, design)
@@ -27,16 +27,29 @@ CREATE TABLE IF NOT EXISTS ledger (
     PRIMARY KEY (run, reward, position)
 ) WITHOUT ROWID;
 """
+# Layout n to n + 1, so that a file of any earlier biotilt is brought up to date in place.
+CHANGES = (
+    FIRST_TABLES,
+    """
+ALTER TABLE scores ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1;
+ALTER TABLE ledger ADD COLUMN attempts INTEGER NOT NULL DEFAULT 1;
+CREATE TABLE work (
+    run TEXT, reward TEXT, position INTEGER, busy REAL, wall REAL, workers INTEGER, replaced INTEGER,
+    PRIMARY KEY (run, reward, position)
+) WITHOUT ROWID;
+""",
+)
 
 
 @dataclass(frozen=True)
 class Score:
-    """What the reward said of a design (NaN: see `reason`), the seconds it took, and the run that asked."""
+    """What the reward said of a design (NaN: see `reason`), the seconds of all `attempts`, and the run that asked."""
 
     value: float
     reason: str = ""
     seconds: float = 0.0
     run: str = ""
+    attempts: int = 1
 
     @property
     def failed(self) -> bool:
@@ -45,7 +58,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """One request of a run: `position` counts from 0; `cached` requests cost no call and no seconds."""
+    """One request of a run: `position` counts from 0; `cached` requests cost no call, seconds or attempts."""
 
     position: int
     design: str
@@ -53,6 +66,17 @@ class Row:
     reason: str
     seconds: float
     cached: bool
+    attempts: int = 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """What scoring took: seconds summed over `workers`, seconds on the clock, and workers that were replaced."""
+
+    busy: float = 0.0
+    wall: float = 0.0
+    workers: int = 1
+    replaced: int = 0
 
 
 class Store:
@@ -73,21 +97,32 @@ class Store:
             if damage != "ok":
                 raise self._damaged(damage.splitlines()[-1])
             schema = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if schema not in (0, SCHEMA):
+            if not 0 <= schema <= SCHEMA:
                 raise CheckpointError(
-                    f"{path} has layout {schema}, this version of biotilt reads {SCHEMA}: name another file"
+                    f"{path} has layout {schema}, this version of biotilt reads up to {SCHEMA}: name another file"
                 )
             # Commits survive the death of the process in any mode; FULL would also sync for a loss of power.
             self._db.execute("PRAGMA synchronous = NORMAL")
-            if schema == 0:
-                self._db.executescript(f"BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
+            if schema < SCHEMA:
+                self._bring_up_to_date()
 
     def close(self) -> None:
         self._db.close()
 
+    def _bring_up_to_date(self) -> None:
+        self._db.isolation_level = None  # one transaction of ours, since two runs may open a new file at once
+        self._db.execute("BEGIN IMMEDIATE")
+        schema = self._db.execute("PRAGMA user_version").fetchone()[0]
+        for change in CHANGES[schema:]:
+            for statement in change.split(";"):
+                self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+        self._db.execute("COMMIT")
+        self._db.isolation_level = "DEFERRED"
+
     def known(self, reward: str, version: str, designs: Sequence[str]) -> dict[str, Score]:
         """Return what is known, of this version of the reward, about these designs."""
-        query = "SELECT design, score, reason, seconds, run FROM scores WHERE reward = ? AND version = ?"
+        query = "SELECT design, score, reason, seconds, run, attempts FROM scores WHERE reward = ? AND version = ?"
         found: dict[str, Score] = {}
         remaining = iter(designs)
         with self._errors():
@@ -97,21 +132,38 @@ class Store:
                 found |= {row[0]: Score(_from_null(row[1]), *row[2:]) for row in rows}
         return found
 
-    def record(self, run: str, reward: str, version: str, scores: Mapping[str, Score], rows: Sequence[Row]) -> None:
-        """Save new scores and append rows to the ledger of (run, reward) in one transaction.
+    def record(
+        self,
+        run: str,
+        reward: str,
+        version: str,
+        scores: Mapping[str, Score],
+        rows: Sequence[Row],
+        work: Work | None = None,
+    ) -> None:
+        """Save new scores and append rows to the ledger of (run, reward), with their work, in one transaction.
 
         A score that is already known stays, unless it was a failure.
         """
-        known = [(reward, version, d, _to_null(s.value), s.reason, s.seconds, s.run) for d, s in scores.items()]
-        asked = [(run, reward, r.position, r.design, _to_null(r.score), r.reason, r.seconds, r.cached) for r in rows]
+        known = [
+            (reward, version, design, _to_null(s.value), s.reason, s.seconds, s.run, s.attempts)
+            for design, s in scores.items()
+        ]
+        asked = [
+            (run, reward, r.position, r.design, _to_null(r.score), r.reason, r.seconds, r.cached, r.attempts)
+            for r in rows
+        ]
         with self._errors(), self._db:
             self._db.executemany(
-                "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+                "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
                 "score = excluded.score, reason = excluded.reason, seconds = excluded.seconds, "
-                "run = excluded.run WHERE scores.score IS NULL",
+                "run = excluded.run, attempts = excluded.attempts WHERE scores.score IS NULL",
                 known,
             )
-            self._db.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?)", asked)
+            self._db.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", asked)
+            if rows and work is not None:
+                values = (run, reward, rows[0].position, work.busy, work.wall, work.workers, work.replaced)
+                self._db.execute("INSERT OR REPLACE INTO work VALUES (?, ?, ?, ?, ?, ?, ?)", values)
 
     def query(self, sql: str, parameters: Sequence[str | int]) -> list[tuple]:
         """Return the rows of a SELECT, or carry out and commit a DELETE."""

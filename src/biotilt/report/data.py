@@ -37,6 +37,10 @@ class ReportData:
         fixed: `(L,)` bools, True where a position was held fixed; None when all were free.
         measures: what the task adds to the table, mappings with key, header and meaning; numbers are in `more` of rows.
         pictures: drawings of the best designs, SVG.
+        oracle: what tuning asked of the reward, as `Oracle.accounts` counts it, and `reasons` of failures.
+        components: row name -> objective -> scores `(B,)`, where there are two objectives or more; else empty.
+        directions: objective -> "minimise", of those that are.
+        front: the Pareto front of each row, from `evaluation.pareto.front_summary`.
     """
 
     title: str
@@ -63,6 +67,10 @@ class ReportData:
     fixed: Sequence[bool] | None = None
     measures: Sequence[Mapping[str, str]] = ()
     pictures: Sequence[str] = ()
+    oracle: Mapping[str, Any] = field(default_factory=dict)
+    components: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    directions: Mapping[str, str] = field(default_factory=dict)
+    front: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self, name: str) -> Mapping[str, Any] | None:
         """Return the row of that name, or None."""

@@ -12,8 +12,9 @@ from typing import Any
 
 from biotilt.files import write_text
 from biotilt.report import figures
-from biotilt.report.columns import COLUMNS, duration, measured, number, row_title
+from biotilt.report.columns import COLUMNS, duration, measured, number, percent, row_title
 from biotilt.report.data import ReportData
+from biotilt.report.front import front_caption, front_plot
 from biotilt.report.terminal import best_held_out
 from biotilt.report.words import plain_summary
 
@@ -68,11 +69,13 @@ def report_html(run: ReportData) -> str:
         distributions=_distributions(run),
         logos=_logos(run),
         frontier=_frontier(run),
+        front=_front(run),
         letters=figures.letter_colours(run.letters),
         top=[(_pieces(design, run), optimised, held_out) for design, optimised, held_out in run.top],
         note_parts=[_note_parts(note) for note in run.notes],
         number=number,
         measured=measured,
+        percent=percent,
         duration=duration,
         row_title=row_title,
         svg=Markup,
@@ -145,6 +148,13 @@ def _frontier(run: ReportData) -> Figure | None:
     if not run.frontier:
         caption += " Runs at other values of α would draw the whole frontier."
     return Figure(figures.frontier(run.frontier, run.rows, run.reward), caption)
+
+
+def _front(run: ReportData) -> Figure | None:
+    if not run.front:
+        return None
+    drawn = front_plot(run.components, run.front, directions=run.directions) if run.front["rows"] else ""
+    return Figure(drawn, front_caption(run.front))
 
 
 def _pieces(design: str, run: ReportData) -> list[Piece]:

@@ -1,7 +1,9 @@
 """Rewards: named functions of designs, higher is better, one family a file."""
 
-from biotilt.rewards.base import FunctionReward, NamedReward, NotScored, reward
-from biotilt.rewards.combine import Product, Sum
+from biotilt.rewards.adapters import from_molscore, from_poli
+from biotilt.rewards.base import FunctionReward, NamedReward, NotScored, declare, reward
+from biotilt.rewards.combine import GeometricMean, Product, Sum, Threshold
+from biotilt.rewards.command import Command
 from biotilt.rewards.conditional import LogProbability
 from biotilt.rewards.load import load_function
 from biotilt.rewards.registry import REWARDS, build
@@ -9,16 +11,22 @@ from biotilt.rewards.rna import ForbiddenMotifs, GCFraction, UpstreamAUG
 
 __all__ = [
     "REWARDS",
+    "Command",
     "ForbiddenMotifs",
     "FunctionReward",
     "GCFraction",
+    "GeometricMean",
     "LogProbability",
     "NamedReward",
     "NotScored",
     "Product",
     "Sum",
+    "Threshold",
     "UpstreamAUG",
     "build",
+    "declare",
+    "from_molscore",
+    "from_poli",
     "load_function",
     "reward",
 ]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 import numbers
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Protocol, overload
+from typing import Any, Literal, Protocol, cast, overload
 
+import torch
 from torch import Tensor
 
-from biotilt.errors import RewardError
+from biotilt.errors import ConfigError, RewardError, check_choices
+
+Direction = Literal["maximise", "minimise"]
 
 
 class NamedReward(Protocol):
@@ -89,12 +93,146 @@ class FunctionReward:
         return [as_score(score) for score in scores]
 
 
+@dataclass(frozen=True)
+class Declared:
+    """A reward with what its owner says about it: which way is good, what scores are possible, whether they repeat.
+
+    * `direction="minimise"`: the scores of `part` are negated, so that higher is better here as everywhere; `units`
+      "kcal/mol" are then shown as "−kcal/mol". −inf stays −inf, the mark of an infeasible design, and so becomes +inf.
+    * `limits` = (low, high), the range in the part's own units and direction: a score outside is an error of the part
+      and counts as not scored. Infinite ends are allowed.
+    * `times` > 1: the oracle asks for every design so many times and averages the scores; attempts that failed enter no
+      mean. `deterministic` (default: the part's own word, else whether `times` is 1) says whether a second call would
+      give the same scores.
+
+    `range` and `repeats` are what the oracle is told: the range of the scores given here, and how often it has to ask.
+    `units` default to the part's. What changes a score is in the version. Other attributes are the part's.
+    Raises ConfigError for a range that is empty, repeats below 1, or repeats of a deterministic reward.
+
+    >>> energy = FunctionReward(lambda designs: [-1.5, 2.0, 99.0], "energy", units="kcal/mol")
+    >>> stability = Declared(energy, direction="minimise", limits=(-50, 50))
+    >>> scores = stability(["A", "C", "G"])
+    >>> scores, scores[2].reason, stability.units
+    ([1.5, -2.0, nan], 'the score 99 is outside the declared range [-50, 50]', '−kcal/mol')
+    """
+
+    part: NamedReward
+    direction: Direction = "maximise"
+    limits: tuple[float, float] | None = None
+    deterministic: bool | None = None
+    times: int = 1
+    own_units: str | None = None
+
+    def __post_init__(self) -> None:
+        where = f'reward "{self.part.name}"'
+        check_choices(self, where)
+        if self.limits is not None:
+            low, high = (float(end) for end in self.limits)
+            if not low < high:
+                raise ConfigError(f"{where}: range = [{low:g}, {high:g}] must have its low end first")
+            object.__setattr__(self, "limits", (low, high))
+        if self.times < 1:
+            raise ConfigError(f"{where}: repeats must be ≥ 1, got {self.times}")
+        if self.deterministic is None:
+            said = bool(getattr(self.part, "deterministic", True)) and self.times == 1
+            object.__setattr__(self, "deterministic", said)
+        elif self.deterministic and self.times > 1:
+            raise ConfigError(f"{where}: repeats = {self.times} of a deterministic reward would all be the same")
+
+    @property
+    def name(self) -> str:
+        return self.part.name
+
+    @property
+    def version(self) -> str:
+        """That of the part alone where nothing that is declared can change a score."""
+        said = (self.direction, self.limits, self.times)
+        return self.part.version if said == ("maximise", None, 1) else f"{self.part.version}-{digest(repr(said))}"
+
+    @property
+    def differentiable(self) -> bool:
+        return self.part.differentiable
+
+    @property
+    def units(self) -> str:
+        units = getattr(self.part, "units", "") if self.own_units is None else self.own_units
+        return f"−{units}" if units and self.direction == "minimise" else units
+
+    @property
+    def range(self) -> tuple[float, float] | None:
+        """The lowest and the highest score of this reward, in its direction; None when not known."""
+        known = self.limits or getattr(self.part, "range", None)
+        return (-known[1], -known[0]) if known is not None and self.direction == "minimise" else known
+
+    @property
+    def repeats(self) -> int:
+        """How often the oracle asks for a design."""
+        return self.times if self.times > 1 else getattr(self.part, "repeats", 1)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "part":  # being copied or unpickled: there is no part yet
+            raise AttributeError(name)
+        return getattr(self.part, name)
+
+    def __call__(self, designs: list[str]) -> list[float]:
+        return [self._read(score) for score in self.part(designs)]
+
+    def _read(self, score: float) -> float:
+        if math.isnan(score) or score == -math.inf:
+            return score
+        if self.limits is not None and not self.limits[0] <= score <= self.limits[1]:
+            low, high = self.limits
+            return NotScored(f"the score {score:g} is outside the declared range [{low:g}, {high:g}]")
+        return 0.0 - score if self.direction == "minimise" else score
+
+    def score_one_hot(self, x: Tensor) -> Tensor:
+        """Return the scores `(B,)` of relaxed designs `(B, L, V)`, with gradients; NaN outside the range."""
+        score = cast(DifferentiableReward, self.part).score_one_hot(x)
+        if self.limits is not None:
+            score = torch.where((score < self.limits[0]) | (score > self.limits[1]), torch.nan, score)
+        return -score if self.direction == "minimise" else score
+
+
+def declare(
+    reward: NamedReward,
+    *,
+    direction: Direction = "maximise",
+    range: Sequence[float] | None = None,
+    deterministic: bool | None = None,
+    repeats: int = 1,
+    units: str | None = None,
+) -> NamedReward:
+    """Return the reward with what is declared about it; itself where nothing is.
+
+    `direction` "maximise" or "minimise"; `range` = (low, high) of possible scores, in the reward's own units and
+    direction; `repeats` ≥ 1 times that a noisy reward is asked, for the mean; `deterministic`; `units`: see `Declared`.
+
+    >>> reward = FunctionReward(lambda designs: [1.0], "r")
+    >>> declare(reward) is reward, declare(reward, direction="minimise")(["A"])
+    (True, [-1.0])
+    """
+    if range is not None and len(range) != 2:
+        raise ConfigError(f'reward "{reward.name}": range = {list(range)} must be two numbers, [low, high]')
+    ends = None if range is None else (range[0], range[1])
+    if (direction, ends, deterministic, repeats, units) == ("maximise", None, None, 1, None):
+        return reward
+    return Declared(reward, direction, ends, deterministic, repeats, units)
+
+
 @overload
 def reward(function: Callable[..., Any], /) -> FunctionReward: ...
 @overload
 def reward(
-    *, name: str = "", version: str = "", units: str = "", per_design: bool = False
-) -> Callable[[Callable[..., Any]], FunctionReward]: ...
+    *,
+    name: str = "",
+    version: str = "",
+    units: str = "",
+    per_design: bool = False,
+    direction: Direction = "maximise",
+    range: Sequence[float] | None = None,
+    deterministic: bool | None = None,
+    repeats: int = 1,
+) -> Callable[[Callable[..., Any]], Any]: ...
 def reward(
     function: Callable[..., Any] | None = None,
     /,
@@ -103,13 +241,18 @@ def reward(
     version: str = "",
     units: str = "",
     per_design: bool = False,
+    direction: Direction = "maximise",
+    range: Sequence[float] | None = None,
+    deterministic: bool | None = None,
+    repeats: int = 1,
 ) -> Any:
     """Turn a function of designs into a reward; use it as `@reward` or `@reward(name=..., version=...)`.
 
     `name` defaults to the function's own. `version` defaults to a hash of its source text, so that cached
     scores are dropped when the code changes ("1" where no source can be read). The hash cannot see the
     helpers, files and global values that the function uses: give a version of your own when these may change.
-    `per_design=True` is for functions of one design that return one number.
+    `per_design=True` is for functions of one design that return one number. `direction`, `range`, `deterministic`
+    and `repeats` declare more about it, in the function's own `units`: see `declare`.
 
     >>> @reward(version="2", per_design=True)
     ... def adenines(design):
@@ -118,16 +261,25 @@ def reward(
     ([2.0, 0.0], 'adenines', '2')
     """
 
-    def wrap(function: Callable[..., Any]) -> FunctionReward:
-        return FunctionReward(
+    def wrap(function: Callable[..., Any]) -> NamedReward:
+        plain = FunctionReward(
             function,
             name or getattr(function, "__name__", type(function).__name__),
             version or source_version(function),
             batched=not per_design,
             units=units,
         )
+        return declare(plain, direction=direction, range=range, deterministic=deterministic, repeats=repeats)
 
     return wrap if function is None else wrap(function)
+
+
+def take_after(whole: Any, parts: Sequence[NamedReward]) -> None:
+    """Declare a reward made of others as the oracle has to treat it: by design, or often, as soon as one part is."""
+    whole.batched = all(getattr(part, "batched", True) for part in parts)
+    whole.deterministic = all(getattr(part, "deterministic", True) for part in parts)
+    whole.repeats = max(getattr(part, "repeats", 1) for part in parts)
+    whole.imports = tuple(name for part in parts for name in getattr(part, "imports", ()))
 
 
 def source_version(function: Callable[..., Any]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biotilt.errors import ConfigError, RewardError
-from biotilt.rewards.base import DifferentiableReward, NamedReward, NotScored, digest
+from biotilt.rewards.base import DifferentiableReward, NamedReward, NotScored, digest, take_after
 
 
 class LogProbability:
@@ -44,6 +44,7 @@ class LogProbability:
         self.version = f"1-{digest(repr((part.name, part.version, above, below, spread)))}"
         self.differentiable = part.differentiable
         self.units = "nats"
+        take_after(self, [part])
 
     def __call__(self, designs: list[str]) -> list[float]:
         scores = self.part(designs)

@@ -20,12 +20,14 @@ from biotilt.files import load_tensors, save_tensors
 class RegressorConfig:
     """One member: `layers` convolutions of `channels`, then a dense layer of `hidden` over all positions.
 
-    `dilated`: residual blocks whose dilation doubles (wide view) instead of plain stacked convolutions. `pool`: after
-    the first convolution the largest of so many neighbours is kept, so that a motif may move a little; what is left
-    over at the end is dropped. `both_strands`: the mean of the predictions for a sequence and for its reverse
-    complement; only for DNA and RNA, letters in alphabetical order.
+    `dilated`: residual blocks whose dilation doubles (wide view) instead of plain stacked convolutions. With `motifs`
+    there are so many filters of `motif_width` letters (odd) before them, whose rectified scores are added up over
+    `pool` neighbours: where a motif stands matters little then, and `layers` may be 0. What `pool` leaves over at the
+    end is dropped. `both_strands`: the mean of the predictions for a sequence and for its reverse complement; for
+    the four letters of DNA or RNA, in alphabetical order.
 
-    Raises ConfigError when `pool` is not in [1, length], or `both_strands` is asked for other than four letters.
+    Raises ConfigError when `pool` is not in [1, length] or given without motifs, `motif_width` is even, there is no
+    layer at all, or `both_strands` is asked for other than four letters.
     """
 
     letters: int
@@ -36,12 +38,19 @@ class RegressorConfig:
     hidden: int = 48
     dropout: float = 0.2
     dilated: bool = False
+    motifs: int = 0
+    motif_width: int = 15
     pool: int = 1
     both_strands: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.pool <= self.length:
-            raise ConfigError(f"pool must be in [1, {self.length}], got {self.pool}")
+        if not 1 <= self.pool <= (self.length if self.motifs else 1):
+            raise ConfigError(f"pool must be in [1, {self.length}], and 1 without motifs, got {self.pool}")
+        if self.motifs < 0 or self.layers < 0 or self.motif_width % 2 == 0 or not self.motifs + self.layers:
+            raise ConfigError(
+                "a predictor needs motifs or layers, and an odd motif_width; got "
+                f"motifs = {self.motifs}, layers = {self.layers}, motif_width = {self.motif_width}"
+            )
         if self.both_strands and self.letters != 4:
             raise ConfigError(f"both_strands needs the four letters of DNA or RNA, got {self.letters} symbols")
 
@@ -55,31 +64,35 @@ class Regressor(nn.Module):
     def __init__(self, config: RegressorConfig):
         super().__init__()
         self.config = config
-        widths = [config.letters] + [config.channels] * config.layers
+        self.motifs = None
+        if config.motifs:
+            self.motifs = nn.Conv1d(config.letters, config.motifs, config.motif_width, padding=config.motif_width // 2)
+        widths = [config.motifs or config.letters] + [config.channels] * config.layers
         self.convs = nn.ModuleList(
             nn.Conv1d(a, b, config.kernel, padding=d * (config.kernel // 2), dilation=d)
             for i, (a, b) in enumerate(itertools.pairwise(widths))
             for d in [2 ** max(i - 1, 0) if config.dilated else 1]
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.dense = nn.Linear(config.channels * (config.length // config.pool), config.hidden)
+        self.dense = nn.Linear(widths[-1] * (config.length // config.pool), config.hidden)
         self.out = nn.Linear(config.hidden, 1)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, probabilities: Tensor) -> Tensor:
         standardised = self._one_strand(probabilities)
-        if self.config.both_strands:  # the order of A, C, G, T makes turning both axes around the reverse complement
+        if self.config.both_strands:  # letters are A, C, G, T: turning both axes around is the reverse complement
             standardised = (standardised + self._one_strand(probabilities.flip(1, 2))) / 2
         return standardised * self.scale + self.mean
 
     def _one_strand(self, probabilities: Tensor) -> Tensor:
         h = probabilities.transpose(1, 2)
+        if self.motifs is not None:
+            # divided by √pool, the sums of any pool have about one size when training starts
+            h = F.avg_pool1d(F.relu(self.motifs(h)), self.config.pool) * self.config.pool**0.5
         for i, conv in enumerate(self.convs):
             step = F.relu(conv(h))
             h = h + step if self.config.dilated and i > 0 else step
-            if i == 0 and self.config.pool > 1:
-                h = F.max_pool1d(h, self.config.pool)
         h = self.dropout(F.relu(self.dense(self.dropout(h.flatten(1)))))
         return self.out(h).squeeze(-1)
 

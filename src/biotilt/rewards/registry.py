@@ -8,11 +8,49 @@ from typing import Any
 
 from biotilt.errors import ConfigError, suggest
 from biotilt.rewards.base import NamedReward
-from biotilt.rewards.rna import ForbiddenMotifs, GCFraction, UpstreamAUG
+from biotilt.rewards.command import Command
+from biotilt.rewards.dna import Motif
+from biotilt.rewards.docking import Vina
+from biotilt.rewards.folding import EnsembleDefect, FreeEnergy, MFEMatch, TargetProbability
+from biotilt.rewards.molecule import (
+    Alerts,
+    DrugLikeness,
+    HeavyAtoms,
+    Lipinski,
+    LogP,
+    Novelty,
+    PolarSurface,
+    Similarity,
+    Substructure,
+    SyntheticAccessibility,
+)
+from biotilt.rewards.protein import Aromaticity, Gravy, Instability, IsoelectricPoint, MolecularWeight
+from biotilt.rewards.rna import ForbiddenMotifs, GCFraction, Kozak, UpstreamAUG
+from biotilt.rewards.secondary import SecondaryStructure
+from biotilt.rewards.structure import (
+    PLDDT,
+    PTM,
+    FoldContent,
+    Globularity,
+    HydrophobicSurface,
+    InterfacePTM,
+    ReferenceRMSD,
+    Symmetry,
+    TMScore,
+)
 
-REWARDS: dict[str, Callable[..., NamedReward]] = {
-    kind.name: kind for kind in (GCFraction, ForbiddenMotifs, UpstreamAUG)
-}
+KINDS: tuple[Any, ...] = (
+    *(GCFraction, ForbiddenMotifs, UpstreamAUG, Kozak, Motif),
+    *(FreeEnergy, EnsembleDefect, TargetProbability, MFEMatch),
+    *(DrugLikeness, SyntheticAccessibility, LogP, PolarSurface, HeavyAtoms, Lipinski, Alerts, Similarity, Novelty),
+    *(Substructure, Vina),
+    *(Instability, IsoelectricPoint, Gravy, Aromaticity, MolecularWeight, SecondaryStructure),
+    *(PLDDT, PTM, InterfacePTM, FoldContent, Globularity, Symmetry, HydrophobicSurface, ReferenceRMSD, TMScore),
+    Command,
+)
+REWARDS: dict[str, Callable[..., NamedReward]] = {kind.name: kind for kind in KINDS}
+PATHS = ("box", "file", "folder", "ligand", "path", "predictor", "receptor", "reference")
+"""Options of the rewards above that may name a file or a folder: relative ones start at the experiment's folder."""
 
 
 def build(name: str, options: Mapping[str, Any]) -> NamedReward:
@@ -31,7 +69,8 @@ def build(name: str, options: Mapping[str, Any]) -> NamedReward:
     for option in options:
         if option not in valid:
             raise ConfigError(f'reward "{name}": unknown option "{option}"{suggest(option, valid)}')
-    missing = [f.name for f in fields if f.default is dataclasses.MISSING and f.name not in options]
+    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [name for name in required if name not in options]
     if missing:
         raise ConfigError(f'reward "{name}": option "{missing[0]}" is missing')
     return REWARDS[name](**options)

@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
-from biotilt.errors import ConfigError
+from biotilt.errors import ConfigError, check_choices
 from biotilt.rewards.base import NotScored, digest
 
 IUPAC = {
@@ -28,6 +29,8 @@ IUPAC = {
     "V": "[ACG]",
     "N": "[ACGT]",
 }
+_KOZAK = ("G", "C", "C", "AG", "C", "C")  # positions −6 to −1 before AUG
+_KOZAK_WEIGHTS = (1, 1, 1, 3, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -118,28 +121,68 @@ class ForbiddenMotifs:
 
 @dataclass(frozen=True)
 class UpstreamAUG:
-    """Minus `penalty` (>= 0) for each start codon AUG in a 5' untranslated region, whatever its frame.
+    """Minus `penalty` (>= 0) for each start codon AUG in a 5' untranslated region.
 
-    Such a codon starts translation before the gene and lowers its expression (Kozak, 1987).
+    Such a codon starts translation before the gene and lowers its expression (Kozak, 1987). The gene starts right
+    after the design. `frame` "in" counts only the codons that are read in the gene's frame and may lengthen its
+    protein, "out" only the others, which shift it; "any" counts all.
 
     >>> UpstreamAUG()(["GAUGCATGA", "GGG"])
     [-2.0, 0.0]
+    >>> UpstreamAUG(frame="out")(["GAUGCATGA", "AAUGCC"]), UpstreamAUG(frame="in")(["AUGCCC"])
+    ([-2.0, -1.0], [-1.0])
     """
 
     penalty: float = 1.0
+    frame: Literal["any", "in", "out"] = "any"
 
     name = "upstream_aug"
     differentiable = False
 
     def __post_init__(self) -> None:
         _set_number(self, "penalty")
+        check_choices(self, 'reward "upstream_aug"')
 
     @property
     def version(self) -> str:
         return f"1-{digest(repr(self))}"
 
     def __call__(self, designs: list[str]) -> list[float]:
-        return [0.0 - self.penalty * _as_dna(design).count("ATG") for design in designs]
+        return [0.0 - self.penalty * self._count(_as_dna(design)) for design in designs]
+
+    def _count(self, design: str) -> int:
+        frames = {"any": (0, 1, 2), "in": (0,), "out": (1, 2)}[self.frame]
+        starts = (match.start() for match in re.finditer("ATG", design))
+        return sum((len(design) - start) % 3 in frames for start in starts)
+
+
+@dataclass(frozen=True)
+class Kozak:
+    """How near the last six letters of a 5' untranslated region are to Kozak's consensus GCCRCC, in [0, 1].
+
+    The start codon AUG follows right after the design. A match counts 1, and 3 at −3, where a purine (R) matters
+    most of these positions (Kozak, 1987); the sum is divided by 8, its largest value. The weights are a plain
+    choice of ours, not measurements. A design of fewer than six letters is not scored.
+
+    >>> Kozak()(["AAGCCACC", "GCCGCC", "GCCTCC", "UUUAUU"])
+    [1.0, 1.0, 0.625, 0.375]
+    """
+
+    name = "kozak"
+    differentiable = False
+
+    @property
+    def version(self) -> str:
+        return "1"
+
+    def __call__(self, designs: list[str]) -> list[float]:
+        return [self._score(_as_dna(design)) for design in designs]
+
+    def _score(self, design: str) -> float:
+        if len(design) < len(_KOZAK):
+            return NotScored(f"the design has {len(design)} letters, and a start codon's context {len(_KOZAK)}")
+        found = zip(design[-len(_KOZAK) :], _KOZAK, _KOZAK_WEIGHTS)
+        return sum(weight for letter, wanted, weight in found if letter in wanted) / sum(_KOZAK_WEIGHTS)
 
 
 def _as_dna(design: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Metrics, Objective, move_toward, trainable
+from biotilt.core import Context, Metrics, Objective, Round, move_toward, trainable
 from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, suggest
 from biotilt.training.checkpoint import load_state, save_state
 
@@ -26,7 +26,9 @@ class TrainConfig:
 
     `lr` of the policy with `schedule` (constant, linear or cosine to a tenth) after `warmup` updates; gradients
     are clipped to norm `clip` for the policy and the value apart; `ema` in [0, 1) averages the policy's weights,
-    and the average is what is saved. A checkpoint is written every `checkpoint_every` rounds.
+    and the average is what is saved. A checkpoint is written every `checkpoint_every` rounds. With `overlap` the
+    updates on the designs of earlier rounds are made while the oracle scores those of this one, which needs an oracle
+    with workers to be of use, and an objective that learns from replay.
     """
 
     max_calls: int = 1024
@@ -37,6 +39,7 @@ class TrainConfig:
     clip: float = 1.0
     ema: float = 0.95
     checkpoint_every: int = 1
+    overlap: bool = False
 
     def __post_init__(self) -> None:
         for key in ("max_calls", "batch", "checkpoint_every"):
@@ -96,6 +99,11 @@ class Trainer:
         from accelerate import Accelerator
 
         policy = self.context.roles.policy
+        if self.config.overlap and self.objective.capacity is None:
+            raise ConfigError(
+                f'train.overlap: "{self.objective.name}" learns from designs of the newest policy only, so it has '
+                "nothing to do while they are scored; leave the key out, or tune with vidd"
+            )
         self._accelerator = Accelerator(cpu=self.context.generator.device.type == "cpu")
         if self._accelerator.num_processes > 1:
             raise ConfigError("tuning runs in one process for now; start it without `accelerate launch`")
@@ -127,23 +135,33 @@ class Trainer:
         started = time.perf_counter()
         while self.round < self.config.rounds:
             try:
-                collected = self.objective.collect(self.context, self.config.batch)
+                collected, figures = self._collect()
             except BudgetSpent:
                 break
             self.context.memory.add(collected.rows)
-            metrics = collected.metrics | self._updates()
             self.round += 1
+            last = self.round == self.config.rounds
+            if not self.config.overlap or last:  # the designs of the last round teach something too
+                figures = self._updates()
+            metrics = collected.metrics | figures
             row: Row = {"round": self.round, "update": self.update, "calls": self.oracle.calls, **metrics}
             if self.monitor is not None:
                 row["held_out"] = self.monitor(collected.designs)
             row["seconds"] = self._before + time.perf_counter() - started
             self.history.append(row)
-            last = self.round == self.config.rounds
             if self.folder is not None and (last or self.round % self.config.checkpoint_every == 0):
                 save_state(self, self.checkpoint)
             self.report(row)
         return self.average
 
+    def _collect(self) -> tuple[Round, Metrics]:
+        """Collect designs with their scores; return them and the figures of updates made while they were scored."""
+        figures: Metrics = {}
+        if self.config.overlap:
+            self.oracle.meanwhile = lambda: figures.update(self._updates())
+        return self.objective.collect(self.context, self.config.batch), figures
+
+    @torch.enable_grad()  # while the oracle works, objectives are inside no_grad
     def _updates(self) -> Metrics:
         """Do one round's updates; return the mean of their figures."""
         if len(self.context.memory) == 0:  # nothing could be scored yet; the oracle stops a hopeless run

@@ -116,7 +116,7 @@ def describe_generator(rows: Rows, unseen: Rows, out: Path, metrics: dict[str, f
         "high": [s for s, _ in sorted(rows, key=lambda row: row[1])[-len(rows) // 10 :]],
     }
     counts = {name: kmer_counts(group, 3, "ACGT") for name, group in groups.items()}
-    tokens = model.alphabet.encode_many(groups["real"])
+    tokens = model.codec.encode_many(groups["real"])
     metrics |= {
         "unseen_clusters_nats": validation_bound(model.policy, tokens),
         "kmer3_samples_vs_unseen": kmer_correlation(counts["samples"], counts["real"]),

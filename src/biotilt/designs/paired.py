@@ -1,0 +1,173 @@
+"""Designs of a given RNA structure: a token is an unpaired base, or both bases of a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from biotilt.designs.alphabet import RNA, Alphabet
+from biotilt.errors import DataError
+
+PAIRS = ("GC", "CG", "AU", "UA", "GU", "UG")
+UNPAIRED = ("A", "G", "U", "C", "A", "A")
+
+
+@dataclass(frozen=True)
+class Paired:
+    """RNAs whose paired positions in a `target` structure are complementary, whatever the tokens.
+
+    There is one token a loop position and one a pair, in the order of the (first) position: 6 symbols, of the
+    target's number of positions less its number of pairs. At a pair they are GC, CG, AU, UA, GU and UG; where nothing
+    pairs they are A, G, U, C, A and A again, so that every state is a design. The chances of the three tokens of A
+    add up; encoding writes the first.
+
+    Raises:
+        DataError: the target is empty, has other signs than "(", ")" and ".", or is not balanced.
+
+    >>> codec = Paired("((...)).")
+    >>> codec.encode_many(["GACUUUCA"]).tolist()
+    [[0, 2, 3, 2, 2, 0]]
+    >>> codec.decode_many(torch.tensor([[1, 4, 0, 5, 1, 3]]))
+    ['CGAAGUGC']
+    """
+
+    target: str
+
+    def __post_init__(self) -> None:
+        partners_of(self.target)
+
+    @property
+    def name(self) -> str:
+        return "rna"
+
+    @property
+    def alphabet(self) -> Alphabet:
+        return RNA
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return PAIRS
+
+    @property
+    def length(self) -> int:
+        """The number of tokens, L."""
+        return len(self._places)
+
+    def for_target(self, target: str) -> Paired:
+        """Return the codec of another structure."""
+        return Paired(target)
+
+    @cached_property
+    def _places(self) -> tuple[tuple[int, int], ...]:
+        """Position and partner of each token, −1 for none."""
+        return tuple((i, j) for i, j in enumerate(partners_of(self.target)) if j < 0 or j > i)
+
+    def encode_many(self, texts: Sequence[str]) -> Tensor:
+        """Return tokens `(B, L)` int8 in [0, 6).
+
+        Raises:
+            DataError: there is no text, one has another length or letter, or cannot form a pair of the target.
+        """
+        if not texts:
+            raise DataError("there are no sequences to encode")
+        rows = [self._encoded(text, number) for number, text in enumerate(texts, start=1)]
+        return torch.tensor(rows, dtype=torch.int8)
+
+    def _encoded(self, text: str, number: int) -> list[int]:
+        if len(text) != len(self.target):
+            raise DataError(f"sequence {number} has {len(text)} letters, and the target {len(self.target)}: {text}")
+        try:
+            letters = RNA.normalise(text)
+        except DataError as error:
+            raise DataError(f"sequence {number}, {error}") from None
+        return [_token(letters, i, j, f"sequence {number}") for i, j in self._places]
+
+    def decode_many(self, tokens: Tensor) -> list[str]:
+        """Return the RNAs of complete states `(B, L)`; raises DataError for another shape, a mask or no token."""
+        if tokens.ndim != 2 or tokens.shape[1] != self.length:
+            raise DataError(f"decode_many takes tokens of shape (B, {self.length}), not {tuple(tokens.shape)}")
+        if tokens.dtype == torch.bool or tokens.is_floating_point() or tokens.is_complex():
+            raise DataError(f"tokens must be integers, not {tokens.dtype}")
+        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(PAIRS):
+            row, column = ((tokens < 0) | (tokens >= len(PAIRS))).nonzero()[0].tolist()
+            token = int(tokens[row, column])
+            what = "a mask is left, so the design is not finished" if token == len(PAIRS) else f"{token} is no token"
+            raise DataError(f"design {row + 1}, token {column + 1}: {what}")
+        return [self._decoded(row) for row in tokens.tolist()]
+
+    def _decoded(self, tokens: list[int]) -> str:
+        letters = [""] * len(self.target)
+        for token, (i, j) in zip(tokens, self._places):
+            if j < 0:
+                letters[i] = UNPAIRED[token]
+            else:
+                letters[i], letters[j] = PAIRS[token]
+        return "".join(letters)
+
+    def fixed_tokens(self, scaffold: str) -> tuple[Tensor, Tensor]:
+        """Return where a pattern such as "GG......CC" holds tokens, bool `(L,)`, and those tokens, int8 `(L,)`.
+
+        The pattern has a letter or "." (free) for each position of the target.
+
+        Raises:
+            DataError: another length or sign, letters that cannot pair, or a letter whose partner is free.
+        """
+        if len(scaffold) != len(self.target):
+            raise DataError(f"the scaffold has {len(scaffold)} signs, and the target {len(self.target)}: {scaffold}")
+        letters = RNA.normalise(scaffold.replace(".", "A"))
+        mask, tokens = torch.zeros(self.length, dtype=torch.bool), torch.zeros(self.length, dtype=torch.int8)
+        for number, (i, j) in enumerate(self._places):
+            held = [scaffold[k] != "." for k in (i, j) if k >= 0]
+            if any(held) and not all(held):
+                raise DataError(f"the scaffold, column {i + 1} pairs with column {j + 1}: give both or none")
+            if all(held):
+                mask[number], tokens[number] = True, _token(letters, i, j, "the scaffold")
+        return mask, tokens
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": "paired", "target": self.target}
+
+
+def _token(letters: str, i: int, j: int, where: str) -> int:
+    """Return the token of position `i` that pairs with `j`, or with none if −1."""
+    if j < 0:
+        return UNPAIRED.index(letters[i])
+    if (pair := letters[i] + letters[j]) not in PAIRS:
+        raise DataError(
+            f"{where}: {letters[i]} in column {i + 1} and {letters[j]} in column {j + 1} do not pair, as the target "
+            f"asks; pairs: {', '.join(PAIRS)}"
+        )
+    return PAIRS.index(pair)
+
+
+@lru_cache(maxsize=1024)
+def partners_of(structure: str) -> tuple[int, ...]:
+    """Return the partner of each position of a structure in dot-bracket notation, −1 where it has none.
+
+    Raises:
+        DataError: the structure is empty, has other signs, or is not balanced; with the 1-based column.
+
+    >>> partners_of("((..).)")
+    (6, 4, -1, -1, 1, -1, 0)
+    """
+    if not structure:
+        raise DataError("the structure is empty")
+    partners, opened = [-1] * len(structure), list[int]()
+    for i, sign in enumerate(structure):
+        if sign == "(":
+            opened.append(i)
+        elif sign == ")":
+            if not opened:
+                raise DataError(f'column {i + 1}: ")" closes nothing in {structure}')
+            j = opened.pop()
+            partners[i], partners[j] = j, i
+        elif sign != ".":
+            raise DataError(f'column {i + 1}: "{sign}" is not a sign of a structure; they are "(", ")" and "."')
+    if opened:
+        raise DataError(f'column {opened[-1] + 1}: "(" is not closed in {structure}')
+    return tuple(partners)

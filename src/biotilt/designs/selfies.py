@@ -1,0 +1,219 @@
+"""Molecules as SELFIES tokens: every state decodes to a molecule, and designs are canonical SMILES."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from biotilt.designs.codec import PAD
+from biotilt.errors import ConfigError, DataError, needs_extra
+
+EXTRA = "molecule"
+_MOST = 127  # symbols, pad included, so that the mask still fits into int8
+
+
+@dataclass(frozen=True)
+class Selfies:
+    """Molecules of up to `length` SELFIES tokens (Krenn et al. 2020); one more symbol, "-", stands for none.
+
+    Texts are canonical SMILES of RDKit, so that two states of one molecule are one design. Pads are dropped
+    wherever they stand. By the grammar every state stands for some molecule; what RDKit refuses, and a state
+    of pads only, decodes to "", which rewards do not score.
+
+    Args:
+        vocabulary: different SELFIES tokens such as "[C]" and "[Ring1]", 1 to 126 of them.
+        length: of a state, ≥ 1.
+
+    Raises:
+        ConfigError: a token repeats or is not in brackets, there are too many, or `length` is below 1.
+
+    >>> codec = Selfies.of_molecules(["CCO", "C=O"], length=4)
+    >>> codec.symbols
+    ('[=O]', '[C]', '[O]', '-')
+    >>> codec.decode_many(torch.tensor([[2, 1, 3, 1], [3, 3, 3, 3]]))
+    ['CCO', '']
+    """
+
+    vocabulary: tuple[str, ...]
+    length: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
+        words = self.vocabulary
+        if self.length < 1 or not words or len(words) >= _MOST or len(set(words)) < len(words):
+            raise ConfigError(
+                f"selfies: a length ≥ 1 and 1 to {_MOST - 1} different tokens are needed, got length {self.length} "
+                f"and {len(words)} tokens, {len(set(words))} of them different"
+            )
+        for word in words:
+            if not (word.startswith("[") and word.endswith("]")):
+                raise ConfigError(f'selfies: "{word}" is no token; tokens are written in brackets, such as "[C]"')
+
+    @classmethod
+    def of_molecules(cls, smiles: Sequence[str], length: int | None = None) -> Selfies:
+        """Return the codec whose vocabulary is the tokens of these molecules, in alphabetical order.
+
+        `length`: of a state; default: of the longest of the molecules. Raises DataError as `encode_many` does.
+        """
+        written = [_words(molecule, row, canonical=True) for row, molecule in enumerate(smiles, 1)]
+        if not written:
+            raise DataError("there are no molecules to take a vocabulary from")
+        vocabulary = tuple(sorted({word for words in written for word in words}))
+        return cls(vocabulary, length or max(len(words) for words in written))
+
+    @property
+    def name(self) -> str:
+        return "selfies"
+
+    @property
+    def alphabet(self) -> None:
+        return None
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        return (*self.vocabulary, PAD)
+
+    @property
+    def pad(self) -> int:
+        """The token that stands for no symbol."""
+        return len(self.vocabulary)
+
+    def encode_many(self, texts: Sequence[str]) -> Tensor:
+        """Return tokens `(B, L)` int8 of SMILES, each made canonical first, so that a molecule has one state.
+
+        Raises:
+            DataError: there is no text; one is no molecule, is of several parts, is too long, or needs a token
+                outside the vocabulary. The message names the molecule and the token.
+        """
+        if not texts:
+            raise DataError("there are no molecules to encode")
+        tokens = torch.full((len(texts), self.length), self.pad, dtype=torch.int8)
+        for row, text in enumerate(texts):
+            found = self._tokens(_words(text, row + 1, canonical=True), f"molecule {row + 1}", text)
+            tokens[row, : len(found)] = torch.tensor(found, dtype=torch.int8)
+        return tokens
+
+    def decode_many(self, tokens: Tensor) -> list[str]:
+        """Return the canonical SMILES of complete states `(B, L)`, "" where there is no molecule.
+
+        Raises:
+            DataError: another shape, or a number that is no token (a mask among them).
+        """
+        if tokens.ndim != 2 or tokens.is_floating_point():
+            raise DataError(f"decode_many takes integers of shape (B, L), not {tokens.dtype} {tuple(tokens.shape)}")
+        if bool(((tokens < 0) | (tokens > self.pad)).any()):
+            row, column = ((tokens < 0) | (tokens > self.pad)).nonzero()[0].tolist()
+            raise DataError(
+                f"design {row + 1}, column {column + 1}: {int(tokens[row, column])} is no token, which are 0 to "
+                f"{self.pad}; a mask ({self.pad + 1}) means that the design is not finished"
+            )
+        return [self._decode(row) for row in tokens.tolist()]
+
+    def _decode(self, row: list[int]) -> str:
+        chem, selfies = needs_extra("rdkit.Chem", EXTRA), needs_extra("selfies", EXTRA)
+        smiles = selfies.decoder("".join(self.vocabulary[token] for token in row if token != self.pad))
+        with _silence():
+            molecule = chem.MolFromSmiles(smiles) if smiles else None
+            return chem.MolToSmiles(molecule) if molecule is not None else ""
+
+    def fixed_tokens(self, scaffold: str) -> tuple[Tensor, Tensor]:
+        """Return the mask and tokens `(L,)` that start every design with `scaffold`.
+
+        SELFIES is read from left to right, and every branch and ring of the scaffold is closed within its own tokens:
+        what follows grows from the scaffold's last atom and may close rings with its other atoms, so its atoms and
+        which of them are bonded stay. A ring token may still raise the order of a bond between two of them (the
+        grammar adds a ring bond to the bond that is there), and then the scaffold's SMARTS is no longer matched: a
+        fifth of designs when random tokens follow. The reward `substructure` rules that out, and serves for parts
+        that are not at one end: two points of growth cannot be held so.
+
+        Args:
+            scaffold: SMILES. The design grows from the atom written last; or from the neighbour of a "*", which
+                may stand anywhere and is dropped.
+
+        Raises:
+            ConfigError: no molecule, more than one "*", a token outside the vocabulary, or no room to grow.
+
+        >>> codec = Selfies.of_molecules(["CCc1ccncc1", "Cc1ccncc1CCCC"])
+        >>> mask, tokens = codec.fixed_tokens("*c1ccncc1")
+        >>> int(mask.sum()), codec.decode_many(torch.where(mask, tokens, codec.pad)[None])
+        (8, ['c1ccncc1'])
+        """
+        try:
+            found = self._tokens(_scaffold_words(scaffold), "the scaffold", scaffold)
+        except DataError as error:
+            raise ConfigError(f"design.scaffold: {error}") from None
+        if len(found) >= self.length:
+            raise ConfigError(
+                f"design.scaffold: {scaffold} takes {len(found)} of {self.length} tokens, so there is no room to grow"
+            )
+        letters = torch.zeros(self.length, dtype=torch.int8)
+        letters[: len(found)] = torch.tensor(found, dtype=torch.int8)
+        return torch.arange(self.length) < len(found), letters
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": self.name, "vocabulary": list(self.vocabulary), "length": self.length}
+
+    @cached_property
+    def _token_of(self) -> dict[str, int]:
+        return {word: token for token, word in enumerate(self.vocabulary)}
+
+    def _tokens(self, words: list[str], what: str, text: str) -> list[int]:
+        if len(words) > self.length:
+            raise DataError(f"{what} has {len(words)} tokens, and at most {self.length} fit: {text}")
+        if wrong := [word for word in words if word not in self._token_of]:
+            raise DataError(f'{what} needs the token "{wrong[0]}", which is not in the vocabulary: {text}')
+        return [self._token_of[word] for word in words]
+
+
+def selfies_codec(spec: dict[str, Any]) -> Selfies:
+    """Return the codec that its `spec()` describes."""
+    return Selfies(tuple(spec["vocabulary"]), spec["length"])
+
+
+def _silence() -> Any:
+    """Keep RDKit from printing what is wrong with a molecule: our own messages say it."""
+    return needs_extra("rdkit.rdBase", EXTRA).BlockLogs()
+
+
+def _words(smiles: str, row: int, *, canonical: bool) -> list[str]:
+    """Return the SELFIES tokens of a molecule, of its canonical SMILES or of the SMILES as it is written."""
+    chem, selfies = needs_extra("rdkit.Chem", EXTRA), needs_extra("selfies", EXTRA)
+    with _silence():
+        molecule = chem.MolFromSmiles(smiles)
+    if molecule is None or molecule.GetNumAtoms() == 0:
+        raise DataError(f'molecule {row} is not valid SMILES: "{smiles}"')
+    if "." in smiles:
+        raise DataError(f"molecule {row} is of several parts; keep one of them: {smiles}")
+    try:
+        written = selfies.encoder(chem.MolToSmiles(molecule) if canonical else smiles)
+    except selfies.EncoderError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(f"molecule {row} cannot be written as SELFIES ({reason}): {smiles}") from None
+    return list(selfies.split_selfies(written))
+
+
+def _scaffold_words(scaffold: str) -> list[str]:
+    """Return SELFIES tokens of a scaffold that end at the atom which a "*" is bonded to, without the "*"."""
+    count = scaffold.count("*")
+    if count == 0:
+        return _words(scaffold, 1, canonical=False)
+    chem = needs_extra("rdkit.Chem", EXTRA)
+    with _silence():
+        molecule = chem.MolFromSmiles(scaffold)
+    if molecule is None:
+        raise DataError(f'not valid SMILES: "{scaffold}"')
+    if count > 1:
+        raise DataError(f'a design grows from one atom, and {scaffold} has {count} "*"')
+    # RDKit has no "end at this atom"; among random orders of writing many end there, and the shortest is kept.
+    # A carbon stands for the "*" while tokens are made: without it a branch before the end would become the end.
+    orders = sorted({text for text in chem.MolToRandomSmilesVect(molecule, 200, randomSeed=1) if text.endswith("*")})
+    written = [_words(f"{text[:-1]}C", 1, canonical=False) for text in orders]
+    ending = [words[:-1] for words in written if words[-1] == "[C]"]
+    if not ending:
+        raise DataError(f'{scaffold} cannot be written so that it ends at "*": the atom must take a single bond')
+    return min(ending, key=len)

@@ -1,0 +1,77 @@
+"""Noisy rewards: each design is scored several times, and the scores are averaged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from biotilt.oracle.backend import Backend, Ticket
+from biotilt.oracle.store import Score
+
+
+class Repeated:
+    """A backend that scores each design `repeats` times with another and averages the scores it got.
+
+    Attempts that failed enter no mean; when all failed, the score is NaN with the reason of the first. A design that
+    was infeasible once is infeasible. Seconds and attempts are summed.
+    """
+
+    def __init__(self, backend: Backend, repeats: int) -> None:
+        self._backend = backend
+        self._repeats = repeats
+        self.concurrent = backend.concurrent
+
+    @property
+    def workers(self) -> int:
+        return self._backend.workers
+
+    @property
+    def replaced(self) -> int:
+        return self._backend.replaced
+
+    def submit(self, designs: Sequence[str]) -> Ticket:
+        return _Averaged([self._backend.submit(designs) for _ in range(self._repeats)], len(designs))
+
+    def close(self) -> None:
+        self._backend.close()
+
+
+class _Averaged:
+    def __init__(self, tickets: list[Ticket], count: int) -> None:
+        self._tickets = tickets
+        self._scores: list[list[Score]] = [[] for _ in range(count)]
+
+    def wait(self, timeout: float) -> bool:
+        return all(ticket.wait(timeout) for ticket in self._tickets)
+
+    def finished(self) -> list[tuple[int, Score]]:
+        found = []
+        for ticket in self._tickets:
+            for index, score in ticket.finished():
+                self._scores[index].append(score)
+                if len(self._scores[index]) == len(self._tickets):
+                    found.append((index, average(self._scores[index])))
+        return found
+
+    def cancel(self) -> None:
+        for ticket in self._tickets:
+            ticket.cancel()
+
+    @property
+    def wall(self) -> tuple[float, float]:
+        return self._tickets[0].wall[0], max(ticket.wall[1] for ticket in self._tickets)
+
+
+def average(scores: Sequence[Score]) -> Score:
+    """Return the mean of the scores that are not NaN, as one score.
+
+    >>> average([Score(1.0), Score(math.nan, "odd"), Score(2.0)])
+    Score(value=1.5, reason='', seconds=0.0, run='', attempts=3)
+    """
+    values = [score.value for score in scores if not score.failed]
+    return Score(
+        sum(values) / len(values) if values else math.nan,
+        "" if values else scores[0].reason,
+        math.fsum(score.seconds for score in scores),
+        attempts=sum(score.attempts for score in scores),
+    )

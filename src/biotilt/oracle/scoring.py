@@ -1,0 +1,160 @@
+"""Asking a reward, in whichever process it lives: what it declares, how its answers are read, and who is to blame."""
+
+from __future__ import annotations
+
+import errno
+import math
+import reprlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from biotilt.errors import BiotiltError, ConfigError, DataError, RewardError
+
+LONGEST_REASON = 500  # some programs print pages
+LARGEST = 3.4028234663852886e38  # of float32; written out, since a worker may do without torch
+LASTING = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, FileExistsError)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one attempt at one design gave: NaN has a `reason`, and a `transient` one is worth another attempt."""
+
+    value: float
+    reason: str = ""
+    seconds: float = 0.0
+    transient: bool = False
+    out_of_memory: bool = False
+
+
+class OneByOne:
+    """Said once, when a batch raised and its designs are asked one by one from here on."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a reward says of itself by attributes of these names, each with its default.
+
+    `batched` (True): a call with many designs is cheaper than many calls; False: designs are asked one by one.
+    `range` (None): the lowest and the highest score; any other is a slip and becomes NaN. `deterministic` (True),
+    or else each design is scored `repeats` (1) times and the scores are averaged. `transient`: the kinds of
+    exceptions that another attempt may not meet; by default `OSError` with `ConnectionError` and `TimeoutError`,
+    but no missing file or permission.
+    """
+
+    name: str
+    batched: bool = True
+    repeats: int = 1
+    range: tuple[float, float] | None = None
+    transient: tuple[type[BaseException], ...] | None = None
+
+    @classmethod
+    def by(cls, reward: Any) -> Declaration:
+        """Read what `reward` declares; ConfigError when it cannot be meant."""
+        name, limits, repeats = reward.name, getattr(reward, "range", None), getattr(reward, "repeats", 1)
+        if limits is not None:
+            limits = tuple(limits)
+            if len(limits) != 2 or not limits[0] < limits[1]:
+                raise ConfigError(f'reward "{name}": range = {limits} must be (lowest, highest)')
+        if not isinstance(repeats, int) or repeats < 1:
+            raise ConfigError(f'reward "{name}": repeats = {repeats!r} must be a whole number >= 1')
+        noisy = not getattr(reward, "deterministic", True)
+        transient = getattr(reward, "transient", None)
+        return cls(name, getattr(reward, "batched", True), repeats if noisy else 1, limits, transient)
+
+
+def ask(
+    reward: Callable[[list[str]], Any], declared: Declaration, designs: Sequence[str], memory_limit: float | None = None
+) -> Iterator[Outcome | OneByOne]:
+    """Yield one outcome a design, in order, as they come; a batch that raises is asked one by one.
+
+    Errors that no single design causes (those of biotilt, except `DataError`) are passed on.
+
+    Raises `RewardError` when the reward returns another number of scores than designs.
+    """
+    if declared.batched and len(designs) > 1:
+        start = time.perf_counter()
+        try:
+            output = reward(list(designs))
+        except (Exception, SystemExit) as error:
+            _pass_on(error)
+            wasted = (time.perf_counter() - start) / len(designs)
+        else:
+            share = (time.perf_counter() - start) / len(designs)
+            for value in _listed(output, declared.name, len(designs)):
+                yield Outcome(*read_score(value, declared.range), share)
+            return
+        yield OneByOne()
+    else:
+        wasted = 0.0
+    for design in designs:
+        outcome = _ask_one(reward, declared, design, memory_limit)
+        yield replace(outcome, seconds=outcome.seconds + wasted)
+
+
+def _ask_one(reward: Callable, declared: Declaration, design: str, memory_limit: float | None) -> Outcome:
+    start = time.perf_counter()
+    try:
+        output = reward([design])
+    except (Exception, SystemExit) as error:
+        _pass_on(error)
+        seconds = time.perf_counter() - start
+        if _out_of_memory(error):
+            limit = f"more than {memory_limit:g} MB: " if memory_limit else ""
+            reason = f"out of memory: {limit}{type(error).__name__} {error}".rstrip()[:LONGEST_REASON]
+            return Outcome(math.nan, reason, seconds, out_of_memory=True)
+        reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+        return Outcome(math.nan, reason, seconds, is_transient(error, declared.transient))
+    seconds = time.perf_counter() - start
+    (value,) = _listed(output, declared.name, 1)
+    return Outcome(*read_score(value, declared.range), seconds)
+
+
+def _pass_on(error: BaseException) -> None:
+    """Raise the errors that no design causes."""
+    if isinstance(error, BiotiltError) and not isinstance(error, DataError):
+        raise error
+
+
+def is_transient(error: BaseException, kinds: tuple[type[BaseException], ...] | None) -> bool:
+    """Whether another attempt may not meet this error: it is one of `kinds`, or (None) one of the system."""
+    if kinds is None:
+        return isinstance(error, OSError) and not isinstance(error, LASTING)
+    return isinstance(error, kinds)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    # torch has no exception of its own for the memory of the CPU
+    short = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or short or getattr(error, "errno", None) == errno.ENOMEM
+
+
+def _listed(output: Any, name: str, expected: int) -> Sequence[Any]:
+    scores = output.tolist() if hasattr(output, "tolist") else output
+    if isinstance(scores, list | tuple) and len(scores) == expected:
+        return scores
+    got = f"{len(scores)} scores" if isinstance(scores, list | tuple) else type(output).__name__
+    raise RewardError(f'reward "{name}" returned {got} for {expected} designs, expected {expected} scores')
+
+
+def read_score(value: Any, limits: tuple[float, float] | None = None) -> tuple[float, str]:
+    """Return a score and, when it is NaN, the reason; -inf, which is no number but a mark, is in any range.
+
+    >>> read_score(0.5), read_score(1.5, (0, 1))
+    ((0.5, ''), (nan, 'the reward returned 1.5, outside its range [0, 1]'))
+    """
+    try:
+        # float() would accept "3" and "nan", which are slips, and drop the imaginary part of NumPy's numbers.
+        score = None if isinstance(value, str | bytes | complex) else float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        score = None
+    if score is None:
+        return math.nan, f"the reward returned {reprlib.repr(value)}, not a number"
+    if math.isnan(score):
+        return math.nan, str(getattr(value, "reason", "the reward returned NaN"))[:LONGEST_REASON]
+    if score > LARGEST:
+        return math.nan, f"the reward returned {score:+}"
+    if limits is not None and score != -math.inf and not limits[0] <= score <= limits[1]:
+        return math.nan, f"the reward returned {score:g}, outside its range [{limits[0]:g}, {limits[1]:g}]"
+    return score, ""

@@ -1,0 +1,274 @@
+"""Where three-dimensional structures come from: ESMFold, PDB files, or any program, behind one interface."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from io import StringIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from biotilt.designs import PROTEIN
+from biotilt.errors import BiotiltError, ConfigError, DataError, needs_extra, suggest
+from biotilt.rewards.base import digest
+
+REMEMBERED = 2048  # structures kept, so that the parts of a sum fold a design once
+_EDGE = 1 << 20  # bytes of a file of weights that are read to tell it from another
+Chains = tuple[str, ...]
+# of the 20 residues, in the order of the alphabet
+RESIDUE_NAMES = (
+    "ALA", "CYS", "ASP", "GLU", "PHE", "GLY", "HIS", "ILE", "LYS", "LEU",
+    "MET", "ASN", "PRO", "GLN", "ARG", "SER", "THR", "VAL", "TRP", "TYR",
+)  # fmt: skip
+_ONE_LETTER = dict(zip(RESIDUE_NAMES, PROTEIN.letters))
+
+
+class NoStructure(BiotiltError):
+    """This design has no structure, for the reason given; others may have one."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A folded design.
+
+    Args:
+        atoms: biotite's AtomArray of amino acids; coordinates in Å. Chains stand in the order they were asked in.
+        plddt: confidence of each residue `(L,)` in [0, 1], over all chains; None where the source has none.
+        ptm: predicted TM-score of the whole, in [0, 1], or None.
+        iptm: predicted TM-score between chains, in [0, 1]; None for one chain.
+        pae: expected position error `(L, L)` in Å of residue j when i is superposed, or None.
+    """
+
+    atoms: Any
+    plddt: np.ndarray | None = None
+    ptm: float | None = None
+    iptm: float | None = None
+    pae: np.ndarray | None = None
+
+    @cached_property
+    def alpha_carbons(self) -> np.ndarray:
+        """Cα coordinates `(L, 3)`, Å."""
+        return np.asarray(self.atoms.coord[self.atoms.atom_name == "CA"], dtype=np.float64)
+
+
+class Folder(Protocol):
+    """What a structure reward asks: `fold` raises NoStructure when a design has none."""
+
+    @property
+    def version(self) -> str: ...
+
+    def fold(self, chains: Chains) -> Structure: ...
+
+
+class Memory:
+    """A folder that remembers the last `REMEMBERED` answers of another one, refusals included."""
+
+    def __init__(self, folder: Folder, size: int = REMEMBERED) -> None:
+        self.folder, self.size = folder, size
+        self.version = folder.version
+        self._known: OrderedDict[Chains, Structure | NoStructure] = OrderedDict()
+
+    def fold(self, chains: Chains) -> Structure:
+        """Return the structure of one or more chains; raises NoStructure."""
+        if chains not in self._known:
+            try:
+                self._known[chains] = self.folder.fold(chains)
+            except NoStructure as reason:
+                self._known[chains] = reason
+            if len(self._known) > self.size:
+                self._known.popitem(last=False)
+        self._known.move_to_end(chains)
+        answer = self._known[chains]
+        if isinstance(answer, NoStructure):
+            raise answer
+        return answer
+
+
+class PDBFolder:
+    """Structures that lie in a folder as PDB files (.pdb, .pdb.gz), found by the sequences of their chains.
+
+    A single sequence also finds one chain of a file with several. Files are read in the order of their names, and
+    the first that fits is taken; of several models, the first. With `plddt_in_b_factor` that column is confidence, in
+    per cent or in [0, 1], as folding programs write it. Residues outside the 20 are left out of a chain's sequence.
+
+    Raises ConfigError when the folder has no such file.
+    """
+
+    def __init__(self, path: Path | str, *, plddt_in_b_factor: bool = False) -> None:
+        files = sorted(file for file in Path(path).glob("*") if file.name.endswith((".pdb", ".pdb.gz")))
+        if not files:
+            raise ConfigError(f'folder "{path}" has no file *.pdb or *.pdb.gz')
+        self.plddt_in_b_factor = plddt_in_b_factor
+        self._found: dict[Chains, Structure] = {}
+        whole, single = {}, {}
+        for file in files:
+            chains = split_chains(read_pdb(file))
+            whole.setdefault(tuple(map(sequence_of, chains)), chains)
+            for chain in chains:
+                single.setdefault((sequence_of(chain),), [chain])
+        for key, chains in (single | whole).items():
+            self._found[key] = self._structure(chains)
+        contents = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+        self.version = digest(json.dumps([plddt_in_b_factor, contents]))
+
+    def fold(self, chains: Chains) -> Structure:
+        """Return the stored structure; raises NoStructure when there is none of these sequences."""
+        if chains not in self._found:
+            raise NoStructure("no PDB file has this sequence")
+        return self._found[chains]
+
+    def _structure(self, chains: list[Any]) -> Structure:
+        atoms = chains[0]
+        for chain in chains[1:]:
+            atoms = atoms + chain
+        return Structure(atoms, plddt_of(atoms) if self.plddt_in_b_factor else None)
+
+
+class ProgramFolder:
+    """A folding program, started once a design without a shell: it reads a FASTA file and writes a PDB file.
+
+    `command` is a list of words in which `{fasta}` and `{pdb}` stand for the two files, and `{json}` for one where the
+    program may write `{"ptm": …, "iptm": …}`. Chains are joined by ":" in the FASTA file, as ColabFold reads them. The
+    B-factor column is the pLDDT, in per cent or in [0, 1].
+
+    Raises ConfigError when the command names no `{fasta}` or no `{pdb}`; NoStructure, with what the program printed
+    last, when it fails or takes more than `timeout` seconds.
+    """
+
+    def __init__(self, command: Sequence[str], timeout: float | None = None) -> None:
+        for place in ("{fasta}", "{pdb}"):
+            if isinstance(command, str) or not any(place in word for word in command):
+                raise ConfigError(f"a folding program is a list of words that names {place}, got {command!r}")
+        self.command, self.timeout = tuple(command), timeout
+        self.version = digest(json.dumps(self.command))
+
+    def fold(self, chains: Chains) -> Structure:
+        """Return the structure that the program writes; raises NoStructure."""
+        with tempfile.TemporaryDirectory(prefix="biotilt-fold-") as folder:
+            files = {f"{{{kind}}}": Path(folder) / f"design.{kind}" for kind in ("fasta", "pdb", "json")}
+            files["{fasta}"].write_text(f">design\n{':'.join(chains)}\n", encoding="ascii")
+            self._start([_filled(word, files) for word in self.command])
+            if not files["{pdb}"].is_file():
+                raise NoStructure("the folding program ended without an error and wrote no PDB file")
+            atoms = read_pdb(files["{pdb}"])
+            scores = {}
+            if files["{json}"].is_file():
+                scores = json.loads(files["{json}"].read_text(encoding="utf-8"))
+        got = tuple(map(sequence_of, split_chains(atoms)))
+        if got != chains:
+            raise NoStructure(f"the folding program wrote chains {':'.join(got)}, asked for {':'.join(chains)}")
+        return Structure(atoms, plddt_of(atoms), scores.get("ptm"), scores.get("iptm"))
+
+    def _start(self, words: list[str]) -> None:
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=self.timeout, check=False)
+        except FileNotFoundError as error:
+            raise ConfigError(f'the folding program "{words[0]}" is not there: {error}') from error
+        except subprocess.TimeoutExpired as error:
+            raise NoStructure(f"the folding program took more than {self.timeout:g} s") from error
+        if done.returncode:
+            last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+            raise NoStructure(f"the folding program ended with code {done.returncode}: {''.join(last)}")
+
+
+def _filled(word: str, files: dict[str, Path]) -> str:
+    for place, file in files.items():
+        word = word.replace(place, os.fspath(file))
+    return word
+
+
+def _esmfold(path: str, device: str) -> Folder:
+    from biotilt.rewards.esmfold import ESMFold
+
+    return ESMFold(path, device)
+
+
+_KINDS: dict[str, Callable[[str, tuple[str, ...], str], Folder]] = {
+    "esmfold": lambda path, program, device: _esmfold(path, device),
+    "pdb": lambda path, program, device: PDBFolder(path),
+    "predicted_pdb": lambda path, program, device: PDBFolder(path, plddt_in_b_factor=True),
+    "program": lambda path, program, device: ProgramFolder(program),
+}
+FolderKind = Literal["esmfold", "pdb", "predicted_pdb", "program"]
+
+
+@lru_cache(maxsize=8)
+def shared_folder(kind: str, path: str = "", program: tuple[str, ...] = (), device: str = "cpu") -> Memory:
+    """Return the folder of these options; equal options give one object, so that rewards share its memory.
+
+    Args:
+        kind: "esmfold" (`path`: folder of weights, `device`), "pdb" or "predicted_pdb" (`path`: folder of PDB files;
+            the second's B-factors are pLDDT), or "program" (`program`: words of a command).
+
+    Raises:
+        ConfigError: the kind is unknown, or its path or program will not do.
+    """
+    if kind not in _KINDS:
+        raise ConfigError(f'unknown folding model "{kind}"{suggest(kind, _KINDS)}')
+    if kind != "program" and not Path(path).is_dir():
+        raise ConfigError(f'folding model "{kind}": path = "{path}" must be a folder')
+    return Memory(_KINDS[kind](path, program, device))
+
+
+def read_pdb(path: Path | str) -> Any:
+    """Return the amino acids of a PDB file (.pdb, .pdb.gz), first model, as biotite's AtomArray with B-factors.
+
+    Raises DataError when it cannot be read, or holds none of the 20 residues.
+    """
+    pdb = needs_extra("biotite.structure.io.pdb", "protein")
+    path = Path(path)
+    try:
+        text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text("ascii")
+        atoms = pdb.PDBFile.read(StringIO(text)).get_structure(model=1, extra_fields=["b_factor"])
+    except (OSError, ValueError, TypeError, BiotiltError) as error:
+        raise DataError(f"{path} cannot be read as a PDB file: {error}") from error
+    except Exception as error:  # biotite has error types of its own, which share no base with the standard ones
+        raise DataError(f"{path} is not a PDB file that biotite can read: {error}") from error
+    atoms = atoms[np.isin(atoms.res_name, RESIDUE_NAMES) & ~atoms.hetero]
+    # residues without a Cα have no place in any of the measures
+    structure = needs_extra("biotite.structure", "protein")
+    starts = structure.get_residue_starts(atoms, add_exclusive_stop=True)
+    complete = np.zeros(len(atoms), bool)
+    for start, stop in pairwise(starts):
+        complete[start:stop] = (atoms.atom_name[start:stop] == "CA").any()
+    if not complete.any():
+        raise DataError(f"{path} holds no amino acid with a Cα atom")
+    return atoms[complete]
+
+
+def split_chains(atoms: Any) -> list[Any]:
+    """Return the chains of a structure, in the order of the file."""
+    return [atoms[atoms.chain_id == chain] for chain in dict.fromkeys(atoms.chain_id.tolist())]
+
+
+def sequence_of(atoms: Any) -> str:
+    """Return the one-letter codes of the residues of a structure."""
+    return "".join(_ONE_LETTER[name] for name in atoms.res_name[atoms.atom_name == "CA"].tolist())
+
+
+def plddt_of(atoms: Any) -> np.ndarray:
+    """Return confidences in [0, 1] from the B-factors of the Cα atoms; values above 1 are per cent."""
+    values = np.asarray(atoms.b_factor[atoms.atom_name == "CA"], dtype=np.float64)
+    return values / 100 if (values > 1).any() else values
+
+
+def file_mark(path: Path) -> str:
+    """Return a short hash of a large file: its size, its first and its last megabyte."""
+    with path.open("rb") as handle:
+        head = handle.read(_EDGE)
+        with suppress(OSError):
+            handle.seek(-_EDGE, os.SEEK_END)
+        tail = handle.read(_EDGE)
+    return hashlib.sha256(str(path.stat().st_size).encode() + head + tail).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""The task `docking`: drug-like molecules that dock (AutoDock Vina) to a receptor of your own."""

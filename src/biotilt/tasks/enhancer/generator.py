@@ -1,0 +1,98 @@
+"""The shipped generator of `enhancer`: its training, and how its samples and likelihoods compare with real elements."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from biotilt.core import Policy
+from biotilt.designs import DNA
+from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
+from biotilt.model import Model, build_process
+from biotilt.networks import build_network
+from biotilt.rewards.dna import reverse_complement
+from biotilt.tasks.enhancer.corpus import SHARED, Elements, canonical_words
+from biotilt.training import PretrainConfig
+from biotilt.training.pretrain import pretrain, validation_bound
+
+LENGTH = 200
+VALIDATION = 20  # one element in so many of the generator's own says when its weights are best
+
+
+def both_strands(elements: Elements) -> list[str]:
+    """Return the sequence of each element, and then its other strand."""
+    return [s for element in elements for s in (element.sequence, reverse_complement(element.sequence))]
+
+
+def make_generator(elements: Elements, out: Path, steps: int) -> None:
+    """Pretrain the generator on both strands of its elements, and save it."""
+    torch.manual_seed(0)  # initial weights
+    net = build_network(
+        "cnn",
+        {"letters": 4, "length": LENGTH, "channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 4, 16)},
+    )
+    policy = Policy(build_process("any_order", {"length": LENGTH, "letters": 4, "per_step": 10}), net)
+    train = [element for i, element in enumerate(elements) if i % VALIDATION]
+    pretrain(
+        policy,
+        DNA.encode_many(both_strands(train)),
+        DNA.encode_many([element.sequence for element in elements[::VALIDATION]]),
+        PretrainConfig(steps=steps, batch=32, bfloat16=True),
+        torch.Generator().manual_seed(0),
+        lambda step, loss, bound: print(f"generator {step}: train {loss:.2f} validation {bound:.2f}", flush=True),
+    )
+    Model(policy, DNA).save(out / "generator.safetensors", half=True)
+
+
+def top_tenth(elements: Elements) -> Elements:
+    """Return the tenth of the elements that is most active."""
+    return sorted(elements, key=lambda element: element.activity)[-len(elements) // 10 :]
+
+
+def generator_metrics(model: Model, elements: Elements, unseen: Elements) -> dict[str, float]:
+    """Return how the generator's samples and likelihoods compare with real elements; `unseen` are the oracles'."""
+    real = both_strands(unseen)
+    groups = {
+        "samples": model.sample(2048, seed=1),
+        "real": real,
+        "high": both_strands(top_tenth(elements)),
+    }
+    counts = {name: kmer_counts(group, 3, "ACGT") for name, group in groups.items()}
+    own = kmer_counts(both_strands(elements), 1, "ACGT")
+    frequencies = torch.tensor(own / own.sum()).log()
+    tokens = DNA.encode_many([element.sequence for element in unseen])
+    found = {
+        "train_regions": len(elements),
+        "unseen_regions": len(unseen),
+        "unseen_nats": validation_bound(model.policy, tokens),
+        "unseen_nats_of_letter_frequencies": -frequencies[tokens.long()].sum(-1).mean().item(),
+        "unseen_nats_of_5_letter_words": markov_nats(both_strands(elements), [e.sequence for e in unseen], 4),
+        "nats_of_uniform_letters": LENGTH * math.log(4),
+        "kmer3_samples_vs_unseen": kmer_correlation(counts["samples"], counts["real"]),
+        "kmer3_high_vs_unseen": kmer_correlation(counts["high"], counts["real"]),
+        "kmer3_samples_vs_high": kmer_correlation(counts["samples"], counts["high"]),
+        "novel": novelty(groups["samples"], [element.sequence for element in elements + unseen]),
+    }
+    for name, group in groups.items():
+        found[f"gc_{name}"] = sum(s.count("G") + s.count("C") for s in group) / (LENGTH * len(group))
+    return found
+
+
+def markov_nats(train: list[str], test: list[str], order: int) -> float:
+    """Return −log p, nats a sequence, of a Markov chain of `order` fitted to `train` with one pseudo-count a word.
+
+    The first `order` letters of a sequence are taken as uniform.
+    """
+    words = torch.tensor(kmer_counts(train, order + 1, "ACGT")).view(-1, 4) + 1.0
+    log_next = (words / words.sum(-1, keepdim=True)).log().flatten()
+    seen = torch.tensor(kmer_counts(test, order + 1, "ACGT"))
+    return (-(seen * log_next).sum() / len(test) + order * math.log(4)).item()
+
+
+def novelty(samples: list[str], known: list[str], width: int = SHARED) -> float:
+    """Return the fraction of samples that share no stretch of `width` letters with a known sequence, on any strand."""
+    shared = np.isin(canonical_words(samples, width), canonical_words(known, width))
+    return float((~shared.any(1)).mean())

@@ -1,0 +1,307 @@
+"""Programs as rewards: real child processes, small scripts, and designs that try to break the quoting."""
+
+from __future__ import annotations
+
+import math
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cloudpickle
+import pytest
+import torch
+
+from biotilt.errors import BiotiltError, ConfigError
+from biotilt.oracle import Oracle, Store
+from biotilt.rewards.command import Command, CommandFailed
+
+NASTY = [
+    "$(touch owned)", "`touch owned`", "; touch owned", "--help", "-", "a,b", 'say "hi"', "it's", "a b  c", "\\n",
+    "#x", "é∆", '","', "=1+1", "", " lead", "| cat", "&& false", "%s{designs}{scores}", "'\"'",
+]  # fmt: skip
+
+ECHO = """
+import csv, sys
+with open(sys.argv[1], newline="", encoding="utf-8") as given, open(sys.argv[2], "w", newline="") as asked:
+    rows = list(csv.DictReader(given))
+    out = csv.writer(asked)
+    out.writerow(["note", "score", "id"])
+    for row in reversed(rows):
+        out.writerow([row["design"], sum(map(ord, row["design"])), row["id"]])
+"""
+
+
+def script(folder: Path, text: str, name: str = "score.py") -> str:
+    (folder / name).write_text(text)
+    return name
+
+
+def run(folder: Path, text: str, *words: str, **options) -> Command:
+    return Command([sys.executable, script(folder, text), *words], folder=str(folder), **options)
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+
+
+def left_over(folder: Path) -> list[Path]:
+    return list((folder / "temporary").iterdir())
+
+
+def test_designs_cannot_break_the_quoting(tmp_path):
+    """Every text arrives letter by letter, and nothing in it is run; scores come back in another order."""
+    scores = run(tmp_path, ECHO, "{designs}", "{scores}")(NASTY)
+    assert scores == [float(sum(map(ord, design))) for design in NASTY]
+    assert not list(tmp_path.rglob("owned"))
+    assert left_over(tmp_path) == []
+
+
+def test_words_of_the_command_reach_the_program_as_they_are(tmp_path):
+    text = "import sys; print('id,score'); print('0,%d' % (sys.argv[2:] == ['a b', '$HOME', ';', 'x=1']))"
+    name = script(tmp_path, text)
+    words = [sys.executable, name, "{designs}", "a b", "$HOME", ";", "x=1"]
+    assert Command(words, stdout=True, folder=str(tmp_path))(["A"]) == [1.0]
+    line = f"{sys.executable} {name} {{designs}} 'a b' '$HOME' ';' x=1"
+    assert Command(line, stdout=True, folder=str(tmp_path))(["A"]) == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [("csv", "id,design\n0,AC\n1,G\n"), ("fasta", ">0\nAC\n>1\nG\n"), ("txt", "AC\nG\n"), ("smi", "AC\t0\nG\t1\n")],
+)
+def test_the_file_of_designs(tmp_path, form, expected):
+    copy = "import sys; open('seen', 'w').write(open(sys.argv[1]).read()); print(1); print(2)"
+    command = run(tmp_path, copy, "{designs}", designs_format=form, scores_format="txt", stdout=True)
+    assert command(["AC", "G"]) == [1.0, 2.0]
+    assert (tmp_path / "seen").read_text() == expected
+
+
+@pytest.mark.parametrize(
+    ("form", "design"), [("fasta", ">AC"), ("smi", "C C"), ("smi", ""), ("csv", "A\nC"), ("txt", "A\r")]
+)
+def test_a_design_that_a_format_cannot_hold_is_no_other_design(tmp_path, form, design):
+    command = run(tmp_path, "raise SystemExit('never run')", "{designs}", designs_format=form, stdout=True)
+    with pytest.raises(CommandFailed, match="cannot stand in a"):
+        command(["AC", design])
+
+
+def test_missing_and_unreadable_scores_are_not_scored(tmp_path):
+    answer = "print('id , score ,rest\\n3,-inf,x\\n0,1.5,x\\n1,\\n4,nan,x\\n5,oops,x\\n77,9,x')"
+    scores = run(tmp_path, answer, "{designs}", stdout=True)(list("ABCDEF"))
+    assert (scores[0], scores[3]) == (1.5, -math.inf)
+    reasons = [getattr(score, "reason", None) for score in scores]
+    assert reasons == [
+        None, "the program gave no score", "the program gave no score", None, "the program gave nan",
+        'the program gave "oops", which is no number',
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "message"),
+    [
+        ("print('id,value\\n0,1')", {}, 'without a column "score"'),
+        ("print('id,score\\n0,1\\n0,2')", {}, 'two scores for the id "0"'),
+        ("print(1); print(2)", {"scores_format": "txt"}, "gave 2 lines of scores for 1 designs"),
+        ("print()", {"scores_format": "txt"}, "gave 0 lines"),
+    ],
+)
+def test_scores_that_cannot_be_assigned_fail_the_batch(tmp_path, answer, options, message):
+    with pytest.raises(CommandFailed, match=message):
+        run(tmp_path, answer, "{designs}", stdout=True, **options)(["A"])
+    with pytest.raises(CommandFailed, match=r"wrote no file \{scores\}"):
+        run(tmp_path, answer, "{designs}", "{scores}")(["A"])
+
+
+def test_another_column_and_a_file_of_numbers(tmp_path):
+    answer = "print('affinity,id\\n-7.5,0')"
+    assert run(tmp_path, answer, "{designs}", stdout=True, column="affinity")(["A"]) == [-7.5]
+    answer = "import sys; open(sys.argv[2] + '/scores.txt', 'w').write('2.5\\n\\n-1\\n')"
+    scores = run(tmp_path, answer, "{designs}", "{folder}", scores_format="txt")(list("ABC"))
+    assert (scores[0], scores[2]) == (2.5, -1.0) and math.isnan(scores[1])
+
+
+def test_a_failed_program_says_its_last_lines(tmp_path):
+    noisy = "import sys\nfor i in range(50): print('line', i, file=sys.stderr)\nsys.exit(3)"
+    with pytest.raises(CommandFailed, match=r"exit code 3: line 45\nline 46\nline 47\nline 48\nline 49$"):
+        run(tmp_path, noisy, "{designs}", stdout=True)(["A"])
+    assert not issubclass(CommandFailed, BiotiltError)  # what biotilt itself refuses would not be asked one by one
+    assert left_over(tmp_path) == []
+
+
+def test_the_oracle_splits_a_batch_whose_program_fails(tmp_path):
+    picky = (
+        "import csv, sys\n"
+        "rows = list(csv.DictReader(open(sys.argv[1])))\n"
+        "if any(row['design'] == 'T' for row in rows): sys.exit('cannot do T')\n"
+        "print('id,score')\n"
+        "for row in rows: print(row['id'], ord(row['design']), sep=',')\n"
+    )
+    reward = run(tmp_path, picky, "{designs}", stdout=True)
+    letters = list("ACGT")
+    oracle = Oracle(
+        reward, store=Store(None), max_calls=None, run_id="r", decode=lambda x: [letters[i] for i in x.tolist()]
+    )
+    scores = oracle(torch.tensor([0, 1, 2, 3]))
+    assert scores[:3].tolist() == [65.0, 67.0, 71.0] and scores[3].isnan()
+    ((reason, count),) = oracle.ledger.failures()
+    assert count == 1 and reason.startswith("CommandFailed: ") and reason.endswith("exit code 1: cannot do T")
+
+
+def test_when_time_is_up_the_whole_group_dies(tmp_path):
+    """The program starts a child that would go on alone, and would hold the output open."""
+    stubborn = (
+        "import os, subprocess, sys, time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "open('pids', 'w').write(f'{os.getpid()} {child.pid}')\n"
+        "time.sleep(60)\n"
+    )
+    started = time.monotonic()
+    with pytest.raises(CommandFailed, match=r"took longer than 0\.7 s"):
+        run(tmp_path, stubborn, "{designs}", stdout=True, timeout=0.7)(["A"])
+    assert time.monotonic() - started < 10
+    assert all(gone(int(pid)) for pid in (tmp_path / "pids").read_text().split())
+    assert left_over(tmp_path) == []
+
+
+def test_a_child_that_outlives_its_program_holds_up_nothing(tmp_path):
+    leaves = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "open('pids', 'w').write(str(child.pid))\n"
+        "print(4)\n"
+    )
+    started = time.monotonic()
+    assert run(tmp_path, leaves, "{designs}", stdout=True, scores_format="txt")(["A"]) == [4.0]
+    assert time.monotonic() - started < 10
+    assert gone(int((tmp_path / "pids").read_text()))
+
+
+def test_a_program_dies_with_the_process_that_asked_for_it(tmp_path):
+    """A worker that is killed at its time limit can no longer clean up; its program must not go on."""
+    waits = "import os, time; open('pids', 'w').write(f'{os.getpid()}'); os.rename('pids', 'ready'); time.sleep(60)"
+    name = script(tmp_path, waits)
+    call = f"Command(['{sys.executable}', '{name}', '{{designs}}'], stdout=True)(['A'])"
+    asks = f"from biotilt.rewards.command import Command; {call}"
+    asking = subprocess.Popen([sys.executable, "-c", asks], cwd=tmp_path)
+    while not (tmp_path / "ready").is_file():
+        assert asking.poll() is None
+        time.sleep(0.05)
+    asking.kill()
+    asking.wait()
+    assert gone(int((tmp_path / "ready").read_text()))
+
+
+def test_a_file_that_is_no_program_is_named(tmp_path):
+    path = tmp_path / "own.sh"
+    path.write_text("#!/no/such/interpreter\n")
+    path.chmod(0o755)
+    with pytest.raises(CommandFailed, match=r"exit code 127: cannot start .*own.sh: No such file"):
+        Command("./own.sh {designs}", stdout=True, folder=str(tmp_path))(["A"])
+    with pytest.raises(CommandFailed, match="exit code 137"):
+        run(tmp_path, "import os; os.kill(os.getpid(), 9)", "{designs}", stdout=True)(["A"])
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, be it that nobody has asked for its exit code yet."""
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_environment_and_working_directory(tmp_path):
+    text = "import os; print(os.environ['LEVEL'] == 'high' and 'PATH' in os.environ and os.path.exists('score.py'))"
+    text = text.replace("print(", "print(int(") + ")"
+    command = run(tmp_path, text, "{designs}", stdout=True, scores_format="txt", environment={"LEVEL": "high"})
+    assert command(["A"]) == [1.0]
+
+
+def test_a_program_of_ones_own_beside_the_experiment(tmp_path):
+    path = tmp_path / "own.sh"
+    path.write_text("#!/bin/sh\necho 5\n")
+    options = {"stdout": True, "scores_format": "txt", "folder": str(tmp_path)}
+    with pytest.raises(ConfigError, match=r"no program \"./own.sh\"; make ./own.sh executable"):
+        Command("./own.sh {designs}", **options)
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    assert Command("./own.sh {designs}", **options)(["A"]) == [5.0]
+
+
+def test_no_designs_start_no_program(tmp_path):
+    assert run(tmp_path, "raise SystemExit(1)", "{designs}", stdout=True)([]) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("no-such-program-xyz {designs}", {"stdout": True}, 'no program "no-such-program-xyz"; install it'),
+        ("", {}, "command is empty"),
+        ("python3 score.py", {"stdout": True}, r"where the file of designs goes: \{designs\}"),
+        ("python3 score.py {designs}", {}, r"where the file of scores goes, \{scores\}; or set stdout = true"),
+        ("python3 {designs}", {"stdout": True, "timeout": 0}, "timeout must be > 0"),
+        (
+            "python3 {designs}",
+            {"stdout": True, "designs_format": "fsta"},
+            'unknown choice "fsta"; did you mean "fasta"',
+        ),
+        ("python3 {designs}", {"stdout": True, "folder": "/nowhere/at/all"}, "does not exist"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_built(command, options, message):
+    with pytest.raises(ConfigError, match=message):
+        Command(command, **options)
+
+
+def test_the_version_follows_options_and_files(tmp_path):
+    name = script(tmp_path, "print(1)")
+    base = {"stdout": True, "folder": str(tmp_path)}
+    words = [sys.executable, name, "{designs}"]
+
+    def version(**options) -> str:
+        return Command(options.pop("command", words), **base, **options).version
+
+    first = version()
+    assert version() == first
+    assert version(timeout=3.0) == version(name="docking") == version(units="kcal/mol") == first
+    other = [
+        version(column="b"), version(revision="2"), version(environment={"A": "1"}), version(scores_format="txt"),
+        version(designs_format="smi"), version(command=[*words, "--fast"]),
+    ]  # fmt: skip
+    script(tmp_path, "print(2)")
+    assert len({first, version(), *other}) == 8
+    script(tmp_path, "print(1)")
+    assert version() == first
+
+
+def test_a_changed_program_is_another_version(tmp_path):
+    versions = []
+    for number in (1, 2, 1):
+        path = tmp_path / "own.sh"
+        path.write_text(f"#!/bin/sh\necho {number}\n")
+        path.chmod(0o755)
+        versions.append(Command(["./own.sh", "{designs}"], stdout=True, folder=str(tmp_path)).version)
+    assert versions[0] == versions[2] != versions[1]
+
+
+def test_it_can_be_sent_to_a_worker(tmp_path):
+    command = run(tmp_path, ECHO, "{designs}", "{scores}")
+    again = cloudpickle.loads(cloudpickle.dumps(command))
+    assert again(["AB"]) == [131.0] and again.version == command.version
+
+
+def test_calls_at_once_keep_apart(tmp_path):
+    command = run(tmp_path, ECHO, "{designs}", "{scores}")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(command, [[letter * n for n in range(3)] for letter in "ACGT"]))
+    assert found == [[ord(letter) * float(n) for n in range(3)] for letter in "ACGT"]
+    assert left_over(tmp_path) == []
