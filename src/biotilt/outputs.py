@@ -71,7 +71,7 @@ def evaluate(run: Run, samples: int) -> dict[str, Any]:
         rows[-1]["more"] = measure_all(measures, scored[name][0])
 
     add("base", lambda: sample(base, samples, generator), 0, 0.0, (0.0, 0.0))
-    kept = min(samples, calls)
+    kept = min(samples, calls // 3)  # to keep more would hardly be a choice
     if kept >= 2:
         # the law of the best part q of many draws has density 1/q on part of the base: KL = -log q, and the KL the
         # other way is infinite
