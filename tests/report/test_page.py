@@ -147,7 +147,7 @@ def test_headers_are_explained_twice(page: str) -> None:
 
 def test_letters_of_the_top_designs_are_coloured_and_fixed_ones_underlined() -> None:
     page = report_html(make_report(fixed=[False, False, True, True]))
-    assert '<span class="l0">A</span><span class="l1">C</span><span class="l2 held">GG</span></td><td>8.30</td>' in page
+    assert '<span class="l0">A</span><span class="l1">C</span><span class="l2 held">GG</span></td><td>8.3</td>' in page
     assert "Underlined letters were held fixed." in page
     assert page.count("Shaded positions were held fixed.") == 2
 

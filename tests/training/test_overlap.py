@@ -14,7 +14,9 @@ from biotilt.core import Context, Policy, Replay, Roles
 from biotilt.errors import ConfigError
 from biotilt.networks.table import Table
 from biotilt.objectives import PPO, TrajectoryBalance
+from biotilt.oracle import Oracle, Store
 from biotilt.processes import Finite
+from biotilt.rewards import FunctionReward
 from biotilt.testing import law, tilted_law, total_variation
 from biotilt.training import TrainConfig, Trainer
 
@@ -87,6 +89,18 @@ def test_a_killed_run_goes_on_bit_for_bit(fails_at, tmp_path):
     second.resume()
     assert 0 < second.round < 4
     assert torch.equal(second.run().logits, whole.logits)  # type: ignore[arg-type]
+
+
+def test_the_oracle_does_once_what_it_was_given():
+    done: list[int] = []
+    reward = FunctionReward(lambda designs: [float(len(d)) for d in designs], "length")
+    oracle = Oracle(reward, store=Store(None), max_calls=None, run_id="r", decode=lambda x: ["A" * int(n) for n in x])
+    oracle.meanwhile = lambda: done.append(oracle.calls)
+    assert oracle(torch.tensor([1, 3])).tolist() == [1.0, 3.0]
+    assert oracle(torch.tensor([1, 3])).tolist() == [1.0, 3.0]  # all known: nothing is asked, and nothing done again
+    assert done == [2]
+    oracle.meanwhile = lambda: done.append(oracle.calls)
+    assert oracle(torch.tensor([3])).tolist() == [3.0] and done == [2, 2]
 
 
 def test_an_objective_without_replay_has_nothing_to_do_meanwhile():

@@ -72,14 +72,17 @@ def _panel(name: str | None) -> Any:
 def starter(name: str) -> str:
     """Return the commented experiment file that `biotilt init` writes: the task's own part, and one for all tasks.
 
-    In the second part, where every option stands at its default, the task's own choices are put in.
+    In the second part, where every option stands at its default, the task's own choices are put in. It is written for
+    the objective vidd: options of vidd are commented out where the task has another.
     """
     head = (task_folder(name) / "starter.toml").read_text(encoding="utf-8")
-    lines, table = [], {}
+    section, lines, table = "", [], {}
     for line in (FOLDER / "starter_tail.toml").read_text(encoding="utf-8").splitlines():
         if header := re.match(r"\[(\w+)\]", line):
-            table = task_defaults(name).get(header[1], {})
+            section, table = header[1], task_defaults(name).get(header[1], {})
         if (entry := re.match(r"(\w+)( += )([^#]*?)( *#.*)?$", line)) and entry[1] in table:
             line = f"{entry[1]} = {json.dumps(table[entry[1]])}{entry[4] or ''}"
+        elif entry and section == "objective" and table.get("name", "vidd") != "vidd":
+            line = f"# {line}"
         lines.append(line)
     return f"{head}\n" + "\n".join(lines) + "\n"

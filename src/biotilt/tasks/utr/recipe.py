@@ -22,7 +22,7 @@ import torch
 
 from biotilt.designs import alphabet, numbers, read_designs
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
-from biotilt.files import write_json
+from biotilt.files import read_json, write_json
 from biotilt.fitting import correlations, fit_oracle, pretrain_model
 from biotilt.model import Model
 from biotilt.training import FitConfig, PretrainConfig
@@ -164,6 +164,21 @@ def make_oracle(name: str, random: Rows, human: Rows, out: Path, epochs: int) ->
     )
 
 
+def write_quality(out: Path) -> None:
+    """Write what `biotilt task list` says of the task, from the cards of its models."""
+    cards = {name: read_json(out / f"{name}.json")["metrics"] for name in ("generator", *ORACLES)}
+    measured = {
+        "nats on unseen human sequences": cards["generator"]["unseen_clusters_nats"],
+        "nats, uniform letters": cards["generator"]["nats_of_uniform_letters"],
+        "3-mer r, samples to unseen real": cards["generator"]["kmer3_samples_vs_unseen"],
+    }
+    for name in ORACLES:
+        for library in ("random", "human"):
+            measured[f"Pearson, {name} oracle, {library}"] = cards[name][f"{library}_test_pearson"]
+    about = "comparing ways to tune in minutes: both oracles are good on sequences like those they learned from"
+    write_json(out / "quality.json", {"good_for": about, "measured": measured})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -179,6 +194,7 @@ def main() -> None:
     for name in ORACLES:
         if options.only in (None, name):
             make_oracle(name, *parts[name], options.out, options.epochs)
+    write_quality(options.out)
 
 
 if __name__ == "__main__":
