@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from biotilt.tasks.clusters import linked, windows
+
 NATURAL = "natural_50_150.csv.gz"
 LABELLED = "secondary_structure_50_150.csv.gz"
 _RESIDUES = set("ACDEFGHIKLMNPQRSTVWY")
@@ -37,24 +39,10 @@ def related(sequences: Sequence[str], width: int = WORD) -> list[int]:
     Words with a piece of an expression tag do not count.
 
     >>> related(["AACCDDEEFFGG", "MKTAYIAKQRQISF", "WWWCCDDEEFFGG"])
-    [2, 1, 2]
+    [0, 1, 0]
     """
-    parent = list(range(len(sequences)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[str, int] = {}
-    for i, sequence in enumerate(sequences):
-        for start in range(len(sequence) - width + 1):
-            word = sequence[start : start + width]
-            if not any(tag in word for tag in _TAGS):
-                # the cluster of those before joins this one
-                parent[root(first.setdefault(word, i))] = root(i)
-    return [root(i) for i in range(len(sequences))]
+    words = (windows(sequence, width) for sequence in sequences)
+    return linked([word for word in some if not any(tag in word for tag in _TAGS)] for some in words)
 
 
 def natural_sequences(folder: Path) -> list[str]:

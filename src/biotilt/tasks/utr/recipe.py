@@ -25,6 +25,7 @@ from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.files import read_json, write_json
 from biotilt.fitting import correlations, fit_oracle, pretrain_model
 from biotilt.model import Model
+from biotilt.tasks.clusters import linked
 from biotilt.training import FitConfig, PretrainConfig
 from biotilt.training.pretrain import validation_bound
 
@@ -54,20 +55,7 @@ def read_library(path: Path) -> Rows:
 
 def clusters(sequences: list[str], width: int = 25) -> list[int]:
     """Return a cluster number for each sequence: those that share a window of `width` at the same place join."""
-    parent = list(range(len(sequences)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for start in (0, 12, 25):
-        first: dict[str, int] = {}
-        for i, sequence in enumerate(sequences):
-            window = sequence[start : start + width]
-            parent[root(i)] = root(first.setdefault(window, i))
-    return [root(i) for i in range(len(sequences))]
+    return linked([(start, sequence[start : start + width]) for start in (0, 12, 25)] for sequence in sequences)
 
 
 def split(random: Rows, human: Rows) -> dict[str, tuple[Rows, Rows]]:

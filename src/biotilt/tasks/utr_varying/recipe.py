@@ -28,6 +28,7 @@ from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.files import read_json, write_json
 from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model
 from biotilt.model import Model
+from biotilt.tasks.clusters import linked, windows
 from biotilt.tasks.utr.recipe import NOTES, RANDOM, Rows, _hash, read_library
 from biotilt.training import FitConfig, PretrainConfig
 from biotilt.training.pretrain import validation_bound
@@ -57,22 +58,9 @@ def clusters(sequences: list[str], width: int = SHARED) -> list[int]:
     """Return a cluster number for each sequence: those that share a stretch of `width` letters, anywhere, join.
 
     >>> clusters(["AACCG", "TTAACC", "GGGGG"], width=4)
-    [0, 0, 2]
+    [0, 0, 1]
     """
-    parent = list(range(len(sequences)))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    first: dict[str, int] = {}
-    for i, sequence in enumerate(sequences):
-        for start in range(len(sequence) - width + 1):
-            a, b = root(i), root(first.setdefault(sequence[start : start + width], i))
-            parent[max(a, b)] = min(a, b)
-    return [root(i) for i in range(len(sequences))]
+    return linked(windows(sequence, width) for sequence in sequences)
 
 
 def split(random: Rows, human: Rows, fifty: Rows) -> dict[str, dict[str, Rows]]:
