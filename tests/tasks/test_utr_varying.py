@@ -43,7 +43,8 @@ def test_clusters_are_those_of_shared_stretches():
         for a, b in itertools.combinations(range(40), 2):
             if words[a] & words[b]:
                 groups[a] = groups[b] = min(groups[a], groups[b])
-    assert clusters(sequences, width=5) == groups
+    found = clusters(sequences, width=5)
+    assert len(set(zip(found, groups))) == len(set(found)) == len(set(groups))  # the same, whatever their numbers
     assert 2 < len(set(groups)) < 38
 
 

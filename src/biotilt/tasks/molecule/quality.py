@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
@@ -69,7 +70,9 @@ def scaffolds(designs: Sequence[str]) -> float | None:
 def chemnet_statistics(molecules: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return mean `(512,)` and covariance `(512, 512)` of ChemNet's activations, of at least two molecules."""
     fcd = needs_extra("fcd", EXTRA)
-    seen = fcd.get_predictions(_chemnet(), list(molecules))
+    with warnings.catch_warnings():  # fcd calls NumPy by names that are going away
+        warnings.simplefilter("ignore", DeprecationWarning)
+        seen = fcd.get_predictions(_chemnet(), list(molecules))
     return seen.mean(0), np.cov(seen.T)
 
 
@@ -82,7 +85,9 @@ def chemnet_distance(designs: Sequence[str], reference: tuple[np.ndarray, np.nda
     if len(molecules) < 2:
         return None
     mean, covariance = chemnet_statistics(molecules)
-    return float(needs_extra("fcd", EXTRA).calculate_frechet_distance(mean, covariance, *reference))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return float(needs_extra("fcd", EXTRA).calculate_frechet_distance(mean, covariance, *reference))
 
 
 @cache
