@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from biotilt.designs.tables import file_format, numbered_lines, read_table
 from biotilt.errors import ConfigError, DataError, needs_extra, suggest
 from biotilt.rewards.base import NotScored, digest
+from biotilt.rewards.ranges import check_range, within
 
 EXTRA = "molecule"
 _CATALOGS = ("PAINS", "BRENK", "NIH", "ZINC", "CHEMBL")
@@ -74,23 +75,12 @@ class _Ranged(_OfMolecule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for key in ("low", "high"):
-            value = getattr(self, key)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ConfigError(f'reward "{self.name}": {key} = {value!r} must be a finite number')
-            object.__setattr__(self, key, float(value))  # so that 0 and 0.0 give one version
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ConfigError(f'reward "{self.name}": low = {self.low} is above high = {self.high}')
+        check_range(self)
 
     def measure(self, molecule: Any) -> float:
         value = self.property(molecule)
-        if self.low is None and self.high is None:
-            return value
-        below = -math.inf if self.low is None else self.low - value
-        above = -math.inf if self.high is None else value - self.high
-        return 0.0 - max(0.0, below, above)
+        distance = within(value, self.low, self.high)
+        return value if distance is None else distance
 
     @abstractmethod
     def property(self, molecule: Any) -> float:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from biotilt.designs import PROTEIN
-from biotilt.errors import ConfigError, needs_extra
+from biotilt.errors import needs_extra
 from biotilt.rewards.base import NotScored, digest
+from biotilt.rewards.ranges import check_range, within
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,7 @@ class _Property(ABC):
 
     def __post_init__(self) -> None:
         needs_extra("Bio.SeqUtils.ProtParam", "protein")
-        for key in ("low", "high"):
-            value = getattr(self, key)
-            if value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ConfigError(f'reward "{self.name}": {key} = {value!r} must be a finite number')
-            object.__setattr__(self, key, float(value))  # so that 0 and 0.0 give one version
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ConfigError(f'reward "{self.name}": low = {self.low} is above high = {self.high}')
+        check_range(self)
 
     @property
     def version(self) -> str:
@@ -53,11 +45,8 @@ class _Property(ABC):
         if wrong := PROTEIN.wrong_columns(design):
             return NotScored(f"column {wrong[0]}: {PROTEIN.explain(design[wrong[0] - 1])}")
         value = float(self.property(needs_extra("Bio.SeqUtils.ProtParam", "protein").ProteinAnalysis(design)))
-        if self.low is None and self.high is None:
-            return self.sign * value
-        below = -math.inf if self.low is None else self.low - value
-        above = -math.inf if self.high is None else value - self.high
-        return 0.0 - max(0.0, below, above)
+        distance = within(value, self.low, self.high)
+        return self.sign * value if distance is None else distance
 
     @abstractmethod
     def property(self, analysis: Any) -> float:

@@ -1,0 +1,37 @@
+"""A property that should lie in a range: options `low` and `high`, and the distance to them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from biotilt.errors import ConfigError
+
+
+def check_range(reward: Any) -> None:
+    """Check the options `low` and `high` of a frozen dataclass and store them as floats; None is no bound.
+
+    Raises ConfigError when one is no finite number, or the range is empty.
+    """
+    for key in ("low", "high"):
+        value = getattr(reward, key)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise ConfigError(f'reward "{reward.name}": {key} = {value!r} must be a finite number')
+        object.__setattr__(reward, key, float(value))  # so that 0 and 0.0 give one version
+    if reward.low is not None and reward.high is not None and reward.low > reward.high:
+        raise ConfigError(f'reward "{reward.name}": low = {reward.low} is above high = {reward.high}')
+
+
+def within(value: float, low: float | None, high: float | None) -> float | None:
+    """Return minus the distance of a value to the range [low, high], 0 inside; None when there is no bound.
+
+    >>> within(5.0, 1.0, 3.0), within(2.0, 1.0, None), within(2.0, None, None)
+    (-2.0, 0.0, None)
+    """
+    if low is None and high is None:
+        return None
+    below = -math.inf if low is None else low - value
+    above = -math.inf if high is None else value - high
+    return 0.0 - max(0.0, below, above)
