@@ -1,6 +1,6 @@
 """Docking checked: our scores against published ones of the same molecules, and their noise between seeds.
 
-    python benchmarks/docking.py --data /work/shared/data/docking --out benchmarks/results/docking.jsonl
+    python benchmarks/docking.py --data FOLDER --out benchmarks/results/docking.jsonl
 
 FOLDER holds receptors and tables of docked ligands (see its SOURCE.txt): FREED's JAK2 (QuickVina 2, exhaustiveness 1)
 with the receptor and box of MOOD, and DOCKSTRING's JAK2 (Vina, larger box). Molecules are drawn at random from each

@@ -24,7 +24,7 @@ from biotilt.errors import CheckpointError, ConfigError, suggest
 from biotilt.files import read_json, write_json
 from biotilt.model import Model
 from biotilt.networks import like
-from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend
+from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend, check_backend
 from biotilt.plugins import registry
 from biotilt.rewards import LogProbability, NamedReward, build, load_function
 from biotilt.rewards import reward as wrap_reward
@@ -57,7 +57,7 @@ class Experiment:
     reward: NamedReward
     held_out: NamedReward | None
     constraints: list[NamedReward] = field(default_factory=list)
-    _backends: dict[str, Backend] = field(default_factory=dict, repr=False, compare=False)
+    _backends: dict[int, Backend] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(
@@ -107,9 +107,9 @@ class Experiment:
         experiment = cls(config, Path(base), model, reward, held_out, constraints)
         # both refuse what does not fit before any compute
         experiment.objective_and_value()
-        experiment._backend(reward)
-        if constraints:
-            Constrained(None, experiment._constraints(Store(None), None), config.alpha, config.build_lagrangian())
+        check_backend(config.oracle.backend, **experiment._workers)
+        for section, constraint in zip(config.constraints, constraints):
+            Constraint(section.name or constraint.name, lambda states: states, section.at_least, section.at_most)
         return experiment
 
     def objective_and_value(self) -> tuple[Any, Any]:
@@ -173,14 +173,17 @@ class Experiment:
 
     def _backend(self, reward: NamedReward) -> Backend:
         """Return where a reward is asked: tuning and judging share one, so that workers start once."""
-        section = self.config.oracle
-        key = f"{reward.name} {reward.version}"
+        key = id(reward)
         if key not in self._backends:
-            limits = Limits(section.time_limit, section.memory_limit, section.retries, section.chunk)
-            self._backends[key] = build_backend(
-                section.backend, reward, workers=section.workers, limits=limits, address=section.address
-            )
+            self._backends[key] = build_backend(self.config.oracle.backend, reward, **self._workers)
         return self._backends[key]
+
+    @property
+    def _workers(self) -> dict[str, Any]:
+        """The options of the backend: how many workers, where, and what a design may cost."""
+        section = self.config.oracle
+        limits = Limits(section.time_limit, section.memory_limit, section.retries, section.chunk)
+        return {"workers": section.workers, "limits": limits, "address": section.address}
 
     def _value_of(self, algorithm: Any) -> Any:
         """Return the value that an objective or a sampler asks for by its `value`, or None."""

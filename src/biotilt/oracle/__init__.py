@@ -18,13 +18,14 @@ _PUBLIC = {
     "Score": "store",
     "Store": "store",
     "build_backend": "backend",
+    "check_backend": "backend",
     "finite_mean": "stats",
     "infeasible_fraction": "stats",
     "unscored_fraction": "stats",
 }
 
 if TYPE_CHECKING:
-    from biotilt.oracle.backend import Backend, Inline, Limits, build_backend
+    from biotilt.oracle.backend import Backend, Inline, Limits, build_backend, check_backend
     from biotilt.oracle.ledger import Ledger
     from biotilt.oracle.oracle import Oracle
     from biotilt.oracle.stats import finite_mean, infeasible_fraction, unscored_fraction
@@ -40,6 +41,7 @@ __all__ = [
     "Score",
     "Store",
     "build_backend",
+    "check_backend",
     "finite_mean",
     "infeasible_fraction",
     "unscored_fraction",

@@ -93,12 +93,7 @@ class Inline:
 
     def __init__(self, reward: Callable[[list[str]], Any], limits: Limits | None = None) -> None:
         limits = limits or Limits()
-        for key in ("time_limit", "memory_limit"):
-            if getattr(limits, key) is not None:
-                raise ConfigError(
-                    f'oracle.{key} cannot be kept in the process that tunes; add oracle.backend = "pool" (or "ray"), '
-                    "whose workers can be stopped"
-                )
+        _check_inline(None, limits, None)
         self._reward = reward
         self._declared = Declaration.by(reward)
         self._retries = limits.retries
@@ -145,11 +140,6 @@ def _pool(reward: Any, workers: int | None, limits: Limits, address: str | None)
     from biotilt.oracle.process import ProcessWorker
     from biotilt.oracle.scheduler import Scheduler
 
-    if address is not None:
-        raise ConfigError('oracle.address is that of a Ray cluster; add oracle.backend = "ray"')
-    if not hasattr(os, "fork"):
-        raise ConfigError('oracle.backend = "pool" needs Linux or macOS; use "inline" or "ray"')
-    _check_memory_limit(limits)
     nursery = Nursery(pack(reward), limits.memory_limit)
     declared = Declaration.by(reward)
     members = [ProcessWorker(nursery, declared, limits.time_limit) for _ in range(workers or usable_cores())]
@@ -161,7 +151,6 @@ def _ray(reward: Any, workers: int | None, limits: Limits, address: str | None) 
     from biotilt.oracle.ray_worker import RayWorker, connect
     from biotilt.oracle.scheduler import Scheduler
 
-    _check_memory_limit(limits)
     declared = Declaration.by(reward)
     close, cores = connect(address, workers)
     members = [RayWorker(pack(reward), declared, limits) for _ in range(workers or cores)]
@@ -175,17 +164,52 @@ def _ray(reward: Any, workers: int | None, limits: Limits, address: str | None) 
 
 
 def _inline(reward: Any, workers: int | None, limits: Limits, address: str | None) -> Backend:
-    for key, value in (("workers", workers), ("address", address)):
-        if value is not None:
-            raise ConfigError(f'oracle.{key} has no meaning without workers; add oracle.backend = "pool" or "ray"')
     return Inline(reward, limits)
 
 
-BACKENDS: dict[str, Callable[[Any, int | None, Limits, str | None], Backend]] = {
-    "inline": _inline,
-    "pool": _pool,
-    "ray": _ray,
+def _check_inline(workers: int | None, limits: Limits, address: str | None) -> None:
+    for key, value in (("workers", workers), ("address", address)):
+        if value is not None:
+            raise ConfigError(f'oracle.{key} has no meaning without workers; add oracle.backend = "pool" or "ray"')
+    for key in ("time_limit", "memory_limit"):
+        if getattr(limits, key) is not None:
+            raise ConfigError(
+                f'oracle.{key} cannot be kept in the process that tunes; add oracle.backend = "pool" (or "ray"), '
+                "whose workers can be stopped"
+            )
+
+
+def _check_pool(workers: int | None, limits: Limits, address: str | None) -> None:
+    if address is not None:
+        raise ConfigError('oracle.address is that of a Ray cluster; add oracle.backend = "ray"')
+    if not hasattr(os, "fork"):
+        raise ConfigError('oracle.backend = "pool" needs Linux or macOS; use "inline" or "ray"')
+    _check_ray(workers, limits, address)
+
+
+def _check_ray(workers: int | None, limits: Limits, address: str | None) -> None:
+    if limits.memory_limit is not None and sys.platform != "linux":
+        raise ConfigError("oracle.memory_limit works on Linux only; leave it out")
+
+
+Check = Callable[[int | None, Limits, str | None], None]
+Build = Callable[[Any, int | None, Limits, str | None], Backend]
+BACKENDS: dict[str, tuple[Check, Build]] = {
+    "inline": (_check_inline, _inline),
+    "pool": (_check_pool, _pool),
+    "ray": (_check_ray, _ray),
 }
+
+
+def check_backend(
+    name: str, *, workers: int | None = None, limits: Limits | None = None, address: str | None = None
+) -> None:
+    """Raise ConfigError for what `build_backend` cannot build; nothing is started, and no cluster is connected to."""
+    if name not in BACKENDS:
+        raise ConfigError(f'oracle.backend: unknown backend "{name}"{suggest(name, BACKENDS)}')
+    if workers is not None and workers < 1:
+        raise ConfigError(f"oracle.workers must be >= 1, got {workers}")
+    BACKENDS[name][0](workers, limits or Limits(), address)
 
 
 def build_backend(
@@ -209,18 +233,10 @@ def build_backend(
     >>> [score.value for _, score in ticket.finished()]
     [0.75]
     """
-    if name not in BACKENDS:
-        raise ConfigError(f'oracle.backend: unknown backend "{name}"{suggest(name, BACKENDS)}')
-    if workers is not None and workers < 1:
-        raise ConfigError(f"oracle.workers must be >= 1, got {workers}")
-    return BACKENDS[name](reward, workers, limits or Limits(), address)
+    check_backend(name, workers=workers, limits=limits, address=address)
+    return BACKENDS[name][1](reward, workers, limits or Limits(), address)
 
 
 def usable_cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check_memory_limit(limits: Limits) -> None:
-    if limits.memory_limit is not None and sys.platform != "linux":
-        raise ConfigError("oracle.memory_limit works on Linux only; leave it out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +30,7 @@ _PAIRS = frozenset({"AU", "UA", "CG", "GC", "GU", "UG"})
 
 
 @dataclass(frozen=True)
-class _Folding:
+class _Folding(ABC):
     """Options of every folding reward.
 
     Args:
@@ -75,8 +76,9 @@ class _Folding:
             return NotScored(f'"{design}" is no RNA' if design else "the design is empty")
         return self._score(design)
 
+    @abstractmethod
     def _score(self, design: str) -> float:
-        raise NotImplementedError
+        """Return the score of an RNA in capital letters."""
 
     def _folded(self, design: str) -> tuple[Any, str, float]:
         """Return ViennaRNA's fold compound of a design, its structure of least energy, and that energy."""

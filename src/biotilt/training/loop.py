@@ -102,7 +102,7 @@ class Trainer:
         if self.config.overlap and self.objective.capacity is None:
             raise ConfigError(
                 f'train.overlap: "{self.objective.name}" learns from designs of the newest policy only, so it has '
-                "nothing to do while they are scored; leave the key out, or tune with vidd"
+                "nothing to do while they are scored; leave the key out, or take an objective that keeps a replay"
             )
         self._accelerator = Accelerator(cpu=self.context.generator.device.type == "cpu")
         if self._accelerator.num_processes > 1:
