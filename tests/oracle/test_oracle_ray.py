@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ from pool_samples import Faulty, Long, Misled, expected
 
 from biotilt.errors import ConfigError, RewardError
 from biotilt.oracle import Limits, build_backend
+from biotilt.oracle.ray_worker import connect
 
 ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "biotilt[ray]"')
 
@@ -21,12 +23,10 @@ ray = pytest.importorskip("ray", reason='Ray is not installed: pip install "biot
 @pytest.fixture(scope="module", autouse=True)
 def cluster():
     """One cluster for this file, for which Ray takes about 6 s."""
-    ray.init(
-        address="local", num_cpus=2, _node_ip_address="127.0.0.1",
-        include_dashboard=False, log_to_driver=False, logging_level="ERROR",
-    )  # fmt: skip
+    close, cores = connect(None, 2)
+    assert cores == 2
     yield
-    ray.shutdown()
+    close()
 
 
 @pytest.fixture
@@ -98,3 +98,38 @@ def test_tuning_and_judging_have_a_place_each(oracle_on_ray):
     # it would wait for ever if the workers of the first, which do nothing now, held all of the two cores
     with pytest.raises(RewardError, match="returned 2 scores for 1 designs"):
         judging.score(["A"])
+
+
+def test_a_cluster_of_our_own_listens_on_loopback_only(oracle_on_ray):
+    """Ray's ports run code for whoever reaches them."""
+    assert oracle_on_ray(Faulty()).score(["AC"]).tolist() == [12.0]  # an actor listens too
+    ours = sockets_of(descendants(os.getpid()))
+    listening = [line.split() for name in ("tcp", "tcp6") for line in table(name) if line.split()[3] == "0A"]
+    addresses = {words[1].partition(":")[0] for words in listening if words[9] in ours}
+    # 127.0.0.1, and the same as IPv6; each four bytes are written with the last one first
+    assert addresses <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert len([words for words in listening if words[9] in ours]) >= 5, "driver, gcs, raylet, agent and actor"
+
+
+def table(name: str) -> list[str]:
+    return Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+
+
+def descendants(pid: int) -> list[int]:
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = [pid]
+    for parent in found:
+        found += [child for child in parents if parents[child] == parent]
+    return found
+
+
+def sockets_of(pids: list[int]) -> set[str]:
+    """The inode numbers of what these processes have opened as sockets."""
+    found = set()
+    for link in (link for pid in pids for link in Path(f"/proc/{pid}/fd").glob("*")):
+        with contextlib.suppress(OSError):
+            found.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+    return found

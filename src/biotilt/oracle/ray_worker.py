@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 from biotilt.errors import ConfigError, RewardError, needs_extra
@@ -19,6 +22,7 @@ from biotilt.oracle.scoring import Declaration, Outcome
 CORES = 0.5  # that a worker reserves: tuning and judging, which take turns, have workers of their own
 PATIENCE = 60.0  # seconds after which somebody is told that the cluster has no place for a worker
 SILENCE = 60.0  # seconds beyond the time limit after which an actor that says nothing is given up
+LOOPBACK = "127.0.0.1"
 
 
 class Host:
@@ -129,17 +133,51 @@ def connect(address: str | None, workers: int | None) -> tuple[Callable[[], None
     ray = needs_extra("ray", "ray")
     opened = not ray.is_initialized()
     if opened:
-        # A cluster for this process alone listens to nobody else.
-        local = {"num_cpus": workers, "_node_ip_address": "127.0.0.1", "include_dashboard": False}
-        options = local if address is None else {}
-        if address is not None:
-            _check_address(address)
         try:
-            ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **options)
+            if address is None:
+                _start(ray, workers)
+            else:
+                _check_address(address)
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             where = "on this machine" if address is None else f'at oracle.address = "{address}"'
-            raise ConfigError(f"Ray cannot be used {where}: {error}") from error
+            raise ConfigError(f"Ray cannot be used {where}: {' '.join(str(error).split())}") from error
     return (ray.shutdown if opened else lambda: None), int(ray.cluster_resources().get("CPU", 1))
+
+
+def _start(ray: Any, workers: int | None) -> None:
+    """Start a cluster for this process alone: whoever reaches Ray's ports can run code, so no other machine may."""
+    with _single_machine():
+        ray.init(
+            address="local", num_cpus=workers, _node_ip_address=LOOPBACK, include_dashboard=False,
+            log_to_driver=False, logging_level="ERROR",
+        )  # fmt: skip
+    if others := {node["NodeManagerAddress"] for node in ray.nodes()} - {LOOPBACK}:
+        ray.shutdown()
+        raise ConfigError(
+            f"Ray {ray.__version__} would listen on {', '.join(sorted(others))}, where other machines reach it: "
+            "install another version of Ray, or start a cluster that asks for a token and name it in oracle.address"
+        )
+
+
+@contextmanager
+def _single_machine() -> Iterator[None]:
+    """Switch clusters of several machines off, as they are on macOS: Ray's servers then listen on loopback only.
+
+    Without this Ray takes the loopback address that it is given for a slip, and listens on all interfaces.
+    """
+    constants = import_module("ray._private.ray_constants")
+    name, before = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", constants.ENABLE_RAY_CLUSTER
+    said = os.environ.get(name)
+    os.environ[name] = "0"  # for Ray's own processes
+    constants.ENABLE_RAY_CLUSTER = False  # read from the environment when Ray was imported
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        os.environ.pop(name)
+        if said is not None:
+            os.environ[name] = said
 
 
 def _check_address(address: str) -> None:
