@@ -84,7 +84,7 @@ def test_fit_oracle_refuses(biotilt_cli, tmp_path, text, options, words, more):
 
 def test_a_missing_file_of_data(biotilt_cli):
     result = biotilt_cli("pretrain", "none.csv", "--alphabet", "dna", "--out", "m.safetensors")
-    assert result.exit_code == 2 and "none.csv: cannot be read: No such file" in result.stderr
+    assert result.exit_code == 2 and "none.csv does not exist" in result.stderr
 
 
 # --- runs ---

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from biotilt.errors import ConfigError, suggest
+from biotilt.files import read_text
 from biotilt.plugins import registry
 from biotilt.training import TrainConfig
 from biotilt.training.constraints import LagrangianConfig
@@ -210,12 +211,7 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
 def read_toml(path: Path) -> tuple[dict[str, Any], str]:
     """Return the keys of a TOML file and its text; ConfigError with line and column when it is malformed."""
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ConfigError(f"{path} does not exist; `biotilt init utr {path}` writes a starter file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
+    text = read_text(path, error=ConfigError, missing=f"; `biotilt init utr {path}` writes a starter file")
     if not text.strip():
         raise ConfigError(f"{path} is empty; `biotilt init utr FILE` writes a starter file")
     try:

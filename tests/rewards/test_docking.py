@@ -214,7 +214,7 @@ def test_versions_know_receptor_box_and_search(tmp_path: Path, shell: Path) -> N
     ("options", "message"),
     [
         ({"receptor": ""}, "no receptor is given; name a .pdbqt file. public ones .*github.com/dockstring"),
-        ({"receptor": "nowhere.pdbqt"}, "cannot read nowhere.pdbqt"),
+        ({"receptor": "nowhere.pdbqt"}, "nowhere.pdbqt does not exist"),
         (
             {"center": (100.0, 0.0, 0.0)},
             r"no atom of the receptor lies in the box around \[100.0, 0.0, 0.0\]; its atoms",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from biotilt.errors import DataError
+from biotilt.files import read_text
 
 Row = tuple[int, dict[str, str]]
 
@@ -39,7 +38,8 @@ def read_table(path: str | Path) -> tuple[list[str], list[Row]]:
     kind = file_format(path)
     if kind not in DELIMITERS:
         raise DataError(f"{path}: a table must be .csv or .tsv (or either with .gz)")
-    reader = csv.reader(io.StringIO(_text(path), newline=""), delimiter=DELIMITERS[kind], strict=True)
+    text = io.StringIO(read_text(path, line_ends=True), newline="")
+    reader = csv.reader(text, delimiter=DELIMITERS[kind], strict=True)
     header: list[str] | None = None
     rows: list[Row] = []
     for line, cells in _lines_of(reader, path):
@@ -67,29 +67,9 @@ def file_format(path: Path) -> str:
         raise DataError(f"{path}: unknown kind of file; known suffixes: {known}, each also with .gz") from None
 
 
-def _text(path: Path) -> str:
-    """Return the text of a file, unpacked, without a byte-order mark."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if path.suffix.lower() == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{path}: not a whole gzip file: {error}") from error
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # Count in `error.object`: the decoder has taken a byte-order mark off before it counts.
-        line = error.object[: error.start].count(b"\n") + 1
-        byte = error.object[error.start]
-        raise DataError(f"{path}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from error
-
-
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines that are not blank, numbered from 1; line ends of Unix, Windows and old Macs."""
-    for line, text in enumerate(io.StringIO(_text(path), newline=None), start=1):
+    for line, text in enumerate(io.StringIO(read_text(path)), start=1):
         if text.strip():
             yield line, text.strip()
 

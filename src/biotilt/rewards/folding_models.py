@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ import numpy as np
 
 from biotilt.designs import PROTEIN
 from biotilt.errors import BiotiltError, ConfigError, DataError, needs_extra, suggest
+from biotilt.files import read_text
 from biotilt.rewards.base import digest
 
 REMEMBERED = 2048  # structures kept, so that the parts of a sum fold a design once
@@ -229,10 +229,10 @@ def read_pdb(path: Path | str) -> Any:
     """
     pdb = needs_extra("biotite.structure.io.pdb", "protein")
     path = Path(path)
+    text = read_text(path, any_bytes=True)
     try:
-        text = gzip.decompress(path.read_bytes()).decode() if path.suffix == ".gz" else path.read_text("ascii")
         atoms = pdb.PDBFile.read(StringIO(text)).get_structure(model=1, extra_fields=["b_factor"])
-    except (OSError, ValueError, TypeError, BiotiltError) as error:
+    except (ValueError, TypeError, BiotiltError) as error:
         raise DataError(f"{path} cannot be read as a PDB file: {error}") from error
     except Exception as error:  # biotite has error types of its own, which share no base with the standard ones
         raise DataError(f"{path} is not a PDB file that biotite can read: {error}") from error

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from biotilt.errors import ConfigError
+from biotilt.errors import ConfigError, DataError
+from biotilt.files import read_text
 from biotilt.rewards.molecule import chem
 
 Point = tuple[float, float, float]
@@ -45,10 +44,9 @@ def read_receptor(path: str) -> str:
 
 def _text(path: str, key: str) -> str:
     try:
-        data = Path(path).read_bytes()
-        return (gzip.decompress(data) if path.endswith(".gz") else data).decode()
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ConfigError(f'reward "vina": {key}: cannot read {path}: {error}') from None
+        return read_text(path, any_bytes=True)
+    except DataError as error:
+        raise ConfigError(f'reward "vina": {key}: {error}') from None
 
 
 def _atoms(text: str) -> list[Point]:

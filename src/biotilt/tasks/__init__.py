@@ -13,7 +13,7 @@ from typing import Any
 
 from biotilt.errors import ConfigError, suggest
 from biotilt.evaluation.measure import Measure
-from biotilt.files import read_json
+from biotilt.files import read_json, read_text
 
 FOLDER = Path(__file__).parent
 
@@ -33,13 +33,13 @@ def task_folder(name: str) -> Path:
 def task_defaults(name: str) -> dict[str, Any]:
     """Return the keys that a task fills in, with absolute paths."""
     folder = task_folder(name)
-    text = (folder / "task.toml").read_text(encoding="utf-8").replace("@TASK@", folder.as_posix())
+    text = read_text(folder / "task.toml").replace("@TASK@", folder.as_posix())
     return tomllib.loads(text)
 
 
 def task_title(name: str) -> str:
     """Return what a task is about, in one line: the docstring of its package."""
-    source = (task_folder(name) / "__init__.py").read_text(encoding="utf-8")
+    source = read_text(task_folder(name) / "__init__.py")
     return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0].partition(": ")[2]
 
 
@@ -75,9 +75,9 @@ def starter(name: str) -> str:
     In the second part, where every option stands at its default, the task's own choices are put in. It is written for
     the objective vidd: options of vidd are commented out where the task has another.
     """
-    head = (task_folder(name) / "starter.toml").read_text(encoding="utf-8")
+    head = read_text(task_folder(name) / "starter.toml")
     section, lines, table = "", [], {}
-    for line in (FOLDER / "starter_tail.toml").read_text(encoding="utf-8").splitlines():
+    for line in read_text(FOLDER / "starter_tail.toml").splitlines():
         if header := re.match(r"\[(\w+)\]", line):
             section, table = header[1], task_defaults(name).get(header[1], {})
         if (entry := re.match(r"(\w+)( += )([^#]*?)( *#.*)?$", line)) and entry[1] in table:

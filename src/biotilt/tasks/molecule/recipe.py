@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import gzip
+import io
 from pathlib import Path
 
 import torch
 
 from biotilt.designs.selfies import Selfies
 from biotilt.errors import DataError
-from biotilt.files import read_json, write_json
+from biotilt.files import read_json, read_text, write_json
 from biotilt.fitting import Split, pretrain_model
 from biotilt.model import Model
 from biotilt.tasks.molecule.quality import compare, save_reference
@@ -38,8 +38,8 @@ NOTES = [
 
 def read_molecules(path: Path) -> list[str]:
     """Return the column SMILES of a gzipped CSV file."""
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as handle:
-        return [row["SMILES"] for row in csv.DictReader(handle)]
+    text = io.StringIO(read_text(path, line_ends=True), newline="")
+    return [row["SMILES"] for row in csv.DictReader(text)]
 
 
 def training_rows(path: Path, count: int, seed: int) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
+import io
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from biotilt.files import read_text
 from biotilt.tasks.clusters import linked, windows
 
 NATURAL = "natural_50_150.csv.gz"
@@ -29,8 +30,7 @@ class Labelled(NamedTuple):
 
 def read_table(path: Path) -> list[dict[str, str]]:
     """Return the rows of a gzipped CSV file."""
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as handle:
-        return list(csv.DictReader(handle))
+    return list(csv.DictReader(io.StringIO(read_text(path, line_ends=True), newline="")))
 
 
 def related(sequences: Sequence[str], width: int = WORD) -> list[int]:

@@ -1,0 +1,36 @@
+"""Numbers as people read them, and as files keep them."""
+
+from __future__ import annotations
+
+import math
+
+DIGITS = 4  # significant, wherever people read a number
+
+
+def digits(value: float) -> str:
+    """Return a number with four significant digits, whatever its size; whole below a million, else as a power of ten.
+
+    Integers stay as they are. NaN and the infinities are "nan", "inf" and "-inf".
+
+    >>> [digits(x) for x in (7.98, 0.5, 1e-8, 12345.6, -3.00004, 2.5e9, 0.0)]
+    ['7.980', '0.5000', '1.000e-08', '12346', '-3.000', '2.500e+09', '0']
+    """
+    if isinstance(value, int):
+        return str(value)
+    value = float(value)
+    if not math.isfinite(value):
+        return str(value)
+    if value == 0:
+        return "0"
+    powers = f"{value:.{DIGITS - 1}e}"
+    exponent = int(powers.partition("e")[2])  # after rounding: 9.9999 is 10.00
+    return f"{value:.{max(0, DIGITS - 1 - exponent)}f}" if -5 < exponent < 6 else powers
+
+
+def exact(value: float) -> str:
+    """Return the shortest text that reads back as the same number of 64 bits, for files.
+
+    >>> exact(0.1), exact(1e-8), exact(float("-inf")), exact(float("nan"))
+    ('0.1', '1e-08', '-inf', 'nan')
+    """
+    return repr(float(value))
