@@ -206,7 +206,7 @@ def test_bad_patterns_and_outputs_of_sample(biotilt_cli, tiny, tmp_path):
         (["--fixed", "AC"], "2 positions, but a design has 10"),
         (["--fixed", "AZ........"], "'Z'"),
         (["--out", "designs.pdf"], "designs.pdf: unknown kind of file"),
-        (["--out", f"{model}/designs.csv"], "cannot be written"),
+        (["--out", f"{model}/designs.csv"], "cannot write"),
     ):
         result = biotilt_cli("sample", model, "--count", "2", *options)
         assert (result.exit_code, result.stdout) == (2, "")

@@ -160,9 +160,11 @@ def sample(
     fixed: Annotated[str | None, typer.Option(help='Pattern to keep, "." where free: "GCC......"')] = None,
 ) -> Answer:
     """Draw designs; without --out they are printed as FASTA."""
-    from biotilt.designs import Record, write_designs
+    from biotilt.designs import Record, check_designs_output, write_designs
     from biotilt.run import load_model
 
+    if out is not None:
+        check_designs_output(out)
     loaded = load_model(model)
     if fixed is not None:
         loaded = loaded.with_fixed(loaded.fixed_letters(fixed))
@@ -186,10 +188,13 @@ def steer(
     alpha: Alpha = None,
 ) -> Answer:
     """Draw designs with the sampler of an experiment, which asks the reward and leaves the weights alone."""
+    from biotilt.designs import check_designs_output
     from biotilt.experiment import Experiment
     from biotilt.run import load_model
     from biotilt.steering import steer as steer_experiment
 
+    if out is not None:
+        check_designs_output(out)
     experiment = Experiment.load(file, overrides=_assignments(assignments, seed=seed, alpha=alpha))
     model = None if proposal is None else load_model(proposal)
     with counting("oracle calls") as report:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import json
 import math
 import os
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from biotilt.atomic import write_atomic
 from biotilt.errors import BiotiltError, CheckpointError, DataError
 
 LARGEST_TEXT = 1 << 30  # bytes, unpacked: a library of a million designs has a tenth of it
@@ -36,39 +35,9 @@ _ENCODINGS = {  # byte-order marks; UTF-32 before UTF-16, whose mark it starts w
 }
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write` with a temporary name in the folder of `path`, then rename: nobody sees half a file.
-
-    Raises BiotiltError with the path when the disk is full or the folder cannot be written; whatever was at
-    `path` before is then untouched.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        temporary.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        _remove(temporary)
-        if isinstance(error, BiotiltError) or not isinstance(error, Exception):
-            raise
-        # safetensors reports a full disk as its own error type, hence the broad catch
-        raise BiotiltError(f"cannot write {path}: {error}; nothing was replaced. Free some space or choose "
-                           "another folder, then resume") from error  # fmt: skip
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):  # a parent that is a file, say: the first error is the one to tell
-        path.unlink()
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    write_atomic(path, lambda p: p.write_bytes(data))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -373,7 +373,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(DataError, match=r"a\.txt: cannot be written: No space left on device"):
+    with pytest.raises(DataError, match=r"cannot write .*a\.txt: No space left on device"):
         write_designs(path, RECORDS)
     assert path.read_text() == "AC\n" and list(tmp_path.iterdir()) == [path]
 

@@ -3,7 +3,7 @@
 from biotilt.designs.alphabet import DNA, PROTEIN, RNA, Alphabet, alphabet
 from biotilt.designs.codec import CODECS, Codec, Padded, as_codec, build_codec, stored_codec
 from biotilt.designs.fixed import fixed_from_positions, parse_fixed
-from biotilt.designs.io import Record, numbers, read_designs, write_designs
+from biotilt.designs.io import Record, check_designs_output, numbers, read_designs, write_designs
 from biotilt.designs.tables import read_table
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "alphabet",
     "as_codec",
     "build_codec",
+    "check_designs_output",
     "fixed_from_positions",
     "numbers",
     "parse_fixed",

@@ -6,7 +6,6 @@ import csv
 import gzip
 import io
 import math
-import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -14,9 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from biotilt.atomic import check_output
 from biotilt.designs.alphabet import Alphabet
 from biotilt.designs.tables import DELIMITERS, file_format, numbered_lines, read_table
-from biotilt.errors import ConfigError, DataError, suggest
+from biotilt.errors import BiotiltError, ConfigError, DataError, suggest
+from biotilt.files import write_bytes
 
 Ambiguous = Literal["error", "skip"]
 
@@ -147,16 +148,19 @@ def write_designs(path: str | Path, records: Sequence[Record]) -> None:
     data = text.encode("utf-8")
     if path.suffix.lower() == ".gz":
         data = gzip.compress(data, mtime=0)  # no time stamp: the same designs give the same bytes
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            temporary.write_bytes(data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+        write_bytes(path, data)
+    except BiotiltError as error:
+        raise DataError(str(error)) from error
+
+
+def check_designs_output(path: str | Path, size: int = 1 << 16) -> None:
+    """Make sure, before any design is made, that `write_designs` could write `size` bytes to `path`.
+
+    Raises DataError when the suffix is unknown, and BiotiltError when the place cannot be written.
+    """
+    file_format(Path(path))
+    check_output(Path(path), size)
 
 
 def _line_records(path: Path) -> Iterator[_Raw]:
