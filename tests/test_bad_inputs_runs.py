@@ -165,7 +165,7 @@ def test_a_damaged_score_cache(keys, tmp_path, biotilt_cli):
     cache = unfinished(keys, tmp_path / "run") / "oracle.sqlite"
     cache.write_bytes(b"nothing that SQLite knows" * 400)
     result = biotilt_cli("tune", "--resume", "run")
-    assert result.exit_code == 2 and "run/oracle.sqlite is damaged" in result.stderr
+    assert result.exit_code == 2 and "run/oracle.sqlite is no file of scores" in result.stderr
     cache.unlink()
     result = biotilt_cli("tune", "--resume", "run")
     assert result.exit_code == 2

@@ -11,7 +11,7 @@ import pytest
 
 from biotilt.errors import BiotiltError, CheckpointError
 from biotilt.oracle import Ledger, Oracle, Row, Score, Store
-from biotilt.oracle.store import Work
+from biotilt.oracle.store import APPLICATION, Work
 
 
 class Length:
@@ -137,11 +137,64 @@ def test_a_full_disk_is_named_and_loses_nothing(tmp_path):
     assert oracle.calls == 102
 
 
+def refused_untouched(path: Path, message: str) -> None:
+    folder = path.parent
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
+    with pytest.raises(CheckpointError, match=message):
+        Store(path)
+    assert {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()} == before
+
+
 def test_a_file_that_is_no_database(tmp_path):
     path = tmp_path / "o.sqlite"
     path.write_text("not a database, but long enough to be taken for one" * 20)
-    with pytest.raises(CheckpointError, match=r"o\.sqlite is damaged .*delete it"):
-        Store(path)
+    refused_untouched(path, r"o\.sqlite is no file of scores; it was not touched: name another file")
+
+
+FOREIGN = {
+    "tables": ("CREATE TABLE bookmarks (url TEXT)", "bookmarks"),
+    "our names": ("CREATE TABLE scores (player TEXT); CREATE TABLE ledger (entry TEXT)", "ledger"),
+    "our version": ("CREATE TABLE bookmarks (url TEXT); PRAGMA user_version = 2", "bookmarks"),
+    "application": ("PRAGMA application_id = 7", "no tables"),
+    "version alone": ("PRAGMA user_version = 99", "no tables"),
+    "write-ahead log": ("PRAGMA journal_mode = WAL; CREATE TABLE bookmarks (url TEXT)", "bookmarks"),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_the_database_of_another_program_is_refused_untouched(tmp_path, kind):
+    script, words = FOREIGN[kind]
+    path = tmp_path / "a b?#%.sqlite"
+    connection = sqlite3.connect(path)
+    connection.executescript(script)
+    connection.close()
+    refused_untouched(path, f"is another program's SQLite file .*{words}.*it was not touched")
+
+
+def test_a_journal_that_another_program_left_is_not_played_back(tmp_path):
+    """Opened in earnest, the file would be rolled back: the other program's affair."""
+    path = tmp_path / "o.sqlite"
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.executescript("CREATE TABLE t (x); PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN;")
+    connection.executemany("INSERT INTO t VALUES (?)", [("x" * 900,) for _ in range(300)])
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for name in ("o.sqlite", "o.sqlite-journal"):
+        (killed / name).write_bytes((tmp_path / name).read_bytes())
+    connection.close()
+    refused_untouched(killed / "o.sqlite", "another program's")
+
+
+def test_a_file_that_holds_nothing_is_taken(tmp_path):
+    (tmp_path / "empty.sqlite").write_bytes(b"")
+    connection = sqlite3.connect(tmp_path / "vacuumed.sqlite")
+    connection.execute("VACUUM")  # a database without tables
+    connection.close()
+    for name in ("empty", "vacuumed"):
+        store = Store(tmp_path / f"{name}.sqlite")
+        assert oracle_of(store).score(["AC"]).tolist() == [2.0]
+        store.close()
+        assert Store(tmp_path / f"{name}.sqlite").known("length", "1", ["AC"])["AC"].value == 2.0
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwritten"])
@@ -152,17 +205,17 @@ def test_a_damaged_database(tmp_path, damage):
     store.close()
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2] + b"\xff" * (0 if damage == "cut" else len(content) // 2))
-    with pytest.raises(CheckpointError, match=r"o\.sqlite is damaged .*delete it"):
+    with pytest.raises(CheckpointError, match=r"o\.sqlite is damaged .*move it away and resume"):
         Store(path)
 
 
 def test_a_file_of_a_later_layout_is_refused(tmp_path):
     path = tmp_path / "o.sqlite"
     connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA application_id = {APPLICATION}")
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(CheckpointError, match=r"o\.sqlite has layout 99"):
-        Store(path)
+    refused_untouched(path, r"o\.sqlite has layout 99")
 
 
 FIRST_LAYOUT = """

@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from urllib.parse import quote
 
 from biotilt.errors import BiotiltError, CheckpointError
 
 SCHEMA = 2
+APPLICATION = 0x62696C74  # in the header of our files; those of the first versions have 0
 FIRST_TABLES = """
 CREATE TABLE IF NOT EXISTS scores (
     reward TEXT, version TEXT, design TEXT, score REAL, reason TEXT, seconds REAL, run TEXT,
@@ -82,8 +84,9 @@ class Work:
 class Store:
     """The SQLite file at `path` (made, with its folder, when it is not there), or memory for `None`.
 
-    Raises `CheckpointError` when the file is damaged or is no file of ours, and `BiotiltError` when it cannot
-    be opened or the disk is full; the messages name the path. What was committed before is never lost.
+    Raises `CheckpointError` when the file is damaged or is no file of ours, which is then left untouched, and
+    `BiotiltError` when it cannot be opened or the disk is full; the messages name the path. What was committed
+    before is never lost.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -91,6 +94,7 @@ class Store:
         with self._errors():
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                self._refuse_foreign(path)
             self._db = sqlite3.connect(path or ":memory:", timeout=60)
             # Whole at the start: better than a surprise after hours.
             damage = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
@@ -109,6 +113,24 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
+    def _refuse_foreign(self, path: Path) -> None:
+        """Raise CheckpointError for a file that is not ours, before SQLite could write a byte into it."""
+        if not path.is_file() or path.stat().st_size == 0:
+            return
+        with path.open("rb") as handle:
+            head = handle.read(100)
+        application, version = (int.from_bytes(head[at : at + 4], "big") for at in (68, 60))
+        if head[:16] == b"SQLite format 3\0" and application == APPLICATION:
+            return
+        whose = "no file of scores"
+        if head[:16] == b"SQLite format 3\0":
+            tables = _tables(path)
+            ours = "ledger" in tables and "PRIMARY KEY (reward, version, design)" in tables.get("scores", "")
+            if application == 0 and (ours or not (tables or version)):
+                return
+            whose = f"another program's SQLite file (with {', '.join(sorted(tables)) or 'no'} tables)"
+        raise CheckpointError(f"{path} is {whose}; it was not touched: name another file, or move this one away")
+
     def _bring_up_to_date(self) -> None:
         self._db.isolation_level = None  # one transaction of ours, since two runs may open a new file at once
         self._db.execute("BEGIN IMMEDIATE")
@@ -116,6 +138,7 @@ class Store:
         for change in CHANGES[schema:]:
             for statement in change.split(";"):
                 self._db.execute(statement)
+        self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {SCHEMA}")
         self._db.execute("COMMIT")
         self._db.isolation_level = "DEFERRED"
@@ -172,7 +195,8 @@ class Store:
 
     def _damaged(self, what: object) -> CheckpointError:
         return CheckpointError(
-            f"{self.path} is damaged ({what}): delete it and start the run again; its scores are lost"
+            f"{self.path} is damaged ({what}): move it away and resume; the run goes on from its checkpoint, "
+            "and only the scores in that file are lost"
         )
 
     @contextmanager
@@ -190,6 +214,13 @@ class Store:
             raise BiotiltError(f"cannot use {self.path}: {error}") from error
         except OSError as error:
             raise BiotiltError(f"cannot open {self.path}: {error.strerror}") from error
+
+
+def _tables(path: Path) -> dict[str, str]:
+    """Return the tables of a database with what made them, reading the file alone: no lock, no journal, no write."""
+    name = quote(str(path.absolute()))
+    with closing(sqlite3.connect(f"file:{name}?mode=ro&immutable=1", uri=True)) as database:
+        return dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
 
 
 def _to_null(score: float) -> float | None:
