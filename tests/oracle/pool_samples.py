@@ -128,8 +128,23 @@ def eat(reward, design):
 def spawn(reward, design):
     """Hang in a program, as docking does, and tell its process number."""
     program = subprocess.Popen(["sleep", "1000"])
-    (reward.folder / "program").write_text(str(program.pid))
+    (reward.folder / "program").write_text(f"{program.pid}\n")
     program.wait()
+
+
+def leave_daemon(reward, design):
+    """Start a program that leaves session and parent, and tell its process number."""
+    code = f"import os; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); {_DAEMON}"
+    subprocess.run([sys.executable, "-S", "-c", code, str(reward.folder / "program")], check=True)
+    return expected(design)
+
+
+def hang_with_daemon(reward, design):
+    leave_daemon(reward, design)
+    time.sleep(1000)
+
+
+_DAEMON = "import sys, time; open(sys.argv[1], 'w').write(f'{os.getpid()}\\n'); time.sleep(1000)"
 
 
 FAULTS = {
@@ -141,6 +156,8 @@ FAULTS = {
     "X": leave,
     "M": eat,
     "P": spawn,
+    "B": leave_daemon,
+    "D": hang_with_daemon,
     "N": lambda reward, design: float("nan"),
     "I": lambda reward, design: float("-inf"),
 }

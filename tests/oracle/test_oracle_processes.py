@@ -86,25 +86,64 @@ def test_an_idle_worker_that_was_killed_costs_nothing(pool, tmp_path):
     assert oracle.accounts()["retries"] == 0
 
 
-def test_when_the_process_that_bears_workers_is_killed_the_run_goes_on(pool, tmp_path):
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@pytest.mark.parametrize(("generations", "retries"), [(1, 1), (2, 2)])
+def test_when_the_guard_of_a_worker_or_what_bears_them_is_killed_the_run_goes_on(pool, tmp_path, generations, retries):
     made = Faulty(seconds=0.05, folder=tmp_path)
     oracle = pool(made)
     designs = [f"A{n}" for n in range(20)]
 
     def kill():
-        file = tmp_path / "A5"
-        while not file.exists() or not file.read_text():
-            time.sleep(0.01)
-        stat = Path(f"/proc/{int(file.read_text())}/stat").read_text()
-        os.kill(int(stat.rpartition(")")[2].split()[1]), signal.SIGKILL)
+        pid = started(tmp_path / "A5")
+        for _ in range(generations):
+            pid = parent_of(pid)
+        os.kill(pid, signal.SIGKILL)
 
     assert oracle.score(designs, kill).tolist() == [expected(d) for d in designs]
-    assert oracle.accounts()["retries"] == 2, "one design in flight a worker"
+    assert oracle.accounts()["retries"] == retries, "one design in flight a worker"
 
 
-def test_a_program_that_a_design_started_dies_with_its_worker(pool, tmp_path):
-    pool(Faulty(folder=tmp_path), time_limit=0.5).score(["A", "P1"])
-    assert_dead(int((tmp_path / "program").read_text()))
+def started(file: Path) -> int:
+    """Wait for a process that writes its number, and return it."""
+    while not file.exists() or not file.read_text().endswith("\n"):
+        time.sleep(0.01)
+    return int(file.read_text())
+
+
+@pytest.mark.parametrize("design", ["P1", "D1"])
+def test_a_program_that_a_design_started_dies_with_its_worker(pool, tmp_path, design):
+    """D: it is a daemon, in a session of its own and with no parent left."""
+    pool(Faulty(folder=tmp_path), time_limit=0.5).score(["A", design])
+    assert_dead(started(tmp_path / "program"))
+
+
+@pytest.mark.parametrize("generations", [1, 2])
+def test_a_daemon_dies_with_the_guard_of_its_worker_and_with_what_bears_them(pool, tmp_path, generations):
+    def kill():
+        pid = started(tmp_path / "D1")
+        daemon.append(started(tmp_path / "program"))
+        for _ in range(generations):
+            pid = parent_of(pid)
+        os.kill(pid, signal.SIGKILL)
+
+    daemon: list[int] = []
+    pool(Faulty(folder=tmp_path), retries=0, workers=1).score(["D1"], kill)
+    assert_dead(daemon[0])
+
+
+def test_a_daemon_lives_as_long_as_its_worker(pool, tmp_path):
+    """The death of one worker does not touch what another one started."""
+    oracle = pool(Faulty(folder=tmp_path), retries=0, workers=2)
+    oracle.score(["B1"])
+    daemon = started(tmp_path / "program")
+    worker = started(tmp_path / "B1")
+    oracle.score(["K1", "K2", "A"])
+    assert Path(f"/proc/{worker}").exists() is Path(f"/proc/{daemon}").exists()
+    oracle.close()
+    assert_dead(daemon)
 
 
 def test_oracles_that_share_a_pool_have_accounts_of_their_own(tmp_path):

@@ -72,8 +72,8 @@ def test_a_killed_actor_costs_its_design_in_flight_a_retry(oracle_on_ray, tmp_pa
     def kill():
         while not (tmp_path / "A9").exists():
             time.sleep(0.01)
-        worker = int((tmp_path / "A9").read_text())  # its grandparent is the actor
-        os.kill(parent_of(parent_of(worker)), signal.SIGKILL)
+        worker = int((tmp_path / "A9").read_text())  # above it are its guard, what bears workers, and the actor
+        os.kill(parent_of(parent_of(parent_of(worker))), signal.SIGKILL)
 
     assert oracle.score(designs, kill).tolist() == [expected(d) for d in designs]
     accounts = oracle.accounts()

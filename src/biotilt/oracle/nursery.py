@@ -85,7 +85,7 @@ def _by_value(modules: list[ModuleType]) -> Iterator[None]:
 
 @dataclass
 class Child:
-    """A worker process and the connection to it."""
+    """A worker process and the connection to it; `pid` is its guard's."""
 
     pid: int
     connection: Connection
@@ -95,8 +95,8 @@ class Nursery:
     """Starts and ends worker processes for one reward; several threads may use it.
 
     They get `memory_limit` MB beyond what the loaded reward takes. All of them end with this process, whatever
-    ends it. `slowest_first`: the longest, in seconds, that the first design of a worker took, None when none was
-    scored.
+    ends it, and with each what it started. `slowest_first`: the longest, in seconds, that the first design of a
+    worker took, None when none was scored.
     """
 
     def __init__(self, freight: Freight, memory_limit: float | None) -> None:
@@ -166,11 +166,11 @@ class Nursery:
 
     def _stop(self) -> None:
         if self._control is not None:
-            self._control.close()  # it kills its children when it reads the end
+            self._control.close()  # it ends its children when it reads the end
             self._control = None
         if self._process is not None:
             try:
-                self._process.wait(timeout=5)
+                self._process.wait(timeout=10)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()

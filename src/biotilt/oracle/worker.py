@@ -1,5 +1,8 @@
 """The other end: the process that bears workers (`nurse`), and what a worker does. Imports stay few, for a fast start.
 
+Between the two stands a guard, a fork that does nothing but wait: it adopts what the worker's programs leave behind,
+and when the worker ends, for whatever reason, it kills all that it started and ends in the same way.
+
 A worker answers a list of designs with messages (kind, content):
 
     loaded  None        the reward is there (once, at the start)
@@ -13,7 +16,6 @@ A worker answers a list of designs with messages (kind, content):
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import random
@@ -27,53 +29,95 @@ from typing import Any
 
 from biotilt.errors import BiotiltError
 from biotilt.oracle.scoring import Declaration, OneByOne, ask
-
-PR_SET_PDEATHSIG = 1
+from biotilt.supervise import adopt_orphans, end_with_parent, kill_descendants
 
 
 def nurse(descriptor: int) -> None:
-    """Fork workers on demand until the other end is closed; then kill them all. Runs in an interpreter of its own."""
+    """Fork workers on demand until the other end is closed; then end them all. Runs in an interpreter of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    adopt_orphans()  # of guards that somebody killed
     control = Connection(descriptor)
     content, modules, memory_limit = control.recv()
     for name in modules:
         with suppress(Exception):  # the worker meets the same error when it loads the reward, and can tell it
             importlib.import_module(name)
-    children: set[int] = set()
+    guards: set[int] = set()
     with suppress(EOFError, OSError):
         while True:
             request = control.recv()
             if request == "start":
                 handle = recv_handle(control)
-                child = os.fork()
-                if child == 0:
+                guard = os.fork()
+                if guard == 0:
                     control.close()
-                    _be_worker(Connection(handle), content, memory_limit)
+                    _be_guard(Connection(handle), content, memory_limit)
                 os.close(handle)
-                with suppress(OSError):
-                    os.setpgid(child, child)
-                children.add(child)
-                control.send(child)
-            elif request in children:
-                children.remove(request)
-                control.send(_end(request))
+                guards.add(guard)
+                control.send(guard)
+            elif request in guards:
+                guards.remove(request)
+                control.send(_end(request, guards))
             else:
                 control.send(None)  # one that was lost with an earlier process like this
-    for child in children:
-        _kill(child)
+    for guard in guards:
+        with suppress(OSError):
+            os.kill(guard, signal.SIGTERM)
+    while guards:
+        _end(guards.pop(), guards)
     os._exit(0)  # taking torch apart would take a second
 
 
-def _end(child: int) -> int:
-    """Kill a worker and what it started; return its exit status, which stays its own if it was dying already."""
-    _kill(child)
-    return os.waitpid(child, 0)[1]
+def _end(guard: int, others: set[int]) -> int:
+    """End a worker and what it started; return its exit status, which stays its own if it was dying already."""
+    with suppress(OSError):
+        os.kill(guard, signal.SIGTERM)
+    status = os.waitpid(guard, 0)[1]
+    kill_descendants(spare=others)  # there are some only when the guard was killed
+    return status
 
 
-def _kill(child: int) -> None:
-    for kill in (os.killpg, os.kill):  # the group is there only after `setpgid`
-        with suppress(OSError):
-            kill(child, signal.SIGKILL)
+def _be_guard(connection: Connection, content: bytes, memory_limit: float | None) -> None:
+    """Bear a worker, wait for its end or for SIGTERM, kill all that it started, and end as it did."""
+    adopt_orphans()
+    end_with_parent(signal.SIGTERM)
+    worker = os.fork()
+    if worker == 0:
+        _be_worker(connection, content, memory_limit)
+    connection.close()
+    with suppress(OSError):
+        os.setpgid(worker, worker)
+    signal.signal(signal.SIGTERM, lambda *_: _kill(worker))
+    while True:
+        ended, status = os.wait()  # what was adopted comes here too
+        if ended == worker:
+            break
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _kill_group(worker)
+    kill_descendants()
+    _end_as(status)
+
+
+def _kill(worker: int) -> None:
+    _kill_group(worker)  # there only after `setpgid`
+    with suppress(OSError):
+        os.kill(worker, signal.SIGKILL)
+
+
+def _kill_group(worker: int) -> None:
+    with suppress(OSError):
+        os.killpg(worker, signal.SIGKILL)
+
+
+def _end_as(status: int) -> None:
+    """End this process with the exit status of another."""
+    if os.WIFSIGNALED(status):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the other has written its own
+        with suppress(OSError):  # SIGKILL cannot be set
+            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    os._exit(os.WEXITSTATUS(status))
 
 
 def _be_worker(connection: Connection, content: bytes, memory_limit: float | None) -> None:
@@ -81,7 +125,7 @@ def _be_worker(connection: Connection, content: bytes, memory_limit: float | Non
     try:
         with suppress(OSError):
             os.setpgid(0, 0)
-        _end_with_parent()
+        end_with_parent(signal.SIGKILL)
         _new_random_numbers()
         _serve(connection, content, memory_limit)
     except (EOFError, OSError):
@@ -129,15 +173,6 @@ def _answer(
         return True
     connection.send(("over", None))
     return True
-
-
-def _end_with_parent() -> None:
-    """Have the kernel kill this process when the one that bore it dies, also while it computes (Linux)."""
-    parent = os.getppid()
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(0)
 
 
 def _new_random_numbers() -> None:

@@ -22,12 +22,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from biotilt import supervise
 from biotilt.errors import ConfigError, check_choices
 from biotilt.rewards.base import NotScored, digest
 
 DESIGNS, SCORES, FOLDER = "{designs}", "{scores}", "{folder}"
 NO_SCORE = "the program gave no score"
-SUPERVISOR = Path(__file__).with_name("supervise.py")
 LAST_LINES = 5  # of what a failed program printed
 COLUMN = "design"  # the second column of a CSV file of designs
 
@@ -50,9 +50,9 @@ class Command:
       line, in the order of the designs. `stdout` = true reads the same from what the program prints.
 
     A design without a score, or with one that is no number, is not scored (NaN); "-inf" marks an infeasible one. With
-    `timeout` (seconds a call), a program that takes longer is killed. All that a program started dies with it, also
-    when the worker that asked for it is killed. `environment` is added
-    to the variables of biotilt's own; `folder` is the working directory. `revision` is free: change it when the
+    `timeout` (seconds a call), a program that takes longer is killed. All that a program started dies with it,
+    daemons too on Linux, also when the process that asked for it is killed. `environment` is added to the variables of
+    biotilt's own; `folder` is the working directory. `revision` is free: change it when the
     program's answers change for a reason that its file does not show. `name` is the reward's, shown in reports.
 
     The version hashes all options that can change a score, the program's file, and each file that a word of the
@@ -157,7 +157,7 @@ class Command:
         printed, complaints = folder / ".stdout", folder / ".stderr"
         # files, not pipes: a pipe that a child of the program keeps open would be waited for without end
         with printed.open("wb") as out, complaints.open("wb") as err:
-            supervised = [sys.executable, "-I", "-S", str(SUPERVISOR), str(self._program()), *words[1:]]
+            supervised = [sys.executable, "-I", "-S", supervise.__file__, str(self._program()), *words[1:]]
             process = subprocess.Popen(
                 supervised, cwd=self.folder, env={**os.environ, **self.environment},
                 stdin=subprocess.PIPE, stdout=out, stderr=err, start_new_session=True,
