@@ -73,5 +73,6 @@ def test_the_command_writes_the_heaviest_first(tmp_path):
     rows = list(csv.DictReader(out.open(encoding="utf-8")))
     order = sorted(range(6), key=lambda i: -told["weights"][i])
     assert [row["sequence"] for row in rows] == [told["designs"][i] for i in order]
-    assert [float(row["optimised"]) for row in rows] == pytest.approx([told["rewards"][i] for i in order], abs=1e-4)
+    assert [float(row["optimised"]) for row in rows] == [told["rewards"][i] for i in order], "to the last digit"
+    assert [float(row["weight"]) for row in rows] == [told["weights"][i] for i in order]
     assert sum(told["weights"]) == pytest.approx(1, abs=1e-5)

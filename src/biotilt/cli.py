@@ -155,7 +155,7 @@ def tune(
 def sample(
     model: Annotated[Path, typer.Argument(help="The folder of a finished run, or a generator's file.")],
     count: Annotated[int, typer.Option(min=1, help="Designs to draw.")] = 100,
-    out: Annotated[Path | None, typer.Option(help="A .fasta, .csv, .tsv or .txt file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .fasta, .csv, .tsv, .smi or .txt file.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     fixed: Annotated[str | None, typer.Option(help='Pattern to keep, "." where free: "GCC......"')] = None,
 ) -> Answer:
@@ -182,7 +182,7 @@ def steer(
     file: ExperimentFile,
     count: Annotated[int, typer.Option(min=1, help="Designs to draw.")] = 64,
     proposal: Annotated[Path | None, typer.Option(help="A tuned run that draws in place of the base.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A .csv, .tsv, .fasta or .txt file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv, .tsv, .fasta, .smi or .txt file.")] = None,
     assignments: Assignments = None,
     seed: Seed = None,
     alpha: Alpha = None,

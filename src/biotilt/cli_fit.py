@@ -129,7 +129,7 @@ def _read(data: Path, alphabet_name: str, column: str | None, pads: Any) -> tupl
     from biotilt.designs import Padded, alphabet, read_designs
 
     letters = alphabet(alphabet_name)
-    records = read_designs(data, letters, column=column)
+    records = read_designs(data, letters, column=column, empty="error")
     lengths = {len(record.sequence) for record in records}
     if pads is not None:
         return records, Padded(letters, max(lengths), pads)

@@ -16,6 +16,7 @@ import torch
 from biotilt.config import Config
 from biotilt.core import Context, Policy, Replay, Roles, path_kl, sample
 from biotilt.designs import Record, read_designs, write_designs
+from biotilt.digits import exact
 from biotilt.evaluation.measure import describe, measure_all
 from biotilt.evaluation.metrics import kmer_counts
 from biotilt.evaluation.panel import CHECKS, Reference, likelihood, panel, warnings
@@ -210,7 +211,7 @@ def _write_designs(folder: Path, scored: Scored, *, fasta: bool) -> list[tuple[s
     order = sorted(range(len(designs)), key=lambda i: -np.nan_to_num(optimised[i], nan=-np.inf))
     rows = [(designs[i], optimised[i], (held_out or nothing)[i]) for i in order]
     records = [
-        Record(f"design_{i + 1}", d, {"optimised": f"{a:.4f}"} | ({} if b is None else {"held_out": f"{b:.4f}"}))
+        Record(f"design_{i + 1}", d, {"optimised": exact(a)} | ({} if b is None else {"held_out": exact(b)}))
         for i, (d, a, b) in enumerate(rows)
     ]
     write_designs(folder / "designs.csv", records)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from biotilt.core import Context, Replay, Roles
 from biotilt.designs import Record, write_designs
+from biotilt.digits import exact
 from biotilt.errors import ConfigError
 from biotilt.experiment import Experiment
 from biotilt.model import Model
@@ -39,9 +40,9 @@ class Steered:
         order = sorted(range(len(self.designs)), key=lambda i: -self.weights[i])
         rows = []
         for rank, i in enumerate(order, 1):
-            about = {"weight": f"{self.weights[i]:.6g}", "optimised": f"{self.rewards[i]:.4f}"}
+            about = {"weight": exact(self.weights[i]), "optimised": exact(self.rewards[i])}
             if self.held_out is not None:
-                about["held_out"] = f"{self.held_out[i]:.4f}"
+                about["held_out"] = exact(self.held_out[i])
             rows.append(Record(f"design_{rank}", self.designs[i], about))
         write_designs(path, rows)
 

@@ -177,6 +177,12 @@ def test_files_of_molecules(tmp_path: Path) -> None:
     broken.write_text("name,value\nCCO,1\n")
     with pytest.raises(DataError, match=r"no column of SMILES; name one of its columns \(name, value\) smiles"):
         read_smiles(broken)
+    for name in ("named.smi", "named.SMI", "named.smiles"):
+        (tmp_path / name).write_text("CCO ethanol\nc1ccccc1\nCCC\tpropane gas\r\n")
+        assert read_smiles(tmp_path / name) == ["CCO", "c1ccccc1", "CCC"]
+    (tmp_path / "named.txt").write_text("CCC\nCCO ethanol\n")
+    with pytest.raises(DataError, match=r"named.txt:2: more than a SMILES; a file with names after the SMILES is .smi"):
+        read_smiles(tmp_path / "named.txt")
     (tmp_path / "empty.txt").write_text("\n")
     with pytest.raises(DataError, match=r"empty.txt holds no molecules"):
         read_smiles(tmp_path / "empty.txt")

@@ -3,8 +3,9 @@
 from biotilt.designs.alphabet import DNA, PROTEIN, RNA, Alphabet, alphabet
 from biotilt.designs.codec import CODECS, Codec, Padded, as_codec, build_codec, stored_codec
 from biotilt.designs.fixed import fixed_from_positions, parse_fixed
-from biotilt.designs.io import Record, check_designs_output, numbers, read_designs, write_designs
+from biotilt.designs.io import Record, numbers, read_designs
 from biotilt.designs.tables import read_table
+from biotilt.designs.writing import check_designs_output, write_designs
 
 __all__ = [
     "CODECS",

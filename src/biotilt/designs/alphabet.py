@@ -30,6 +30,14 @@ _NUCLEIC = {
     "V": "ACG",
     "N": "ACGT",
 }
+# What other signs mean in files of sequences.
+_SIGNS = {
+    " ": "a space; sequences have none",
+    "-": "a gap; take sequences out of their alignment",
+    ".": "a gap; take sequences out of their alignment",
+    "*": "a stop; leave it out",
+    ",": "of a table; name it .csv",
+}
 _AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 # IUPAC-IUB one-letter codes of amino acids (1984); J is the later code of mass spectrometry.
 _AMBIGUITY: dict[frozenset[str], dict[str, str]] = {
@@ -190,6 +198,8 @@ class Alphabet:
 
         >>> DNA.explain("?")
         "'?' is not a letter of dna; valid letters: A, C, G, T"
+        >>> PROTEIN.explain("*")
+        "'*' is not a letter of protein (a stop; leave it out); valid letters: ...W, Y"
         """
         valid = f"valid letters: {', '.join(self.letters)}"
         if (stands_for := self.ambiguity.get(letter.upper())) is not None:
@@ -197,7 +207,8 @@ class Alphabet:
                 f"{letter!r} is an ambiguity code (one of {', '.join(stands_for)}), "
                 f"but a design needs one letter; {valid}"
             )
-        return f"{letter!r} is not a letter of {self.name}; {valid}"
+        what = f" ({_SIGNS[letter]})" if letter in _SIGNS else ""
+        return f"{letter!r} is not a letter of {self.name}{what}; {valid}"
 
     def _checked_codes(self, text: str) -> bytes:
         if not text:

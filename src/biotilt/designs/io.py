@@ -1,31 +1,27 @@
-"""Designs in files: FASTA, CSV, TSV and plain lines, each also compressed with gzip."""
+"""Designs read from files: FASTA, CSV, TSV, SMILES and plain lines, each also compressed with gzip."""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import io
 import math
-import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from biotilt.atomic import check_output
 from biotilt.designs.alphabet import Alphabet
-from biotilt.designs.tables import DELIMITERS, file_format, numbered_lines, read_table
-from biotilt.errors import BiotiltError, ConfigError, DataError, suggest
-from biotilt.files import write_bytes
+from biotilt.designs.fasta import DESCRIPTION, parse_header
+from biotilt.designs.tables import DELIMITERS, file_format, numbered_lines, read_table, smiles_lines
+from biotilt.errors import ConfigError, DataError, suggest
 
 Ambiguous = Literal["error", "skip"]
 
-SEQUENCE_COLUMNS = ("sequence", "seq", "utr", "design")
-NAME_COLUMNS = ("name", "id")
+Empty = Literal["keep", "error"]
 
-# key=value, where the value is quoted (with "" for a quote) or runs up to the next key.
-_FASTA_VALUE = re.compile(r'([^\s=]+)=("(?:[^"]|"")*"|.*?)(?=\s+[^\s=]+=|\s*$)')
+SEQUENCE_COLUMNS = ("sequence", "seq", "utr", "design", "sequences", "dna", "rna", "protein", "peptide", "smiles")
+NAME_COLUMNS = ("name", "id")
+_SURELY_A_SEQUENCE = 10  # letters of a word that no description has by chance
+_CHOICES = {"ambiguous": ("error", "skip"), "empty": ("keep", "error")}
 
 
 @dataclass(frozen=True)
@@ -55,49 +51,88 @@ class _Raw(NamedTuple):
 
 
 def read_designs(
-    path: str | Path, alphabet: Alphabet, *, column: str | None = None, ambiguous: Ambiguous = "error"
+    path: str | Path,
+    alphabet: Alphabet,
+    *,
+    column: str | None = None,
+    ambiguous: Ambiguous = "error",
+    empty: Empty = "keep",
 ) -> list[Record]:
     """Return the designs of a file, with sequences in upper case and aliases replaced.
 
     Args:
-        path: .fasta, .fa, .fna, .faa, .csv, .tsv or .txt (one sequence a line), each also with .gz.
+        path: .fasta, .fa, .fas, .fna, .faa and their like, .csv, .tsv, .smi (SMILES and a name a line) or .txt (one
+            sequence a line), each also with .gz, in any case.
         alphabet: the letters a sequence may have.
-        column: the sequence column of a CSV or TSV. Left out, it is the first of "sequence", "seq", "utr" and
-            "design" that is there (in any case), or the only column.
+        column: the sequence column of a CSV or TSV. Left out, it is the first of "sequence", "seq", "utr", "design",
+            … (`SEQUENCE_COLUMNS`) that is there (in any case), or the only column.
         ambiguous: "error", or "skip" to leave out records with an ambiguity code; a warning tells how many.
+        empty: "keep" records without a sequence as empty designs, a warning tells how many; or "error". Blank lines
+            of a .txt are never designs; a warning tells how many there are between others.
 
     Raises:
         DataError: the file cannot be read, is empty or is malformed, or a sequence has a wrong letter; then
             the message starts with `file:line:column`, where the column counts letters of the sequence.
-        ConfigError: `column` is given for a file without columns, or `ambiguous` is neither choice.
+        ConfigError: `column` is given for a file without columns, or `ambiguous` or `empty` is no choice.
     """
     path = Path(path)
-    if ambiguous not in ("error", "skip"):
-        raise ConfigError(f'ambiguous must be "error" or "skip", not {ambiguous!r}')
+    for option, value in (("ambiguous", ambiguous), ("empty", empty)):
+        if value not in _CHOICES[option]:
+            known = " or ".join(f'"{choice}"' for choice in _CHOICES[option])
+            raise ConfigError(f"{option} must be {known}, not {value!r}")
     kind = file_format(path)
     if column is not None and kind not in DELIMITERS:
         raise ConfigError(f"{path} has no columns, so column = {column!r} has no meaning; leave it out")
     if kind in DELIMITERS:
         raws = _table_records(path, alphabet, column)
-    elif kind == "fasta":
-        raws = _fasta_records(path)
     else:
-        raws = _line_records(path)
-    records, skipped = [], []
+        raws = {"fasta": _fasta_records, "smi": _smiles_records, "txt": _line_records}[kind](path)
+    records: list[Record] = []
+    skipped: list[int] = []
     for raw in raws:
-        if (sequence := _checked(raw, path, alphabet, ambiguous)) is None:
+        if not any(text for _, text in raw.pieces):
+            _check_empty(raw, path, alphabet, empty)
+            records.append(Record(raw.name, "", raw.values, raw.line))
+        elif (sequence := _checked(raw, path, alphabet, ambiguous)) is None:
             skipped.append(raw.line)
         else:
             records.append(Record(raw.name, sequence, raw.values, raw.line))
+    for told in _oddities(path, kind, records, skipped):
+        warnings.warn(f"{path}: {told}", UserWarning, stacklevel=2)
+    return records
+
+
+def _oddities(path: Path, kind: str, records: list[Record], skipped: list[int]) -> list[str]:
+    """Return what to warn of; DataError when there is no record, or no letter in any."""
+    told = []
     if skipped:
         total = len(records) + len(skipped)
-        what = f"{path}: {len(skipped)} of {total} records have ambiguity codes, the first on line {skipped[0]}"
+        what = f"{len(skipped)} of {total} records have ambiguity codes, the first on line {skipped[0]}"
         if not records:
-            raise DataError(f"{what}; no record is left")
-        warnings.warn(f"{what}; they were skipped", UserWarning, stacklevel=2)
+            raise DataError(f"{path}: {what}; no record is left")
+        told.append(f"{what}; they were skipped")
     if not records:
         raise DataError(f"{path}: the file is empty; it has no designs")
-    return records
+    if empty := [record.line for record in records if not record.sequence]:
+        if len(empty) == len(records):
+            raise DataError(f"{path}:{empty[0]}: no design has a sequence")
+        what = f"{len(empty)} of {len(records)} designs have no letters, the first on line {empty[0]}"
+        told.append(f"{what}; they are kept as empty designs")
+    lines = [record.line for record in records] + skipped
+    if kind == "txt" and (blank := max(lines) - min(lines) + 1 - len(lines)):
+        told.append(f"{blank} blank lines between designs are left out; only in other formats is a design empty")
+    return told
+
+
+def _check_empty(raw: _Raw, path: Path, alphabet: Alphabet, empty: Empty) -> None:
+    """Raise DataError for a record without a sequence that is to be refused, or has it in its FASTA header."""
+    words = raw.values.get(DESCRIPTION, "").split()
+    if not raw.pieces and words and len(words[-1]) >= _SURELY_A_SEQUENCE and _is_data(words[-1], alphabet):
+        raise DataError(
+            f"{path}:{raw.line}: the sequence of {raw.name!r} stands in its header; it belongs on a new line"
+        )
+    if empty == "error":
+        raise DataError(f"{path}:{raw.line}: design {raw.name!r} has no sequence")
 
 
 def numbers(records: Sequence[Record], column: str, path: str | Path) -> list[float]:
@@ -121,51 +156,14 @@ def numbers(records: Sequence[Record], column: str, path: str | Path) -> list[fl
     return [_number(record.values.get(column, ""), f"{path}:{record.line}: column {column!r}") for record in records]
 
 
-def write_designs(path: str | Path, records: Sequence[Record]) -> None:
-    """Write designs in the format of the suffix; the file appears whole or not at all.
-
-    CSV and TSV have the columns name, sequence, then those of the values in the order in which they first
-    appear, empty where a record lacks one. FASTA has a sequence on one line and values as `key=value` in the
-    header. A .txt file holds the sequences alone.
-
-    Raises:
-        DataError: the suffix is unknown, a design is empty or there is none, the format cannot hold a name or
-            a value, or the file cannot be written.
-    """
-    path = Path(path)
-    kind = file_format(path)
-    if not records:
-        raise DataError(f"{path}: there are no designs to write")
-    for record in records:
-        if not record.sequence:
-            raise DataError(f"{path}: design {record.name!r} has an empty sequence")
-    if kind in DELIMITERS:
-        text = _as_table(records, path, DELIMITERS[kind])
-    elif kind == "fasta":
-        text = "".join(f">{_fasta_header(record, path)}\n{record.sequence}\n" for record in records)
-    else:
-        text = "".join(f"{record.sequence}\n" for record in records)
-    data = text.encode("utf-8")
-    if path.suffix.lower() == ".gz":
-        data = gzip.compress(data, mtime=0)  # no time stamp: the same designs give the same bytes
-    try:
-        write_bytes(path, data)
-    except BiotiltError as error:
-        raise DataError(str(error)) from error
-
-
-def check_designs_output(path: str | Path, size: int = 1 << 16) -> None:
-    """Make sure, before any design is made, that `write_designs` could write `size` bytes to `path`.
-
-    Raises DataError when the suffix is unknown, and BiotiltError when the place cannot be written.
-    """
-    file_format(Path(path))
-    check_output(Path(path), size)
-
-
 def _line_records(path: Path) -> Iterator[_Raw]:
     for number, (line, text) in enumerate(numbered_lines(path), start=1):
         yield _Raw(str(number), line, [(line, text)], {})
+
+
+def _smiles_records(path: Path) -> Iterator[_Raw]:
+    for number, (line, smiles, name) in enumerate(smiles_lines(path), start=1):
+        yield _Raw(name or str(number), line, [(line, smiles)], {})
 
 
 def _fasta_records(path: Path) -> Iterator[_Raw]:
@@ -176,8 +174,8 @@ def _fasta_records(path: Path) -> Iterator[_Raw]:
             if current is not None:
                 yield current
             number += 1
-            name, rest = [*text[1:].split(maxsplit=1), "", ""][:2]
-            current = _Raw(name or str(number), line, [], _fasta_values(rest))
+            name, values = parse_header(text[1:])
+            current = _Raw(name or str(number), line, [], values)
         elif current is None:
             raise DataError(f"{path}:{line}: a sequence before the first header; a FASTA record starts with '>'")
         else:
@@ -186,42 +184,35 @@ def _fasta_records(path: Path) -> Iterator[_Raw]:
         yield current
 
 
-def _fasta_values(text: str) -> dict[str, str]:
-    """Read `words key=value key="quoted value"`; words before the first key are the description."""
-    values: dict[str, str] = {}
-    first = _FASTA_VALUE.search(text)
-    if description := text[: first.start() if first else None].strip():
-        values["description"] = description
-    for key, value in _FASTA_VALUE.findall(text):
-        is_quoted = len(value) > 1 and value[0] == value[-1] == '"'
-        values[key] = value[1:-1].replace('""', '"') if is_quoted else value
-    return values
-
-
 def _table_records(path: Path, alphabet: Alphabet, column: str | None) -> Iterator[_Raw]:
     header, rows = read_table(path)
     sequence_column = _sequence_column(header, column, path)
     lower = {name.lower(): name for name in reversed(header) if name != sequence_column}
     name_column = next((lower[name] for name in NAME_COLUMNS if name in lower), None)
-    if column is None and sequence_column.lower() not in SEQUENCE_COLUMNS and rows:
-        # Taken for a header, the first design of a file without one would be lost without a word.
-        first = rows[0][1][sequence_column].strip()
-        if len(first) == len(sequence_column) and not alphabet.wrong_columns(sequence_column):
-            raise DataError(
-                f"{path}: the header {sequence_column!r} looks like a sequence; "
-                'write "sequence" above it or name the file .txt'
-            )
+    # Taken for a header, the first design of a file without one would be lost without a word.
+    if column is None and sequence_column.lower() not in SEQUENCE_COLUMNS and _is_data(sequence_column, alphabet):
+        raise DataError(
+            f"{path}: the header {sequence_column!r} looks like a sequence; "
+            'write "sequence" above it, or, if it is the name of a column, give it as the column'
+        )
     for number, (line, cells) in enumerate(rows, start=1):
         values = dict(cells)
         text = values.pop(sequence_column).strip()
         name = values.pop(name_column).strip() if name_column is not None else ""
-        if not text:
-            raise DataError(f"{path}:{line}: no sequence in column {sequence_column!r}")
         yield _Raw(name or str(number), line, [(line, text)], values)
+
+
+def _is_data(text: str, alphabet: Alphabet) -> bool:
+    """Return whether a text could be a sequence, ambiguity codes and gaps among its letters."""
+    return bool(text) and all(
+        text[i - 1].upper() in {*alphabet.ambiguity, *"-.*"} for i in alphabet.wrong_columns(text)
+    )
 
 
 def _sequence_column(header: list[str], column: str | None, path: Path) -> str:
     found = f"columns found: {', '.join(header)}"
+    if any(_is_number(name) for name in header):
+        found += "; the first line of a table is its header, and this looks like data"
     if column is not None:
         if column not in header:
             raise DataError(f"{path}: no column {column!r}{suggest(column, header)}; {found}")
@@ -237,8 +228,6 @@ def _sequence_column(header: list[str], column: str | None, path: Path) -> str:
 
 def _checked(raw: _Raw, path: Path, alphabet: Alphabet, ambiguous: Ambiguous) -> str | None:
     """Return the normalised sequence, or None for a record to skip."""
-    if not raw.pieces:
-        raise DataError(f"{path}:{raw.line}: design {raw.name!r} has no sequence")
     skip = False
     for line, text in raw.pieces:
         for column in alphabet.wrong_columns(text):
@@ -247,9 +236,16 @@ def _checked(raw: _Raw, path: Path, alphabet: Alphabet, ambiguous: Ambiguous) ->
             if is_ambiguous and ambiguous == "skip":
                 skip = True
                 continue
-            hint = '; ambiguous = "skip" leaves such records out' if is_ambiguous else ""
-            raise DataError(f"{path}:{line}:{column}: {alphabet.explain(letter)}{hint}")
+            raise DataError(f"{path}:{line}:{column}: {alphabet.explain(letter)}")
     return None if skip else alphabet.normalise("".join(text for _, text in raw.pieces))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(cell: str, where: str) -> float:
@@ -264,33 +260,3 @@ def _number(cell: str, where: str) -> float:
     if value == math.inf or "_" in text:
         raise DataError(f"{where}: {cell!r} is not a number; leave it empty where nothing was measured")
     return value
-
-
-def _as_table(records: Sequence[Record], path: Path, delimiter: str) -> str:
-    columns = list(dict.fromkeys(key for record in records for key in record.values))
-    header = ["name", "sequence", *columns]
-    if taken := [key for key in columns if key in ("name", "sequence")]:
-        raise DataError(f"{path}: a column of values is called {taken[0]!r}, which the table itself uses; rename it")
-    rows = [[r.name, r.sequence, *(r.values.get(key, "") for key in columns)] for r in records]
-    # The csv module quotes a cell with "\n" by itself, but before Python 3.13 not one with a lone "\r".
-    has_return = any("\r" in cell for row in [header, *rows] for cell in row)
-    text = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n", quoting=quoting)
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _fasta_header(record: Record, path: Path) -> str:
-    if not record.name or re.search(r"\s", record.name):
-        raise DataError(f"{path}: {record.name!r} cannot be a FASTA name: it is empty or has a space; write a .csv")
-    words = [record.name]
-    for key, value in record.values.items():
-        if not re.fullmatch(r"[^\s=]+", key):
-            raise DataError(f"{path}: {key!r} cannot be a key in a FASTA header: spaces or '='; write a .csv")
-        if "\n" in value or "\r" in value:
-            raise DataError(f"{path}: {key!r} of design {record.name!r} has a line break; write a .csv")
-        needs_quotes = re.search(r'[\s="]', value)
-        words.append(f"{key}=" + ('"' + value.replace('"', '""') + '"' if needs_quotes else value))
-    return " ".join(words)

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from biotilt.designs.tables import file_format, numbered_lines, read_table
+from biotilt.designs.tables import file_format, numbered_lines, read_table, smiles_lines
 from biotilt.errors import ConfigError, DataError, needs_extra, suggest
 from biotilt.rewards.base import NotScored, digest
 from biotilt.rewards.ranges import check_range, within
@@ -312,11 +312,17 @@ KINDS = (
 def read_smiles(path: str | Path) -> list[str]:
     """Return the SMILES of a file, as written; DataError with file and line for what is no molecule.
 
-    `path`: .csv or .tsv with a column "smiles", "molecule", "design" or "sequence" (in any case), or .txt.
+    `path`: .csv or .tsv with a column "smiles", "molecule", "design" or "sequence" (in any case), .smi (a name may
+    follow on the line), or .txt (a molecule a line); each also with .gz.
     """
     path = Path(path)
-    if file_format(path) == "txt":
-        lines = [(line, text.strip()) for line, text in numbered_lines(path) if text.strip()]
+    kind = file_format(path)
+    if kind == "smi":
+        lines = [(line, smiles) for line, smiles, _ in smiles_lines(path)]
+    elif kind == "txt":
+        lines = list(numbered_lines(path))
+        if spaced := next((line for line, text in lines if len(text.split()) > 1), None):
+            raise DataError(f"{path}:{spaced}: more than a SMILES; a file with names after the SMILES is .smi")
     else:
         header, rows = read_table(path)
         named = {column.lower(): column for column in reversed(header)}
