@@ -105,7 +105,7 @@ def test_experiments_that_cannot_work(experiment_file, biotilt_cli, tmp_path, ch
         ({"name": "maskd"}, 'unknown process "maskd"', 'did you mean "masked"'),
         ({"per_stp": 2}, '"any_order" has no option "per_stp"', 'did you mean "per_step"'),
         ({"per_step": 0}, "per_step", "[1, 10]"),
-        ({"per_step": "two"}, '"any_order"', "wrong type"),
+        ({"per_step": "two"}, '"any_order": per_step', "valid integer"),
         ({"name": 3}, 'unknown process "3"', "masked"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,10 +12,23 @@ from torch import Tensor
 from biotilt.core import Policy, sample
 from biotilt.core.fixed import Fixed
 from biotilt.designs import Alphabet, Codec, fixed_from_positions, parse_fixed, stored_codec
-from biotilt.errors import CheckpointError, ConfigError, DataError, suggest
-from biotilt.files import load_tensors, save_tensors
+from biotilt.errors import ConfigError, DataError, suggest
+from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
 from biotilt.networks import build_network, describe_network
 from biotilt.plugins import registry
+from biotilt.schema import Name, Named, StoredTensors, build, one_line, shown
+
+
+class GeneratorFile(StoredTensors):
+    """The metadata of a generator's file; the first files named an alphabet, and no codec."""
+
+    kind: ClassVar[str] = "generator"
+    called: ClassVar[str] = "a generator"
+
+    network: Named
+    process: Named
+    codec: dict[str, Any] | None = None
+    alphabet: Name | None = None
 
 
 @dataclass
@@ -77,13 +90,13 @@ class Model:
         process = self.policy.process
         options = {f.name: getattr(process, f.name) for f in fields(process) if f.name != "fixed"}  # type: ignore[arg-type]
         about = {
-            "kind": "generator",
+            "kind": GeneratorFile.kind,
             "network": describe_network(self.policy.net),
             "process": {"name": process.name, **options},
             "codec": self.codec.spec(),
         }
-        weights = {k: v.half() if half else v for k, v in self.policy.net.state_dict().items()}
-        save_tensors(path, weights, about | (extra or {}))
+        weights = self.policy.net.state_dict()
+        save_tensors(path, halved(weights) if half else weights, about | (extra or {}))
 
     @classmethod
     def load(cls, path: Path | str, **process_options: Any) -> Model:
@@ -91,28 +104,39 @@ class Model:
 
         Raises CheckpointError when the file is missing, damaged or not a generator.
         """
-        tensors, about = load_tensors(Path(path))
-        if about.get("kind") != "generator":
-            raise CheckpointError(f'{path} holds a "{about.get("kind")}", not a generator')
-        network, process = dict(about["network"]), dict(about["process"]) | process_options
-        net = build_network(network.pop("name"), network)
-        try:
-            net.load_state_dict({k: v.float() for k, v in tensors.items()})
-        except RuntimeError as error:
-            raise CheckpointError(f"{path}: the weights do not fit the network it describes: {error}") from error
-        return cls(Policy(build_process(process.pop("name"), process), net.eval()), stored_codec(about))
+        path = Path(path)
+        tensors, about = load_tensors(path, GeneratorFile)
+        network, process = about.network.model_dump(), about.process.model_dump()
+        with blamed_on(path):
+            net = with_weights(path, lambda: build_network(**_named(network)), tensors)
+            policy = Policy(build_process(**_named(process)), net.eval())
+            codec = stored_codec(about.model_dump(exclude_none=True))
+            _check_sizes(policy, codec)
+        if process_options:
+            policy = Policy(build_process(**_named(process | process_options)), net)
+        return cls(policy, codec)
+
+
+def _named(table: dict[str, Any]) -> dict[str, Any]:
+    """Return the name and the options of a part, from the table that holds both."""
+    return {"name": table["name"], "options": {key: value for key, value in table.items() if key != "name"}}
+
+
+def _check_sizes(policy: Policy, codec: Codec) -> None:
+    """Raise ConfigError when network, process and codec are not for the same designs."""
+    parts = {"network": policy.net.config, "process": policy.process, "codec": codec}
+    for what in ("letters", "length", "size", "target"):
+        found = {part: getattr(holder, what) for part, holder in parts.items() if hasattr(holder, what)}
+        if what == "letters" and "process" in found:
+            found["codec"] = len(codec.symbols)
+        if len(set(found.values())) > 1:
+            said = ", ".join(f"{part} {shown(value)}" for part, value in found.items())
+            raise ConfigError(f"its parts do not fit together: {what} of {said}")
 
 
 def build_process(name: str, options: dict[str, Any]) -> Any:
-    """Build a process from its name and options; ConfigError names an unknown name or option."""
+    """Build a process; ConfigError names an unknown name or option, or a value out of bounds."""
     processes = registry("processes")
     if str(name) not in processes:
-        raise ConfigError(f'unknown process "{name}"{suggest(str(name), processes)}')
-    known = {field.name for field in fields(processes[name])}
-    for key in options:
-        if key not in known:
-            raise ConfigError(f'process "{name}" has no option "{key}"{suggest(key, known)}')
-    try:
-        return processes[name](**options)
-    except TypeError as error:
-        raise ConfigError(f'process "{name}": an option has the wrong type: {options}: {error}') from error
+        raise ConfigError(f'unknown process "{one_line(name)}"{suggest(str(name)[:80], processes)}')
+    return build(processes[name], options, f'process "{name}"')

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from biotilt.designs.alphabet import Alphabet
 from biotilt.designs.alphabet import alphabet as alphabet_called
 from biotilt.errors import ConfigError, DataError, suggest
+from biotilt.schema import Length, Name, Structure, build, one_line
 
 PAD = "-"
 
@@ -132,42 +134,66 @@ class _Signs(Alphabet):
         pass
 
 
-def _padded(spec: dict[str, Any]) -> Padded:
-    return Padded(alphabet_called(spec["alphabet"]), spec["length"], spec["side"])
+@dataclass(frozen=True)
+class _AlphabetSpec:
+    alphabet: Name
 
 
-def _selfies(spec: dict[str, Any]) -> Codec:
-    return import_module("biotilt.designs.selfies").selfies_codec(spec)
+@dataclass(frozen=True)
+class _PaddedSpec:
+    alphabet: Name
+    length: Length
+    side: Literal["left", "right"]
 
 
-def _paired(spec: dict[str, Any]) -> Codec:
-    return import_module("biotilt.designs.paired").Paired(spec["target"])
+@dataclass(frozen=True)
+class _SelfiesSpec:
+    vocabulary: Annotated[list[Annotated[str, Field(max_length=100)]], Field(max_length=127)]
+    length: Length
 
 
-CODECS: dict[str, Callable[[dict[str, Any]], Codec]] = {
-    "alphabet": lambda spec: alphabet_called(spec["alphabet"]),
-    "padded": _padded,
-    "selfies": _selfies,
-    "paired": _paired,
+@dataclass(frozen=True)
+class _PairedSpec:
+    target: Structure
+
+
+def _padded(spec: _PaddedSpec) -> Padded:
+    return Padded(alphabet_called(spec.alphabet), spec.length, spec.side)
+
+
+def _selfies(spec: _SelfiesSpec) -> Codec:
+    return import_module("biotilt.designs.selfies").Selfies(tuple(spec.vocabulary), spec.length)
+
+
+def _paired(spec: _PairedSpec) -> Codec:
+    return import_module("biotilt.designs.paired").Paired(spec.target)
+
+
+CODECS: dict[str, tuple[type, Callable[[Any], Codec]]] = {
+    "alphabet": (_AlphabetSpec, lambda spec: alphabet_called(spec.alphabet)),
+    "padded": (_PaddedSpec, _padded),
+    "selfies": (_SelfiesSpec, _selfies),
+    "paired": (_PairedSpec, _paired),
 }
-"""How a codec is built from its `spec()`, by kind."""
+"""What a codec's `spec()` holds, and how it is built from it, by kind."""
 
 
 def build_codec(spec: dict[str, Any]) -> Codec:
-    """Return the codec that `spec` (of `Codec.spec`) describes; ConfigError for an unknown kind.
+    """Return the codec that `spec` (of `Codec.spec`) describes; ConfigError for an unknown kind or key.
 
     >>> build_codec({"kind": "padded", "alphabet": "dna", "length": 9, "side": "left"}).symbols
     ('A', 'C', 'G', 'T', '-')
     """
-    kind = spec.get("kind", "")
+    kind = str(spec.get("kind", ""))
     if kind not in CODECS:
-        raise ConfigError(f'unknown codec "{kind}"{suggest(kind, CODECS)}; it may need a newer biotilt')
-    return CODECS[kind](spec)
+        raise ConfigError(f'unknown codec "{one_line(kind)}"{suggest(kind[:80], CODECS)}; it may need a newer biotilt')
+    keys, make = CODECS[kind]
+    return make(build(keys, {key: value for key, value in spec.items() if key != "kind"}, f'codec "{kind}"'))
 
 
 def stored_codec(about: dict[str, Any]) -> Codec:
     """Return the codec that a file's description names; the first files named only an alphabet."""
-    return build_codec(about.get("codec") or {"kind": "alphabet", "alphabet": about["alphabet"]})
+    return build_codec(about.get("codec") or {"kind": "alphabet", "alphabet": about.get("alphabet")})
 
 
 def as_codec(codec: Codec | str) -> Codec:

@@ -170,11 +170,6 @@ class Selfies:
         return [self._token_of[word] for word in words]
 
 
-def selfies_codec(spec: dict[str, Any]) -> Selfies:
-    """Return the codec that its `spec()` describes."""
-    return Selfies(tuple(spec["vocabulary"]), spec["length"])
-
-
 def _silence() -> Any:
     """Keep RDKit from printing what is wrong with a molecule: our own messages say it."""
     return needs_extra("rdkit.rdBase", EXTRA).BlockLogs()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -13,6 +13,7 @@ from biotilt.networks.cnn import CNN, CNNConfig
 from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.networks.structured import Structured, StructuredConfig
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
+from biotilt.schema import build, one_line
 
 NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "cnn": (CNNConfig, CNN),
@@ -23,15 +24,11 @@ NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
 
 
 def build_network(name: str, options: dict[str, Any]) -> nn.Module:
-    """Build a backbone from its name and options; ConfigError names an unknown name or option."""
-    if name not in NETWORKS:
-        raise ConfigError(f'unknown network "{name}"{suggest(name, NETWORKS)}')
+    """Build a backbone; ConfigError names an unknown name or option, or a value out of bounds."""
+    if str(name) not in NETWORKS:
+        raise ConfigError(f'unknown network "{one_line(name)}"{suggest(str(name)[:80], NETWORKS)}')
     config_type, network = NETWORKS[name]
-    known = {field.name for field in fields(config_type)}
-    for key in options:
-        if key not in known:
-            raise ConfigError(f'network "{name}" has no option "{key}"{suggest(key, known)}')
-    return network(config_type(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}))
+    return network(build(config_type, options, f'network "{name}"'))
 
 
 def describe_network(net: nn.Module) -> dict[str, Any]:

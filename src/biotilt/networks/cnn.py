@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.networks.one_hot import as_one_hot
+from biotilt.schema import Dilations, Kernel, Layers, Length, Symbols, Width
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,12 @@ class CNNConfig:
     network is told the time; without, it reads the noise level off the masks.
     """
 
-    letters: int
-    length: int
-    channels: int = 96
-    blocks: int = 6
-    kernel: int = 7
-    dilations: tuple[int, ...] = (1, 2, 4)
+    letters: Symbols
+    length: Length
+    channels: Width = 96
+    blocks: Layers = 6
+    kernel: Kernel = 7
+    dilations: Dilations = (1, 2, 4)
     time: bool = False
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from biotilt.networks.cnn import fourier_features
 from biotilt.networks.one_hot import as_one_hot
+from biotilt.schema import Depth, Length, Symbols, Width
 
 TIME_FEATURES = 64
 
@@ -21,10 +22,10 @@ class MLPConfig:
     With `time` the network is told the time; without, it reads the noise level off the masks.
     """
 
-    letters: int
-    length: int
-    width: int = 256
-    depth: int = 2
+    letters: Symbols
+    length: Length
+    width: Width = 256
+    depth: Depth = 2
     time: bool = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
@@ -10,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biotilt.errors import ConfigError
 from biotilt.networks.one_hot import as_one_hot
+from biotilt.schema import Dilations, Kernel, Layers, Structure, Symbols, Width, shown
 
 FEATURES = 11  # of a position of a structure, see `Structures.of`
 LONGEST = 12.0  # stems and loops are measured up to this length
@@ -40,23 +43,29 @@ class Structures(NamedTuple):
         the loop is lopsided.
         """
         size = max(map(len, structures))
-        rows = [_numbers(structure, size) for structure in structures]
+        with torch.device("cpu"):  # they are data: to have them on the device "meta", as shapes alone, is of no use
+            rows = [_numbers(structure, size) for structure in structures]
         return cls(*(torch.stack(part) for part in zip(*rows)))
 
 
 @dataclass(frozen=True)
 class StructuredConfig:
-    """`target`: the structure, in dot-bracket notation; `letters` V outputs a token; inputs have one more, the mask.
+    """`target`: the structure, in balanced dot-bracket notation; `letters` V outputs a token, and one more input.
 
     `channels` ≥ 1, `blocks` ≥ 1, odd `kernel`; block b is dilated by `dilations[b % len]`.
     """
 
-    letters: int = 6
-    target: str = "((((....))))"
-    channels: int = 64
-    blocks: int = 6
-    kernel: int = 5
-    dilations: tuple[int, ...] = (1, 1, 2)
+    letters: Symbols = 6
+    target: Structure = "((((....))))"
+    channels: Width = 64
+    blocks: Layers = 6
+    kernel: Kernel = 5
+    dilations: Dilations = (1, 1, 2)
+
+    def __post_init__(self) -> None:
+        depths = [*itertools.accumulate({"(": 1, ")": -1}.get(sign, 0) for sign in self.target)]
+        if set(self.target) - set("(.)") or min(depths) < 0 or depths[-1] != 0:
+            raise ConfigError(f"a target is a balanced structure of the signs ( . ), got {shown(self.target)}")
 
 
 class Structured(nn.Module):

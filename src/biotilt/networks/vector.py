@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.networks.cnn import fourier_features
+from biotilt.schema import Depth, Width
 
 
 @dataclass(frozen=True)
 class VectorMLPConfig:
     """`size` D ≥ 1 coordinates in and out; `width` and `depth` ≥ 1 of the hidden layers."""
 
-    size: int
-    width: int = 128
-    depth: int = 3
+    size: Width
+    width: Width = 128
+    depth: Depth = 3
 
 
 class VectorMLP(nn.Module):

@@ -19,6 +19,7 @@ from biotilt.formulas.categorical import (
     kl_categorical,
     stratified_uniform,
 )
+from biotilt.schema import Steps
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Finite:
     """
 
     states: int
-    horizon: int
+    horizon: Steps
 
     name: ClassVar[str] = "finite"
     kernel_type: ClassVar[type] = FiniteKernel

@@ -21,6 +21,7 @@ from biotilt.core.protocols import Net
 from biotilt.errors import ConfigError, suggest
 from biotilt.formulas.categorical import stratified_uniform
 from biotilt.processes.gaussian_kernel import GaussianKernel
+from biotilt.schema import Steps, Width
 
 
 class _Chain(NamedTuple):
@@ -68,9 +69,9 @@ class GaussianPath(ABC):
         ConfigError: an option outside its range, or `fixed` of another size or without floating-point values.
     """
 
-    size: int
+    size: Width
     fixed: Fixed | None = None
-    num_steps: int = 50
+    num_steps: Steps = 50
     eta: float = 1.0
     prediction: str = "eps"
     t_min: float = 0.02

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
+from biotilt.schema import Length
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class LetterProcess(ABC):
     `fixed` holds positions at given letters: no kernel ever touches them.
     """
 
-    length: int
+    length: Length
     letters: int
     fixed: Fixed | None = None
 

@@ -12,6 +12,7 @@ from biotilt.core.protocols import Net
 from biotilt.formulas.categorical import neg_log_prob, stratified_uniform
 from biotilt.processes.revealing import RevealingProcess, RevealKernel
 from biotilt.processes.schedules import SCHEDULES, check_schedule
+from biotilt.schema import Steps
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Masked(RevealingProcess):
     time 1 − k/K; `num_steps` = K ≥ 1. The last step reveals all.
     """
 
-    num_steps: int = 64
+    num_steps: Steps = 64
     schedule: str = "loglinear"
 
     name: ClassVar[str] = "masked"

@@ -15,6 +15,7 @@ from biotilt.formulas.categorical import draw, stratified_uniform
 from biotilt.processes.gaussian_kernel import GaussianKernel
 from biotilt.processes.jacobi import EPS, JacobiTables, jacobi_tables
 from biotilt.processes.letters import LetterProcess
+from biotilt.schema import Steps
 
 # the loss is an integral over time, so its nodes have nothing to do with the chain's steps
 _LOSS_NODES = 128
@@ -85,7 +86,7 @@ class Simplex(LetterProcess):
     A design depends on x[0] only through a correlation e⁻⁶ of each stick, so v_0 is a constant to that order.
     """
 
-    num_steps: int = 100
+    num_steps: Steps = 100
 
     name: ClassVar[str] = "simplex"
     kernel_type: ClassVar[type] = SimplexKernel

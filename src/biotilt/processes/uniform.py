@@ -19,6 +19,7 @@ from biotilt.formulas.categorical import (
 )
 from biotilt.processes.letters import LetterProcess, one_hot_states
 from biotilt.processes.schedules import SCHEDULES, check_schedule
+from biotilt.schema import Steps
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Uniform(LetterProcess):
     optimum ∝ p_pre exp(r/α) only given x[0].
     """
 
-    num_steps: int = 64
+    num_steps: Steps = 64
     schedule: str = "loglinear"
 
     name: ClassVar[str] = "uniform"

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.designs import Codec, as_codec, stored_codec
-from biotilt.errors import CheckpointError, ConfigError, DataError
-from biotilt.files import load_tensors, save_tensors
+from biotilt.errors import ConfigError, DataError
+from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
+from biotilt.schema import Depth, Kernel, Length, Name, Share, StoredTensors, Symbols, Width, build
 
 
 @dataclass(frozen=True)
@@ -30,16 +34,16 @@ class RegressorConfig:
     layer at all, or `both_strands` is asked for other than four letters.
     """
 
-    letters: int
-    length: int
-    channels: int = 96
-    layers: int = 3
-    kernel: int = 7
-    hidden: int = 48
-    dropout: float = 0.2
+    letters: Symbols
+    length: Length
+    channels: Width = 96
+    layers: Depth = 3
+    kernel: Kernel = 7
+    hidden: Width = 48
+    dropout: Share = 0.2
     dilated: bool = False
-    motifs: int = 0
-    motif_width: int = 15
+    motifs: Annotated[int, Field(ge=0, le=65_536)] = 0
+    motif_width: Kernel = 15
     pool: int = 1
     both_strands: bool = False
 
@@ -51,8 +55,23 @@ class RegressorConfig:
                 "a predictor needs motifs or layers, and an odd motif_width; got "
                 f"motifs = {self.motifs}, layers = {self.layers}, motif_width = {self.motif_width}"
             )
+        if self.dilated and self.layers > 15:
+            raise ConfigError(f"dilated layers look 2^(layers - 2) letters far: 15 at most, got {self.layers}")
         if self.both_strands and self.letters != 4:
             raise ConfigError(f"both_strands needs the four letters of DNA or RNA, got {self.letters} symbols")
+
+
+class PredictorFile(StoredTensors):
+    """The metadata of a predictor's file; the first files named an alphabet, and no codec."""
+
+    kind: ClassVar[str] = "learned_reward"
+    called: ClassVar[str] = "a learned reward"
+
+    name: Name
+    units: Name = ""
+    config: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
+    codec: dict[str, Any] | None = None
+    alphabet: Name | None = None
 
 
 class Regressor(nn.Module):
@@ -129,30 +148,40 @@ class LearnedReward:
     def save(self, path: Path, extra: dict | None = None) -> None:
         """Write the ensemble, weights in float16, as one safetensors file; `extra` is kept with it."""
         tensors = {
-            f"{i}.{key}": value.half() if value.dim() else value
-            for i, member in enumerate(self.members)
-            for key, value in member.state_dict().items()
+            f"{i}.{key}": value for i, member in enumerate(self.members) for key, value in member.state_dict().items()
         }
         about = {
-            "kind": "learned_reward",
+            "kind": PredictorFile.kind,
             "name": self.name,
             "units": self.units,
             "codec": self.codec.spec(),
         }
-        save_tensors(path, tensors, about | {"config": [asdict(m.config) for m in self.members]} | (extra or {}))
+        save_tensors(
+            path, halved(tensors), about | {"config": [asdict(m.config) for m in self.members]} | (extra or {})
+        )
 
     @classmethod
     def load(cls, path: Path) -> LearnedReward:
-        """Read what `save` wrote; its version is the file's SHA-256, so that caches never mix two predictors."""
-        tensors, about = load_tensors(path)
-        if about.get("kind") != "learned_reward":
-            raise CheckpointError(f'{path} holds a "{about.get("kind")}", not a learned reward')
-        members = []
-        for i, config in enumerate(about["config"]):
-            member = Regressor(RegressorConfig(**config))
-            prefix = f"{i}."
-            weights = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
-            member.load_state_dict(weights)
-            members.append(member)
-        version = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
-        return cls(members, stored_codec(about), about["name"], version, about["units"])
+        """Read what `save` wrote; its version is the file's SHA-256, so that caches never mix two predictors.
+
+        Raises CheckpointError when the file is missing, damaged or no predictor.
+        """
+        path = Path(path)
+        tensors, about = load_tensors(path, PredictorFile)
+        with blamed_on(path):
+            configs = [build(RegressorConfig, options, "a member") for options in about.config]
+            members = ensemble(path, [partial(Regressor, config) for config in configs], tensors)
+            codec = stored_codec(about.model_dump(exclude_none=True))
+            for config in configs:
+                _check_sizes(config, codec)
+        version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        return cls(members, codec, about.name, version, about.units)
+
+
+def _check_sizes(config: RegressorConfig, codec: Codec) -> None:
+    length = getattr(codec, "length", config.length)
+    if (config.letters, config.length) != (len(codec.symbols), length):
+        raise ConfigError(
+            f"a member reads {config.length} places of {config.letters} letters, but designs have {length} of "
+            f"{len(codec.symbols)}"
+        )

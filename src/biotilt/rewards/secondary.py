@@ -5,22 +5,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.designs import PROTEIN, Padded
-from biotilt.errors import CheckpointError, ConfigError, check_choices
-from biotilt.files import load_tensors, save_tensors
+from biotilt.errors import ConfigError, check_choices
+from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
 from biotilt.rewards.base import NotScored, digest
+from biotilt.schema import Dilations, Kernel, Name, Share, StoredTensors, Width, build
 
 CLASSES = "HEC"  # helix, strand, coil: the three states of DSSP, H = {H, G, I}, E = {E, B}, C = the rest
 SHIPPED = Path(__file__).parent.parent / "tasks" / "protein"
-_KIND = "secondary_structure"
 
 
 @dataclass(frozen=True)
@@ -30,14 +31,24 @@ class SecondaryConfig:
     Raises ConfigError when `kernel` is even or there is no block.
     """
 
-    channels: int = 64
-    kernel: int = 7
-    dilations: tuple[int, ...] = (1, 2, 4)
-    dropout: float = 0.2
+    channels: Width = 64
+    kernel: Kernel = 7
+    dilations: Dilations = (1, 2, 4)
+    dropout: Share = 0.2
 
     def __post_init__(self) -> None:
         if self.kernel % 2 == 0 or not self.dilations:
             raise ConfigError(f"a predictor needs an odd kernel and a block, got {self.kernel}, {self.dilations}")
+
+
+class SecondaryFile(StoredTensors):
+    """The metadata of the file of a predictor of secondary structure."""
+
+    kind: ClassVar[str] = "secondary_structure"
+    called: ClassVar[str] = "a predictor of secondary structure"
+
+    name: Name
+    config: list[dict[str, Any]] = Field(min_length=1, max_length=1_000)
 
 
 class SecondaryNet(nn.Module):
@@ -94,28 +105,20 @@ class SecondaryPredictor:
     def save(self, path: Path) -> None:
         """Write the ensemble, weights in float16, as one safetensors file."""
         tensors = {
-            f"{i}.{key}": value.half()
-            for i, member in enumerate(self.members)
-            for key, value in member.state_dict().items()
+            f"{i}.{key}": value for i, member in enumerate(self.members) for key, value in member.state_dict().items()
         }
-        save_tensors(
-            path, tensors, {"kind": _KIND, "name": self.name, "config": [asdict(m.config) for m in self.members]}
-        )
+        about = {"kind": SecondaryFile.kind, "name": self.name, "config": [asdict(m.config) for m in self.members]}
+        save_tensors(path, halved(tensors), about)
 
     @classmethod
     def load(cls, path: Path) -> SecondaryPredictor:
         """Read what `save` wrote; its version is the file's SHA-256. CheckpointError for another file."""
-        tensors, about = load_tensors(path)
-        if about.get("kind") != _KIND:
-            raise CheckpointError(f'{path} holds a "{about.get("kind")}", not a predictor of secondary structure')
-        members = []
-        for i, config in enumerate(about["config"]):
-            member = SecondaryNet(SecondaryConfig(**config | {"dilations": tuple(config["dilations"])}))
-            prefix = f"{i}."
-            weights = {k.removeprefix(prefix): v.float() for k, v in tensors.items() if k.startswith(prefix)}
-            member.load_state_dict(weights)
-            members.append(member)
-        return cls(members, about["name"], hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12])
+        path = Path(path)
+        tensors, about = load_tensors(path, SecondaryFile)
+        with blamed_on(path):
+            configs = [build(SecondaryConfig, options, "a member") for options in about.config]
+        members = ensemble(path, [partial(SecondaryNet, config) for config in configs], tensors)
+        return cls(members, about.name, hashlib.sha256(path.read_bytes()).hexdigest()[:12])
 
 
 def encode_letters(designs: Sequence[str]) -> Tensor:
