@@ -147,7 +147,32 @@ def hang_with_daemon(reward, design):
 _DAEMON = "import sys, time; open(sys.argv[1], 'w').write(f'{os.getpid()}\\n'); time.sleep(1000)"
 
 
+def fork(reward, design):
+    """Answer in a child too, which comes back from here as its parent does, and says another score."""
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+    return expected(design) if child else -1.0
+
+
+def fork_and_fail(reward, design):
+    child = os.fork()
+    if child:
+        return 1000.0 + os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    raise ValueError("a child")
+
+
+def leave_a_child(reward, design):
+    """Die, while a child that holds all descriptors of this process sleeps on."""
+    if os.fork() == 0:
+        time.sleep(1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 FAULTS = {
+    "F": fork,
+    "E": fork_and_fail,
+    "Y": leave_a_child,
     "H": hang,
     "V": refuse,
     "L": lose_connection,

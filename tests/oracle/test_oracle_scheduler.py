@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from biotilt.oracle import Limits, scheduler
-from biotilt.oracle.scheduler import Lost, Scheduler
+from biotilt.oracle.scheduler import Answer, Lost, Scheduler
 from biotilt.oracle.scoring import Declaration, Outcome
 
 DIED = Lost("died", 0.5, transient=True, certain=True)
@@ -28,17 +28,18 @@ class Scripted:
     def prepare(self):
         pass
 
-    def run(self, designs: list[str]) -> Iterator[Outcome | Lost]:
+    def run(self, designs: list[str]) -> Iterator[Answer]:
         self.chunks.append(designs)
-        for design in designs:
+        for index, design in enumerate(designs):
             if self.clock is not None:
                 self.clock.now += self.latency
             answer = self.faults[design].pop(0) if self.faults.get(design) else Outcome(1.0, "", 0.25)
             if isinstance(answer, BaseException):
                 raise answer
-            yield answer
             if isinstance(answer, Lost):
+                yield answer
                 return
+            yield index, answer
 
     def close(self):
         pass
@@ -98,6 +99,34 @@ def test_a_worker_that_leaves_costs_nobody_an_attempt():
     scores, _ = run(worker, list("abc"), chunk=3)
     assert worker.chunks == [list("abc"), list("bc"), ["c"]]
     assert [s.attempts for s in scores.values()] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_outcomes_are_those_of_the_designs_they_name(chunk):
+    class Confused(Scripted):
+        """Answers from the last, each twice, and of designs that nobody asked about."""
+
+        def run(self, designs):
+            yield len(designs), Outcome(-1.0)
+            yield -1, Outcome(-2.0)
+            for index in reversed(range(len(designs))):
+                yield index, Outcome(float(ord(designs[index])))
+                yield index, Outcome(-3.0)
+
+    scores, backend = run(Confused(), list("abcd"), chunk=chunk)
+    assert {design: score.value for design, score in scores.items()} == {"a": 97.0, "b": 98.0, "c": 99.0, "d": 100.0}
+    assert backend.replaced == 0
+
+
+def test_a_worker_that_is_lost_after_its_last_answer_harms_no_design():
+    class Tired(Scripted):
+        def run(self, designs):
+            yield from super().run(designs)
+            yield DIED
+
+    scores, backend = run(Tired(), list("ab"), chunk=2, retries=0)
+    assert [(score.value, score.attempts) for score in scores.values()] == [(1.0, 1), (1.0, 1)]
+    assert backend.replaced == 1
 
 
 class Clock:

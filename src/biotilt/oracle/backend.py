@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from biotilt.errors import ConfigError, suggest
-from biotilt.oracle.scoring import Declaration, Outcome, ask
+from biotilt.oracle.scoring import Declaration, OneByOne, Outcome, ask
 from biotilt.oracle.store import Score
 
 
@@ -108,13 +108,18 @@ class Inline:
         """Do nothing: there are no workers."""
 
     def _score(self, designs: Sequence[str]) -> list[Score]:
-        outcomes = [o for o in ask(self._reward, self._declared, designs) if isinstance(o, Outcome)]
-        return [self._retried(design, outcome) for design, outcome in zip(designs, outcomes)]
+        outcomes = dict(self._ask(designs))
+        return [self._retried(design, outcomes[index]) for index, design in enumerate(designs)]
+
+    def _ask(self, designs: Sequence[str]) -> Iterator[tuple[int, Outcome]]:
+        for answer in ask(self._reward, self._declared, designs):
+            if not isinstance(answer, OneByOne):
+                yield answer
 
     def _retried(self, design: str, outcome: Outcome) -> Score:
         attempts, seconds = 1, outcome.seconds
         while outcome.transient and attempts <= self._retries:
-            outcome = next(o for o in ask(self._reward, self._declared, [design]) if isinstance(o, Outcome))
+            ((_, outcome),) = self._ask([design])
             attempts, seconds = attempts + 1, seconds + outcome.seconds
         return Score(outcome.value, outcome.reason, seconds, attempts=attempts)
 

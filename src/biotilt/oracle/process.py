@@ -11,11 +11,12 @@ from contextlib import suppress
 from biotilt import errors
 from biotilt.errors import BiotiltError, RewardError
 from biotilt.oracle.nursery import Child, Nursery
-from biotilt.oracle.scheduler import Lost
-from biotilt.oracle.scoring import Declaration, Outcome
+from biotilt.oracle.scheduler import Answer, Lost
+from biotilt.oracle.scoring import Declaration
 
 FIRST = 10.0  # seconds added to the time limit of the first design of all, which may have packages to import
 LATER = 3.0  # how many times that of the slowest first design so far is added for those of later workers
+UNREADABLE = "the worker sent what is no answer"
 STARTS = 3  # workers that die in a row before they have loaded the reward
 
 
@@ -28,6 +29,7 @@ class ProcessWorker:
         self._time_limit = time_limit
         self._child: Child | None = None
         self._fresh = True
+        self._request = 0
 
     def prepare(self) -> None:
         """Start a process when there is none, or when it died while it had nothing to do.
@@ -39,14 +41,15 @@ class ProcessWorker:
         if self._child is None:
             self._child = self._start()
 
-    def run(self, designs: list[str]) -> Iterator[Outcome | Lost]:
-        """Yield the outcomes of `designs`; see `Worker`."""
+    def run(self, designs: list[str]) -> Iterator[Answer]:
+        """Yield the outcomes of `designs`; see `Worker`. What answers another request is dropped."""
         assert self._child is not None  # it was prepared
         connection = self._child.connection
         certain = not self._declared.batched or len(designs) == 1
         since = time.perf_counter()
+        self._request += 1
         with suppress(OSError):  # a worker that has just died is seen below
-            connection.send(designs)
+            connection.send((self._request, designs))
         while True:
             allowed = self._allowed(time.perf_counter() - since)
             try:
@@ -55,11 +58,14 @@ class ProcessWorker:
                     reason = f"took longer than {self._time_limit:g} s"
                     yield Lost(reason, time.perf_counter() - since, transient=False, certain=certain)
                     return
-                kind, content = connection.recv()
-            except (EOFError, OSError):
-                reason = _cause(self._end())
+                request, kind, content = connection.recv()
+            except Exception as error:  # not only its end: the code of others may write to any descriptor
+                ended = _cause(self._end())
+                reason = ended if isinstance(error, EOFError | OSError) else UNREADABLE
                 yield Lost(reason, time.perf_counter() - since, transient=True, certain=certain)
                 return
+            if request != self._request:
+                continue
             if kind == "stop":
                 raise _rebuilt(*content)
             if kind == "leaves":
@@ -97,8 +103,8 @@ class ProcessWorker:
             child = self._nursery.start()
             self._fresh = True
             try:
-                kind, content = child.connection.recv()
-            except (EOFError, OSError):
+                _, kind, content = child.connection.recv()
+            except Exception:
                 cause = _cause(self._nursery.end(child))
                 continue
             if kind == "loaded":

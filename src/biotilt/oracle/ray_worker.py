@@ -16,8 +16,8 @@ from biotilt.errors import ConfigError, RewardError, needs_extra
 from biotilt.oracle.backend import Limits
 from biotilt.oracle.nursery import Freight, Nursery
 from biotilt.oracle.process import STARTS, ProcessWorker
-from biotilt.oracle.scheduler import Lost
-from biotilt.oracle.scoring import Declaration, Outcome
+from biotilt.oracle.scheduler import Answer, Lost
+from biotilt.oracle.scoring import Declaration
 
 CORES = 0.5  # that a worker reserves: tuning and judging, which take turns, have workers of their own
 PATIENCE = 60.0  # seconds after which somebody is told that the cluster has no place for a worker
@@ -40,7 +40,7 @@ class Host:
         """Start the worker process."""
         self._worker.prepare()
 
-    def run(self, designs: list[str]) -> Iterator[Outcome | Lost]:
+    def run(self, designs: list[str]) -> Iterator[Answer]:
         """Yield what the worker process does."""
         self._worker.prepare()
         yield from self._worker.run(designs)
@@ -81,7 +81,7 @@ class RayWorker:
         if self._actor is None:
             raise RewardError(f"the oracle's Ray workers cannot be started: {error}") from error
 
-    def run(self, designs: list[str]) -> Iterator[Outcome | Lost]:
+    def run(self, designs: list[str]) -> Iterator[Answer]:
         """Yield the outcomes of `designs`; see `Worker`. The loss of the actor is a transient fault."""
         ray = needs_extra("ray", "ray")
         certain = not self._declared.batched or len(designs) == 1
@@ -90,10 +90,10 @@ class RayWorker:
             stream = self._actor.run.options(num_returns="streaming").remote(designs)
             while self._answers(ray, stream):
                 try:
-                    outcome = ray.get(next(stream))
+                    answer = ray.get(next(stream))
                 except StopIteration:
                     return
-                yield outcome
+                yield answer
                 since = time.perf_counter()
             reason = "the Ray worker gave no answer"
         except ray.exceptions.RayTaskError as error:

@@ -32,6 +32,9 @@ class Lost:
     certain: bool
 
 
+Answer = tuple[int, Outcome] | Lost  # with the index of the design among those that were asked
+
+
 class Worker(Protocol):
     """Scores one chunk at a time."""
 
@@ -39,8 +42,8 @@ class Worker(Protocol):
         """Be ready for a chunk, replacing what was lost; it may take long, and hold up nobody else's designs."""
         ...
 
-    def run(self, designs: list[str]) -> Iterator[Outcome | Lost]:
-        """Yield the outcomes in order. It may end early, with `Lost` or, where nobody is to blame, without.
+    def run(self, designs: list[str]) -> Iterator[Answer]:
+        """Yield an outcome a design. It may end early, with `Lost` or, where nobody is to blame, without.
 
         Raises the errors that no design causes.
         """
@@ -193,21 +196,23 @@ class Scheduler:
         return max(1, min(int(target / max(self._latency, 1e-6)), math.ceil(waiting / len(self._members))))
 
     def _run(self, member: Worker, chunk: list[_Task]) -> None:
-        waiting = deque(chunk)
+        waiting = dict(enumerate(chunk))
         start = time.perf_counter()
-        for outcome in member.run([task.design for task in chunk]):
-            if isinstance(outcome, Lost):
+        for answer in member.run([task.design for task in chunk]):
+            if isinstance(answer, Lost):
                 self._count_replaced()  # first, since the outcome may be the last that somebody waits for
-                self._blame(waiting, outcome)
+                self._blame(waiting, answer)
                 break
-            self._settle(waiting.popleft(), outcome)
+            index, outcome = answer
+            if index in waiting:  # any other was answered before, or never asked
+                self._settle(waiting.pop(index), outcome)
         else:
             if waiting:
                 self._count_replaced()  # it left, and nobody is to blame
             else:
                 self._measure((time.perf_counter() - start) / len(chunk))
         with self._changed:
-            self._requeue(waiting)
+            self._requeue(waiting.values())
 
     def _count_replaced(self) -> None:
         with self._changed:
@@ -218,12 +223,13 @@ class Scheduler:
             before = latency if self._latency is None else self._latency
             self._latency = SMOOTHING * latency + (1 - SMOOTHING) * before
 
-    def _blame(self, waiting: deque[_Task], lost: Lost) -> None:
+    def _blame(self, waiting: dict[int, _Task], lost: Lost) -> None:
         """Charge a lost worker to the design that it was scoring, or find out which of a batch it was."""
-        if lost.certain:
-            self._settle(waiting.popleft(), Outcome(math.nan, lost.reason, lost.seconds, lost.transient))
+        if lost.certain and waiting:
+            task = waiting.pop(min(waiting))
+            self._settle(task, Outcome(math.nan, lost.reason, lost.seconds, lost.transient))
             return
-        for task in waiting:
+        for task in waiting.values():
             task.alone = True
             task.seconds += lost.seconds / len(waiting)
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from biotilt.errors import BiotiltError, ConfigError, DataError, RewardError
+from biotilt.errors import ConfigError, RewardError
+from biotilt.oracle.isolation import isolated
 
 LONGEST_REASON = 500  # some programs print pages
 LARGEST = 3.4028234663852886e38  # of float32; written out, since a worker may do without torch
@@ -66,45 +67,60 @@ class Declaration:
 
 def ask(
     reward: Callable[[list[str]], Any], declared: Declaration, designs: Sequence[str], memory_limit: float | None = None
-) -> Iterator[Outcome | OneByOne]:
-    """Yield one outcome a design, in order, as they come; a batch that raises is asked one by one.
+) -> Iterator[tuple[int, Outcome] | OneByOne]:
+    """Yield (index of the design, outcome) as they come; a batch that raises is asked one by one.
 
-    Errors that no single design causes (those of biotilt, except `DataError`) are passed on.
+    The reward is `isolated`. What it raises is the fault of a design, but for an interrupt, `ConfigError` and
+    `RewardError`, which are passed on: they say that no design can be scored.
 
     Raises `RewardError` when the reward returns another number of scores than designs.
     """
+    with isolated(reward):
+        yield from _asked(reward, declared, designs, memory_limit)
+
+
+def _asked(
+    reward: Callable[[list[str]], Any], declared: Declaration, designs: Sequence[str], memory_limit: float | None
+) -> Iterator[tuple[int, Outcome] | OneByOne]:
     if declared.batched and len(designs) > 1:
         start = time.perf_counter()
         try:
-            output = reward(list(designs))
-        except (Exception, SystemExit) as error:
+            output = _call(reward, designs)
+        except BaseException as error:
             _pass_on(error)
             wasted = (time.perf_counter() - start) / len(designs)
         else:
             share = (time.perf_counter() - start) / len(designs)
-            for value in _listed(output, declared.name, len(designs)):
-                yield Outcome(*read_score(value, declared.range), share)
+            for index, value in enumerate(_listed(output, declared.name, len(designs))):
+                yield index, Outcome(*read_score(value, declared.range), share)
             return
         yield OneByOne()
     else:
         wasted = 0.0
-    for design in designs:
+    for index, design in enumerate(designs):
         outcome = _ask_one(reward, declared, design, memory_limit)
-        yield replace(outcome, seconds=outcome.seconds + wasted)
+        yield index, replace(outcome, seconds=outcome.seconds + wasted)
+
+
+def _call(reward: Callable[[list[str]], Any], designs: Sequence[str]) -> Any:
+    with isolated(reward):  # within the one around all: a process that the reward forks ends here
+        output = reward(list(designs))
+        scores = output.tolist() if hasattr(output, "tolist") else output
+        return scores if isinstance(scores, list) else output
 
 
 def _ask_one(reward: Callable, declared: Declaration, design: str, memory_limit: float | None) -> Outcome:
     start = time.perf_counter()
     try:
-        output = reward([design])
-    except (Exception, SystemExit) as error:
+        output = _call(reward, [design])
+    except BaseException as error:
         _pass_on(error)
         seconds = time.perf_counter() - start
         if _out_of_memory(error):
             limit = f"more than {memory_limit:g} MB: " if memory_limit else ""
-            reason = f"out of memory: {limit}{type(error).__name__} {error}".rstrip()[:LONGEST_REASON]
+            reason = f"out of memory: {limit}{type(error).__name__} {said(error)}".rstrip()[:LONGEST_REASON]
             return Outcome(math.nan, reason, seconds, out_of_memory=True)
-        reason = f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+        reason = f"{type(error).__name__}: {said(error)}"[:LONGEST_REASON]
         return Outcome(math.nan, reason, seconds, is_transient(error, declared.transient))
     seconds = time.perf_counter() - start
     (value,) = _listed(output, declared.name, 1)
@@ -112,9 +128,17 @@ def _ask_one(reward: Callable, declared: Declaration, design: str, memory_limit:
 
 
 def _pass_on(error: BaseException) -> None:
-    """Raise the errors that no design causes."""
-    if isinstance(error, BiotiltError) and not isinstance(error, DataError):
+    """Raise what no design causes; what else is biotilt's, such as `BudgetSpent`, is not the reward's to say."""
+    if isinstance(error, KeyboardInterrupt | ConfigError | RewardError):
         raise error
+
+
+def said(error: BaseException) -> str:
+    """Return the text of an error that the code of others raised, even if it cannot tell it."""
+    try:
+        return str(error)
+    except Exception as another:
+        return f"(its text raised {type(another).__name__})"
 
 
 def is_transient(error: BaseException, kinds: tuple[type[BaseException], ...] | None) -> bool:
@@ -126,15 +150,14 @@ def is_transient(error: BaseException, kinds: tuple[type[BaseException], ...] | 
 
 def _out_of_memory(error: BaseException) -> bool:
     # torch has no exception of its own for the memory of the CPU
-    short = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    short = isinstance(error, RuntimeError) and "can't allocate memory" in said(error)
     return isinstance(error, MemoryError) or short or getattr(error, "errno", None) == errno.ENOMEM
 
 
 def _listed(output: Any, name: str, expected: int) -> Sequence[Any]:
-    scores = output.tolist() if hasattr(output, "tolist") else output
-    if isinstance(scores, list | tuple) and len(scores) == expected:
-        return scores
-    got = f"{len(scores)} scores" if isinstance(scores, list | tuple) else type(output).__name__
+    if isinstance(output, list | tuple) and len(output) == expected:
+        return output
+    got = f"{len(output)} scores" if isinstance(output, list | tuple) else type(output).__name__
     raise RewardError(f'reward "{name}" returned {got} for {expected} designs, expected {expected} scores')
 
 

@@ -3,11 +3,11 @@
 Between the two stands a guard, a fork that does nothing but wait: it adopts what the worker's programs leave behind,
 and when the worker ends, for whatever reason, it kills all that it started and ends in the same way.
 
-A worker answers a list of designs with messages (kind, content):
+A worker answers (request, designs) with messages (request, kind, content):
 
-    loaded  None        the reward is there (once, at the start)
+    loaded  None        the reward is there (once, at the start, as request 0)
     failed  text        it could not be loaded (instead)
-    scored  Outcome     of the next design
+    scored  (index, Outcome)   of one of the designs
     singly  None        the batch raised; its designs are scored one by one from here on
     over    None        all are scored
     leaves  None        this worker ends itself, since its memory was short
@@ -21,6 +21,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
@@ -126,6 +127,7 @@ def _be_worker(connection: Connection, content: bytes, memory_limit: float | Non
         with suppress(OSError):
             os.setpgid(0, 0)
         end_with_parent(signal.SIGKILL)
+        os.register_at_fork(after_in_child=connection.close)  # what the reward forks can neither answer nor hold it
         _new_random_numbers()
         _serve(connection, content, memory_limit)
     except (EOFError, OSError):
@@ -144,35 +146,36 @@ def _serve(connection: Connection, content: bytes, memory_limit: float | None) -
         reward = cloudpickle.loads(content)
         declared = Declaration.by(reward)
     except (Exception, SystemExit) as error:
-        connection.send(("failed", f"{type(error).__name__}: {error}"))
+        connection.send((0, "failed", f"{type(error).__name__}: {error}"))
         return
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)  # workers share the cores among themselves
     _limit_memory(memory_limit)
-    connection.send(("loaded", None))
+    connection.send((0, "loaded", None))
     while True:
-        if not _answer(connection, reward, declared, connection.recv(), memory_limit):
-            return
+        request, designs = connection.recv()
+        for kind, content in _answers(reward, declared, designs, memory_limit):
+            connection.send((request, kind, content))
+            if kind == "leaves":
+                return
 
 
-def _answer(
-    connection: Connection, reward: Any, declared: Declaration, designs: list[str], memory_limit: float | None
-) -> bool:
-    """Score a chunk; return whether this worker is good for another one."""
+def _answers(
+    reward: Any, declared: Declaration, designs: list[str], memory_limit: float | None
+) -> Iterator[tuple[str, Any]]:
+    """Score a chunk: yield the kinds and the contents of the messages, of which the last says how it ended."""
     try:
-        for outcome in ask(reward, declared, designs, memory_limit):
-            if isinstance(outcome, OneByOne):
-                connection.send(("singly", None))
+        for answer in ask(reward, declared, designs, memory_limit):
+            if isinstance(answer, OneByOne):
+                yield "singly", None
                 continue
-            connection.send(("scored", outcome))
-            if outcome.out_of_memory:
-                connection.send(("leaves", None))
-                return False
+            yield "scored", answer
+            if answer[1].out_of_memory:
+                yield "leaves", None
     except BiotiltError as error:
-        connection.send(("stop", (type(error).__name__, str(error))))
-        return True
-    connection.send(("over", None))
-    return True
+        yield "stop", (type(error).__name__, str(error))
+    else:
+        yield "over", None
 
 
 def _new_random_numbers() -> None:
