@@ -34,3 +34,24 @@ def exact(value: float) -> str:
     ('0.1', '1e-08', '-inf', 'nan')
     """
     return repr(float(value))
+
+
+def number(text: str) -> float:
+    """Return the number that a text holds, as other programs write it; "nan" and "-inf" are numbers, +inf is none.
+
+    Raises ValueError for all else, also for what only Python takes for a number.
+
+    >>> number(" -1e-8 "), number("-inf")
+    (-1e-08, -inf)
+    >>> number("1_000")
+    Traceback (most recent call last):
+    ValueError: "1_000" is no number
+    """
+    text = text.strip()
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.inf
+    if value == math.inf or "_" in text or not text.isascii():
+        raise ValueError(f'"{text[:80]}" is no number')
+    return value

@@ -89,27 +89,94 @@ def test_a_design_that_a_format_cannot_hold_is_no_other_design(tmp_path, form, d
         command(["AC", design])
 
 
-def test_missing_and_unreadable_scores_are_not_scored(tmp_path):
-    answer = "print('id , score ,rest\\n3,-inf,x\\n0,1.5,x\\n1,\\n4,nan,x\\n5,oops,x\\n77,9,x')"
-    scores = run(tmp_path, answer, "{designs}", stdout=True)(list("ABCDEF"))
+def test_empty_and_unreadable_scores_are_not_scored(tmp_path):
+    cells = {3: "-inf", 0: " 1.5 ", 1: "\u0661", 2: "", 4: "nan", 5: "oops", 6: "1_0", 7: "inf"}
+    answer = f"print('id , score ,rest'); [print(i, x, 'x', sep=',') for i, x in {cells!r}.items()]"
+    scores = run(tmp_path, answer, "{designs}", stdout=True, environment={"PYTHONIOENCODING": "utf-8"})(
+        list("ABCDEFGH")
+    )
     assert (scores[0], scores[3]) == (1.5, -math.inf)
     reasons = [getattr(score, "reason", None) for score in scores]
     assert reasons == [
-        None, "the program gave no score", "the program gave no score", None, "the program gave nan",
-        'the program gave "oops", which is no number',
+        None, 'the program gave "\u0661", which is no number', "the program gave no score", None,
+        "the program gave nan",
+        *(f'the program gave "{text}", which is no number' for text in ("oops", "1_0", "inf")),
     ]  # fmt: skip
+
+
+# What a program writes for the designs A, B and C, and what is said of it.
+WRONG = {
+    "counted from one": ("id,score\n1,.1\n2,.2\n3,.3", 'must give each id from 0 to 2 once; unknown "3", missing "0"$'),
+    "one too many": ("id,score\n0,.1\n1,.2\n2,.3\n999,5", 'once; unknown "999"$'),
+    "one too few": ("id,score\n0,.1\n2,.3", 'once; missing "1"$'),
+    "one twice": ("id,score\n0,1\n0.0,2\n1,1\n2,1", 'once; repeated "0"$'),
+    "names": ("id,score\nA,1\nB,1\nC,1", 'once; unknown "A", "B", "C", missing "0", "1", "2"$'),
+    "a quote before it": ("id,score\n'0,1\n'1,1\n'2,1", 'once; unknown "\'0"'),
+    "a sign of another script": ("id,score\n\u0660,1\n1,1\n2,1", 'once; unknown "\u0660", missing "0"$'),
+    "below zero": ("id,score\n-1,1\n0,1\n1,1", 'once; unknown "-1", missing "2"$'),
+    "halves": ("id,score\n0.5,1\n0,1\n1,1\n2,1", 'once; unknown "0.5"$'),
+    "no id": ("id,score\n,1\n0,1\n1,1\n2,1", 'once; unknown ""$'),
+    "an extra cell": (
+        "id,score\n0,1\n1,0,5\n2,1",
+        r"cannot be read: \{scores\}:3: the row has 3 cells, but the header has 2",
+    ),
+    "a cell too few": ("id,score\n0,1\n1\n2,1", r"cannot be read: \{scores\}:3: the row has 1 cells"),
+    "two columns of a name": (
+        "id,score,score\n0,1,2",
+        r"cannot be read: \{scores\}:1: the header has 'score' more than once",
+    ),
+    "nothing": ("", r"cannot be read: \{scores\}: the file is empty"),
+    "another column": ("id,value\n0,1", r"without a column \"score\"; there is \['id', 'value'\]"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_scores_of_other_designs_than_were_asked_fail_the_batch(tmp_path, kind):
+    text, message = WRONG[kind]
+    answer = f"import sys; open(sys.argv[2], 'w', encoding='utf-8').write({text!r})"
+    with pytest.raises(CommandFailed, match=message) as caught:
+        run(tmp_path, answer, "{designs}", "{scores}")(["A", "B", "C"])
+    assert "\n" not in str(caught.value)
+
+
+def test_many_wrong_ids_are_not_all_named(tmp_path):
+    answer = "print('id,score'); [print(i, 0, sep=',') for i in range(100, 1100)]"
+    with pytest.raises(CommandFailed, match=r'unknown "100", "101", "102", "103", "104" and 995 more, missing "0"$'):
+        run(tmp_path, answer, "{designs}", stdout=True)(["A"])
+
+
+@pytest.mark.parametrize("form", ["{:.1f}", "{:04d}", "+{}", " {} ", "{}e0", '"{}"', "{}.000"])
+def test_numbers_written_otherwise_are_the_same_ids(tmp_path, form):
+    answer = f"print('id,score'); [print({form!r}.format(i), i, sep=',') for i in (2, 0, 1)]"
+    assert run(tmp_path, answer, "{designs}", stdout=True)(["A", "B", "C"]) == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        (b"id,score\r\n0,2\r\n", None),
+        (b"\xef\xbb\xbfid,score\n0,2\n", None),
+        ("id,score\n0,2\n".encode("utf-16"), r"its output:1: the file is in UTF-16"),
+        (b"id,score,note\n0,2,\xe9\n", r"its output:2: byte 0xe9 is not UTF-8"),
+    ],
+)
+def test_the_encoding_of_scores(tmp_path, written, message):
+    command = run(tmp_path, f"import sys; sys.stdout.buffer.write({written!r})", "{designs}", stdout=True)
+    if message is None:
+        assert command(["A"]) == [2.0]
+    else:
+        with pytest.raises(CommandFailed, match=message):
+            command(["A"])
 
 
 @pytest.mark.parametrize(
     ("answer", "options", "message"),
     [
-        ("print('id,value\\n0,1')", {}, 'without a column "score"'),
-        ("print('id,score\\n0,1\\n0,2')", {}, 'two scores for the id "0"'),
         ("print(1); print(2)", {"scores_format": "txt"}, "gave 2 lines of scores for 1 designs"),
-        ("print()", {"scores_format": "txt"}, "gave 0 lines"),
+        ("pass", {"scores_format": "txt"}, "gave 0 lines"),
     ],
 )
-def test_scores_that_cannot_be_assigned_fail_the_batch(tmp_path, answer, options, message):
+def test_lines_that_cannot_be_assigned_fail_the_batch(tmp_path, answer, options, message):
     with pytest.raises(CommandFailed, match=message):
         run(tmp_path, answer, "{designs}", stdout=True, **options)(["A"])
     with pytest.raises(CommandFailed, match=r"wrote no file \{scores\}"):
@@ -122,6 +189,7 @@ def test_another_column_and_a_file_of_numbers(tmp_path):
     answer = "import sys; open(sys.argv[2] + '/scores.txt', 'w').write('2.5\\n\\n-1\\n')"
     scores = run(tmp_path, answer, "{designs}", "{folder}", scores_format="txt")(list("ABC"))
     assert (scores[0], scores[2]) == (2.5, -1.0) and math.isnan(scores[1])
+    assert math.isnan(run(tmp_path, "print('1\\n')", "{designs}", stdout=True, scores_format="txt")(["A", "C"])[1])
 
 
 def test_a_failed_program_says_its_last_lines(tmp_path):

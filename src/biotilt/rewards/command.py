@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import os
 import shlex
@@ -16,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -23,12 +23,16 @@ from pathlib import Path
 from typing import Literal
 
 from biotilt import supervise
-from biotilt.errors import ConfigError, check_choices
+from biotilt.designs.tables import read_table
+from biotilt.digits import number
+from biotilt.errors import ConfigError, DataError, check_choices
+from biotilt.files import read_text
 from biotilt.rewards.base import NotScored, digest
 
 DESIGNS, SCORES, FOLDER = "{designs}", "{scores}", "{folder}"
 NO_SCORE = "the program gave no score"
 LAST_LINES = 5  # of what a failed program printed
+MOST_NAMED = 5  # ids in a message
 COLUMN = "design"  # the second column of a CSV file of designs
 
 
@@ -46,10 +50,11 @@ class Command:
 
     * `designs_format`: "csv" with columns id, design; "fasta"; "txt", one design a line; "smi", a design and its id a
       line. The ids are 0, 1, 2, …
-    * `scores_format`: "csv" with the columns `id` and `column` (any order, others are ignored); "txt", one number a
-      line, in the order of the designs. `stdout` = true reads the same from what the program prints.
+    * `scores_format`: "csv" with the columns `id` and `column` (any order, others are ignored), a row for each id;
+      "txt", one number a line, in the order of the designs. `stdout` = true reads the same from what is printed.
 
-    A design without a score, or with one that is no number, is not scored (NaN); "-inf" marks an infeasible one. With
+    A design with an empty cell or line, or with a text that is no number, is not scored (NaN); "-inf" marks an
+    infeasible one. An id that is unknown, repeated or missing fails the call, and so does a row with extra cells. With
     `timeout` (seconds a call), a program that takes longer is killed. All that a program started dies with it,
     daemons too on Linux, also when the process that asked for it is killed. `environment` is added to the variables of
     biotilt's own; `folder` is the working directory. `revision` is free: change it when the
@@ -129,8 +134,7 @@ class Command:
             printed = self._run([_filled(word, values) for word in self._words], Path(folder))
             if not self.stdout and not asked.is_file():
                 raise CommandFailed(f"{self._words[0]} ended well but wrote no file {SCORES}")
-            text = (printed if self.stdout else asked).read_text(encoding="utf-8-sig", errors="replace")
-        return self._listed(text, len(designs)) if self.scores_format == "txt" else self._by_id(text, len(designs))
+            return self._read(printed if self.stdout else asked, len(designs))
 
     @property
     def _words(self) -> list[str]:
@@ -154,7 +158,7 @@ class Command:
 
     def _run(self, words: list[str], folder: Path) -> Path:
         """Run the program to its end; return the file of what it printed."""
-        printed, complaints = folder / ".stdout", folder / ".stderr"
+        printed, complaints = folder / f".stdout.{self.scores_format}", folder / ".stderr"
         # files, not pipes: a pipe that a child of the program keeps open would be waited for without end
         with printed.open("wb") as out, complaints.open("wb") as err:
             supervised = [sys.executable, "-I", "-S", supervise.__file__, str(self._program()), *words[1:]]
@@ -176,26 +180,40 @@ class Command:
             raise CommandFailed(f"{self._words[0]} ended with exit code {code}: {last}")
         return printed
 
-    def _listed(self, text: str, count: int) -> list[float]:
-        lines = text.rstrip().splitlines()
+    def _read(self, path: Path, count: int) -> list[float]:
+        """Return the scores of a file."""
+        try:
+            return self._listed(path, count) if self.scores_format == "txt" else self._by_id(path, count)
+        except DataError as error:  # none of biotilt's own: another design may fare better
+            reason = str(error).replace(str(path), "its output" if self.stdout else SCORES)
+            raise CommandFailed(f"{self._words[0]} gave scores that cannot be read: {reason}") from None
+
+    def _listed(self, path: Path, count: int) -> list[float]:
+        lines = read_text(path).split("\n")
+        if not lines[-1]:
+            lines.pop()  # what stands behind the last line end is no line
+        while len(lines) > count and not lines[-1].strip():
+            lines.pop()
         if len(lines) != count:
             raise CommandFailed(f"{self._words[0]} gave {len(lines)} lines of scores for {count} designs")
-        return [_number(line) for line in lines]
+        return [_score(line) for line in lines]
 
-    def _by_id(self, text: str, count: int) -> list[float]:
-        table = csv.DictReader(io.StringIO(text, newline=""))
-        header = [name.strip() for name in table.fieldnames or []]
+    def _by_id(self, path: Path, count: int) -> list[float]:
+        header, rows = read_table(path)
         missing = [name for name in ("id", self.column) if name not in header]
         if missing:
             raise CommandFailed(f'{self._words[0]} gave scores without a column "{missing[0]}"; there is {header}')
-        table.fieldnames = header
-        scores: dict[str, str | None] = {}
-        for row in table:
-            key = (row["id"] or "").strip()
-            if key in scores:
-                raise CommandFailed(f'{self._words[0]} gave two scores for the id "{key}"')
-            scores[key] = row[self.column]
-        return [_number(scores.get(str(place))) for place in range(count)]
+        places = [_place(row["id"], count) for _, row in rows]
+        times = Counter(places)
+        faults = {
+            "unknown": [row["id"].strip() for (_, row), place in zip(rows, places) if place is None],
+            "repeated": [str(place) for place in range(count) if times[place] > 1],
+            "missing": [str(place) for place in range(count) if not times[place]],
+        }
+        if wrong := [f"{what} {_named(ids)}" for what, ids in faults.items() if ids]:
+            raise CommandFailed(f"{self._words[0]} must give each id from 0 to {count - 1} once; {', '.join(wrong)}")
+        found = dict(zip(places, (row[self.column] for _, row in rows)))
+        return [_score(found[place]) for place in range(count)]
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:
@@ -223,11 +241,25 @@ def _write(path: Path, designs: Sequence[str], form: str) -> None:
             file.writelines(line.format(place, design) for place, design in enumerate(designs))
 
 
-def _number(text: str | None) -> float:
-    if text is None or not text.strip():
+def _score(text: str) -> float:
+    if not text.strip():
         return NotScored(NO_SCORE)
     try:
-        value = float(text)
+        value = number(text)
     except ValueError:
         return NotScored(f'the program gave "{text.strip()[:80]}", which is no number')
     return NotScored("the program gave nan") if value != value else value
+
+
+def _place(key: str, count: int) -> int | None:
+    """Return the place of a design by its id, as "3", "3.0" or "03"; None when there is none."""
+    try:
+        value = number(key)
+    except ValueError:
+        return None
+    return int(value) if value.is_integer() and 0 <= value < count else None
+
+
+def _named(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - MOST_NAMED} more" if len(ids) > MOST_NAMED else ""
+    return ", ".join(f'"{key[:20]}"' for key in ids[:MOST_NAMED]) + more
