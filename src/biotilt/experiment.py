@@ -25,6 +25,7 @@ from biotilt.files import read_json, write_json
 from biotilt.model import Model
 from biotilt.networks import like
 from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend, check_backend
+from biotilt.oracle.isolation import adopt, isolated, reseed
 from biotilt.plugins import registry
 from biotilt.rewards import LogProbability, NamedReward, build, load_function
 from biotilt.rewards import reward as wrap_reward
@@ -100,10 +101,10 @@ class Experiment:
             model = model.for_target(config.design.target)
         model = model.with_fixed(fixed_positions(config, model))
         target = config.design.target
-        reward = reward if reward is not None else build_reward(config.reward, base, "reward", target)
+        reward = reward if reward is not None else load_reward(config.reward, base, "reward", target)
         if held_out is None and config.held_out is not None and config.held_out.kind != "none":
-            held_out = build_reward(config.held_out, base, "held_out", target)
-        constraints = [build_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
+            held_out = load_reward(config.held_out, base, "held_out", target)
+        constraints = [load_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
         experiment = cls(config, Path(base), model, reward, held_out, constraints)
         # both refuse what does not fit before any compute
         experiment.objective_and_value()
@@ -130,6 +131,7 @@ class Experiment:
         """Build the training loop; with `folder` it keeps its oracle, ledger and checkpoints there."""
         config, device = self.config, self.device
         torch.manual_seed(config.seed)
+        reseed()
         objective, value = self.objective_and_value()
         self.model.policy.net.to(device)
         if isinstance(value, torch.nn.Module):
@@ -266,6 +268,14 @@ class Experiment:
             return None
         judge = self.oracle(self.held_out, store, f"{self._run_id(folder)}:held_out")
         return lambda designs: judge(designs).nanmean().item()
+
+
+def load_reward(section: RewardSection, base: Path, key: str, target: str | None = None) -> NamedReward:
+    """Build a reward as `build_reward` does; what its file sets in this process when it is run stays with it."""
+    with isolated() as world:
+        made = build_reward(section, base, key, target)
+    adopt(made, world)
+    return made
 
 
 def build_reward(section: RewardSection, base: Path, key: str, target: str | None = None) -> NamedReward:

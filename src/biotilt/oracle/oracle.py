@@ -14,7 +14,7 @@ from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, RewardErro
 from biotilt.oracle.backend import Backend, Inline, Ticket
 from biotilt.oracle.ledger import Ledger
 from biotilt.oracle.repeats import Repeated
-from biotilt.oracle.scoring import Declaration
+from biotilt.oracle.scoring import Declaration, ask_relaxed
 from biotilt.oracle.store import Row, Score, Store, Work
 
 FIRST_BATCH = 16  # a first batch of at least so many designs, none of which can be scored, ends the run
@@ -95,10 +95,15 @@ class Oracle:
         letters that are new to the run cost a call. Mixtures of letters that share their most likely ones cost a
         single call, so a sampler that differentiates at expected designs asks the reward more often than it is charged.
 
-        Raises `BudgetSpent` as `score` does.
+        Raises `BudgetSpent` as `score` does, and `RewardError` when the reward raises or returns another shape.
         """
         self.score(self._decode(designs.argmax(-1).to(torch.int8)))
-        return self.reward.score_one_hot(designs)  # type: ignore[attr-defined]  # `needs_gradient` made sure
+        scores = ask_relaxed(self.reward, designs)
+        if scores.shape != designs.shape[:1]:
+            raise RewardError(
+                f'reward "{self.reward.name}" returned shape {tuple(scores.shape)} for {len(designs)} relaxed designs'
+            )
+        return scores
 
     def score(self, designs: Sequence[str], meanwhile: Callable[[], None] | None = None) -> Tensor:
         """Return the scores `(B,)`, float64, of B designs: NaN = could not be scored, -inf = infeasible.

@@ -109,6 +109,17 @@ def _call(reward: Callable[[list[str]], Any], designs: Sequence[str]) -> Any:
         return scores if isinstance(scores, list) else output
 
 
+def ask_relaxed(reward: Any, designs: Any) -> Any:
+    """Return the scores of relaxed designs `(B, L, V)`, with gradients; RewardError for whatever the reward raises."""
+    try:
+        with isolated(reward):
+            return reward.score_one_hot(designs.clone())  # which may be changed in place
+    except BaseException as error:
+        _pass_on(error)
+        what = f"{type(error).__name__}: {said(error)}"[:LONGEST_REASON]
+        raise RewardError(f'reward "{reward.name}" cannot score relaxed designs: {what}') from error
+
+
 def _ask_one(reward: Callable, declared: Declaration, design: str, memory_limit: float | None) -> Outcome:
     start = time.perf_counter()
     try:
