@@ -9,7 +9,8 @@ import torch
 
 from biotilt.errors import ConfigError
 from biotilt.rewards.esmfold import ESMFold, predicted_tm, residue_numbers
-from biotilt.rewards.folding_models import NoStructure, read_pdb, sequence_of, shared_folder, split_chains
+from biotilt.rewards.folding_models import NoStructure, shared_folder
+from biotilt.rewards.pdb import read_pdb, sequence_of, split_chains
 from biotilt.rewards.structure import PLDDT, PTM, InterfacePTM
 
 pytest.importorskip("biotite")

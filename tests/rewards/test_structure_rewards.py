@@ -11,7 +11,7 @@ import pytest
 
 from biotilt.errors import ConfigError
 from biotilt.rewards.combine import Sum
-from biotilt.rewards.folding_models import read_pdb, sequence_of
+from biotilt.rewards.pdb import read_pdb, sequence_of
 from biotilt.rewards.structure import (
     PLDDT,
     PTM,

@@ -13,7 +13,8 @@ from torch import Tensor
 from biotilt.designs import PROTEIN
 from biotilt.errors import ConfigError, needs_extra
 from biotilt.rewards.base import digest
-from biotilt.rewards.folding_models import RESIDUE_NAMES, Chains, NoStructure, Structure, file_mark
+from biotilt.rewards.folding_models import Chains, NoStructure, Structure, file_mark
+from biotilt.rewards.pdb import RESIDUE_NAMES
 
 LINKER = "G" * 25  # between chains: ESMFold was trained on single chains
 GAP = 512  # residue numbers that are left out after a chain, so that the linker is seen as no neighbour

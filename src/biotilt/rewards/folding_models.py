@@ -12,27 +12,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from io import StringIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from biotilt.designs import PROTEIN
-from biotilt.errors import BiotiltError, ConfigError, DataError, needs_extra, suggest
-from biotilt.files import read_text
+from biotilt.errors import BiotiltError, CheckpointError, ConfigError, DataError, suggest
+from biotilt.files import read_json
 from biotilt.rewards.base import digest
+from biotilt.rewards.pdb import plddt_of, read_pdb, sequence_of, split_chains
 
 REMEMBERED = 2048  # structures kept, so that the parts of a sum fold a design once
 _EDGE = 1 << 20  # bytes of a file of weights that are read to tell it from another
 Chains = tuple[str, ...]
-# of the 20 residues, in the order of the alphabet
-RESIDUE_NAMES = (
-    "ALA", "CYS", "ASP", "GLU", "PHE", "GLY", "HIS", "ILE", "LYS", "LEU",
-    "MET", "ASN", "PRO", "GLN", "ARG", "SER", "THR", "VAL", "TRP", "TYR",
-)  # fmt: skip
-_ONE_LETTER = dict(zip(RESIDUE_NAMES, PROTEIN.letters))
 
 
 class NoStructure(BiotiltError):
@@ -101,20 +93,21 @@ class PDBFolder:
 
     A single sequence also finds one chain of a file with several. Files are read in the order of their names, and
     the first that fits is taken; of several models, the first. With `plddt_in_b_factor` that column is confidence, in
-    per cent or in [0, 1], as folding programs write it. Residues outside the 20 are left out of a chain's sequence.
+    per cent or in [0, 1], as folding programs write it.
 
-    Raises ConfigError when the folder has no such file.
+    Raises ConfigError when the folder has no such file, DataError as `read_pdb` does, or when confidences are missing.
     """
 
     def __init__(self, path: Path | str, *, plddt_in_b_factor: bool = False) -> None:
-        files = sorted(file for file in Path(path).glob("*") if file.name.endswith((".pdb", ".pdb.gz")))
+        ends = (".pdb", ".ent", ".pdb.gz", ".ent.gz")
+        files = sorted(file for file in Path(path).glob("*") if file.name.lower().endswith(ends))
         if not files:
             raise ConfigError(f'folder "{path}" has no file *.pdb or *.pdb.gz')
         self.plddt_in_b_factor = plddt_in_b_factor
         self._found: dict[Chains, Structure] = {}
         whole, single = {}, {}
         for file in files:
-            chains = split_chains(read_pdb(file))
+            chains = self._chains(file)
             whole.setdefault(tuple(map(sequence_of, chains)), chains)
             for chain in chains:
                 single.setdefault((sequence_of(chain),), [chain])
@@ -128,6 +121,15 @@ class PDBFolder:
         if chains not in self._found:
             raise NoStructure("no PDB file has this sequence")
         return self._found[chains]
+
+    def _chains(self, file: Path) -> list[Any]:
+        atoms = read_pdb(file)
+        if self.plddt_in_b_factor:
+            try:
+                plddt_of(atoms)
+            except DataError as error:
+                raise DataError(f"{file}: {error}") from error
+        return split_chains(atoms)
 
     def _structure(self, chains: list[Any]) -> Structure:
         atoms = chains[0]
@@ -162,14 +164,15 @@ class ProgramFolder:
             self._start([_filled(word, files) for word in self.command])
             if not files["{pdb}"].is_file():
                 raise NoStructure("the folding program ended without an error and wrote no PDB file")
-            atoms = read_pdb(files["{pdb}"])
-            scores = {}
-            if files["{json}"].is_file():
-                scores = json.loads(files["{json}"].read_text(encoding="utf-8"))
-        got = tuple(map(sequence_of, split_chains(atoms)))
-        if got != chains:
-            raise NoStructure(f"the folding program wrote chains {':'.join(got)}, asked for {':'.join(chains)}")
-        return Structure(atoms, plddt_of(atoms), scores.get("ptm"), scores.get("iptm"))
+            try:
+                atoms, scores = read_pdb(files["{pdb}"]), _scores(files["{json}"])
+                got = tuple(map(sequence_of, split_chains(atoms)))
+                if got != chains:
+                    raise NoStructure(f"the folding program wrote chains {':'.join(got)}, asked for {':'.join(chains)}")
+                return Structure(atoms, _confidences(atoms), scores.get("ptm"), scores.get("iptm"))
+            except (DataError, CheckpointError) as error:
+                told = str(error).replace(folder, "").lstrip("/")
+                raise NoStructure(f"what the folding program wrote cannot be used: {told}") from error
 
     def _start(self, words: list[str]) -> None:
         try:
@@ -181,6 +184,25 @@ class ProgramFolder:
         if done.returncode:
             last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
             raise NoStructure(f"the folding program ended with code {done.returncode}: {''.join(last)}")
+
+
+def _confidences(atoms: Any) -> np.ndarray | None:
+    """Return the confidences of a structure, None when the program wrote none: most measures need none."""
+    try:
+        return plddt_of(atoms)
+    except DataError:
+        return None
+
+
+def _scores(path: Path) -> dict[str, float]:
+    """Return the numbers of the JSON file that a folding program may write; DataError when they are none."""
+    found = read_json(path) if path.is_file() else {}
+    scores = (
+        {key: found[key] for key in ("ptm", "iptm") if found.get(key) is not None} if isinstance(found, dict) else None
+    )
+    if scores is None or not all(isinstance(value, float | int) for value in scores.values()):
+        raise DataError(f"{path}: ptm and iptm must be numbers")
+    return scores
 
 
 def _filled(word: str, files: dict[str, Path]) -> str:
@@ -220,48 +242,6 @@ def shared_folder(kind: str, path: str = "", program: tuple[str, ...] = (), devi
     if kind != "program" and not Path(path).is_dir():
         raise ConfigError(f'folding model "{kind}": path = "{path}" must be a folder')
     return Memory(_KINDS[kind](path, program, device))
-
-
-def read_pdb(path: Path | str) -> Any:
-    """Return the amino acids of a PDB file (.pdb, .pdb.gz), first model, as biotite's AtomArray with B-factors.
-
-    Raises DataError when it cannot be read, or holds none of the 20 residues.
-    """
-    pdb = needs_extra("biotite.structure.io.pdb", "protein")
-    path = Path(path)
-    text = read_text(path, any_bytes=True)
-    try:
-        atoms = pdb.PDBFile.read(StringIO(text)).get_structure(model=1, extra_fields=["b_factor"])
-    except (ValueError, TypeError, BiotiltError) as error:
-        raise DataError(f"{path} cannot be read as a PDB file: {error}") from error
-    except Exception as error:  # biotite has error types of its own, which share no base with the standard ones
-        raise DataError(f"{path} is not a PDB file that biotite can read: {error}") from error
-    atoms = atoms[np.isin(atoms.res_name, RESIDUE_NAMES) & ~atoms.hetero]
-    # residues without a Cα have no place in any of the measures
-    structure = needs_extra("biotite.structure", "protein")
-    starts = structure.get_residue_starts(atoms, add_exclusive_stop=True)
-    complete = np.zeros(len(atoms), bool)
-    for start, stop in pairwise(starts):
-        complete[start:stop] = (atoms.atom_name[start:stop] == "CA").any()
-    if not complete.any():
-        raise DataError(f"{path} holds no amino acid with a Cα atom")
-    return atoms[complete]
-
-
-def split_chains(atoms: Any) -> list[Any]:
-    """Return the chains of a structure, in the order of the file."""
-    return [atoms[atoms.chain_id == chain] for chain in dict.fromkeys(atoms.chain_id.tolist())]
-
-
-def sequence_of(atoms: Any) -> str:
-    """Return the one-letter codes of the residues of a structure."""
-    return "".join(_ONE_LETTER[name] for name in atoms.res_name[atoms.atom_name == "CA"].tolist())
-
-
-def plddt_of(atoms: Any) -> np.ndarray:
-    """Return confidences in [0, 1] from the B-factors of the Cα atoms; values above 1 are per cent."""
-    values = np.asarray(atoms.b_factor[atoms.atom_name == "CA"], dtype=np.float64)
-    return values / 100 if (values > 1).any() else values
 
 
 def file_mark(path: Path) -> str:

@@ -20,9 +20,9 @@ from biotilt.rewards.folding_models import (
     NoStructure,
     Structure,
     file_mark,
-    read_pdb,
     shared_folder,
 )
+from biotilt.rewards.pdb import read_pdb
 from biotilt.rewards.superposition import best_tm_score, superposed_rmsd
 
 HYDROPHOBIC = ("VAL", "ILE", "LEU", "PHE", "MET", "TRP")
@@ -235,7 +235,8 @@ class _ToReference(_OfStructure):
         if not Path(self.reference).is_file():
             raise ConfigError(f'reward "{self.name}": reference = "{self.reference}" is not a file')
         if not len(self._reference):
-            raise ConfigError(f'reward "{self.name}": {self.reference} has no chain "{self.chain}"')
+            known = ", ".join(f'"{chain}"' for chain in dict.fromkeys(read_pdb(self.reference).chain_id.tolist()))
+            raise ConfigError(f'reward "{self.name}": {self.reference} has no chain "{self.chain}"; it has {known}')
         super().__post_init__()
 
     @property
