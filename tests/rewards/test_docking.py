@@ -16,10 +16,10 @@ from rdkit import Chem
 
 from biotilt.errors import ConfigError
 from biotilt.rewards import NotScored
+from biotilt.rewards.box import box_of_file, box_of_ligand
 from biotilt.rewards.docking import Vina
 from biotilt.rewards.ligand import NotDockable, ligand, protonated
 from biotilt.rewards.molecule import parse
-from biotilt.rewards.receptor import box_of_file, box_of_ligand
 
 CENTRE = (6.0, -3.0, 1.5)
 Point = tuple[float, float, float]
@@ -233,21 +233,3 @@ def test_versions_know_receptor_box_and_search(tmp_path: Path, shell: Path) -> N
 def test_options_that_cannot_be(shell: Path, options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         vina(shell, **options)
-
-
-def test_files_that_are_no_receptors_or_boxes(tmp_path: Path, shell: Path) -> None:
-    pdb = tmp_path / "plain.pdb"
-    pdb.write_text("ATOM      1  CA  ALA A   1      11.000  12.000  13.000  1.00  0.00           C\n")
-    with pytest.raises(ConfigError, match=r"no atoms in PDBQT format.*mk_prepare_receptor"):
-        vina(pdb)
-    flexible = tmp_path / "flexible.pdbqt"
-    flexible.write_text("REMARK\nROOT\n" + octahedron(4.0))
-    with pytest.raises(ConfigError, match="flexible ligand"):
-        vina(flexible)
-    conf = tmp_path / "conf.txt"
-    conf.write_text("center_x = 6\n")
-    with pytest.raises(ConfigError, match="does not say center_y, center_z, size_x"):
-        box_of_file(str(conf))
-    with pytest.raises(ConfigError, match=r'unknown kind of file "\.xyz"'):
-        (tmp_path / "a.xyz").write_text("")
-        box_of_ligand(str(tmp_path / "a.xyz"), 1.0)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version as package_version
-from pathlib import Path
 from typing import Any, ClassVar
 
 from biotilt.errors import ConfigError, check_choices, needs_extra
 from biotilt.rewards.base import NotScored, digest
+from biotilt.rewards.box import box_of_file, box_of_ligand, checked_box
 from biotilt.rewards.ligand import NotDockable, Protonation, ligand
 from biotilt.rewards.molecule import EXTRA
-from biotilt.rewards.receptor import Point, box_of_file, box_of_ligand, checked_box, read_receptor
+from biotilt.rewards.receptor import Point, read_receptor, set_receptor
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,9 @@ class Vina:
         max_torsions: rotatable bonds; likewise.
         seed: of conformer and search, ≥ 1 (0 is random to Vina).
 
-    Raises `ConfigError` for files that cannot be read, a box that is given twice or not at all or holds no atom
-    of the receptor, and options out of range.
+    Raises `ConfigError`, with file and line, for files that cannot be read, a receptor that Vina would refuse, and a
+    ligand that is flat or in several poses; for a box that is given twice or not at all or holds no atom of the
+    receptor, and for options out of range.
     """
 
     receptor: str = ""
@@ -86,7 +86,7 @@ class Vina:
             raise ConfigError(f'reward "vina": padding = {self.padding!r} must be in [0, 50) Å')
         # the content, not the file: a worker elsewhere need not have it, and a file may change during a run
         object.__setattr__(self, "_text", read_receptor(self.receptor))
-        object.__setattr__(self, "_box", checked_box(*self._read_box(), self._text))  # type: ignore[attr-defined]
+        object.__setattr__(self, "_box", checked_box(*self._read_box(), self._text, self.box or self.ligand))  # type: ignore[attr-defined]
 
     def _read_box(self) -> tuple[Sequence[float], Sequence[float]]:
         numbers = self.center is not None or self.size is not None
@@ -146,9 +146,6 @@ class Vina:
 def _engine(receptor: str, center: Point, size: Point, seed: int) -> Any:
     """Return Vina with the maps of a receptor and a box: half a second, paid once a process."""
     engine = needs_extra("vina", EXTRA).Vina(sf_name="vina", cpu=1, seed=seed, verbosity=0)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "receptor.pdbqt"
-        path.write_text(receptor)
-        engine.set_receptor(rigid_pdbqt_filename=str(path))
+    set_receptor(engine, receptor)
     engine.compute_vina_maps(center=list(center), box_size=list(size))
     return engine

@@ -1,16 +1,18 @@
-"""Receptors and boxes of docking: read, checked, and told apart by content."""
+"""Receptors of docking: read and checked, line by line and by the engine itself."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from biotilt.errors import ConfigError, DataError
-from biotilt.files import read_text
-from biotilt.rewards.molecule import chem
+from biotilt.digits import number
+from biotilt.errors import ConfigError, DataError, needs_extra
+from biotilt.files import read_text, shown_path
+from biotilt.rewards.molecule import EXTRA
 
 Point = tuple[float, float, float]
 
@@ -19,110 +21,95 @@ PUBLIC = (
     "*_conf.txt, Apache-2.0) and github.com/SeulLee05/MOOD (scorer/receptors, MIT); from a PDB file: "
     "mk_prepare_receptor.py --read_pdb FILE.pdb -o NAME -p"
 )
-_KEYS = ("center_x", "center_y", "center_z", "size_x", "size_y", "size_z")
-_LARGEST = 120.0  # Å a side: the maps of a box beyond it take gigabytes
+_OUT_OF_PLACE = {
+    **dict.fromkeys(
+        ("ROOT", "ENDROOT", "BRANCH", "ENDBRANCH", "TORSDOF", "BEGIN_RES", "END_RES"),
+        "this is a flexible ligand or residue, no rigid receptor",
+    ),
+    **dict.fromkeys(("MODEL", "ENDMDL"), "a receptor is one model; keep one, without these lines"),
+}
+_COLUMNS = (("x", 30, 38), ("y", 38, 46), ("z", 46, 54), ("the charge", 68, 76))  # of PDBQT, from 0, end not included
+_TYPE = 78  # the column at which the type starts, from 1
 
 
 def read_receptor(path: str) -> str:
-    """Return the text of a rigid receptor, .pdbqt or .pdbqt.gz.
+    """Return the text of a rigid receptor, .pdbqt or .pdbqt.gz, that the engine takes.
 
     Raises:
-        ConfigError: no path, no such file, or not PDBQT (the message says how to make one, and where some are).
+        ConfigError: no path, no such file, or not PDBQT (the message says how to make one, and where some are); a
+            line that does not belong into a rigid receptor, or whose columns are wrong: then the message names it.
     """
     if not path or Path(path).is_dir():
         raise ConfigError(f'reward "vina": receptor: no receptor is given; name a .pdbqt file. {PUBLIC}')
-    text = _text(path, "receptor")
-    if not _atoms(text):
+    text, where = docking_text(path, "receptor"), shown_path(path)
+    for line, tag in enumerate((content.partition(" ")[0] for content in text.split("\n")), start=1):
+        if tag in _OUT_OF_PLACE:
+            raise ConfigError(f'reward "vina": receptor: {where}:{line}: {tag}: {_OUT_OF_PLACE[tag]}. {PUBLIC}')
+    found = list(pdbqt_atoms(text))
+    if not any(isinstance(place, tuple) for _, place in found):
         raise ConfigError(
-            f'reward "vina": receptor: {path} has no atoms in PDBQT format (ATOM lines that end with a charge and an '
+            f'reward "vina": receptor: {where} has no atoms in PDBQT format (ATOM lines that end with a charge and an '
             f"AutoDock type). {PUBLIC}"
         )
-    if "\nROOT" in text or "\nBRANCH" in text:
-        raise ConfigError(f'reward "vina": receptor: {path} is a flexible ligand (it has ROOT or BRANCH), no receptor')
+    for line, place in found:
+        if isinstance(place, str):
+            raise ConfigError(f'reward "vina": receptor: {where}:{line}: {place}')
+    _ask_engine(text, where)
     return text
 
 
-def _text(path: str, key: str) -> str:
+def docking_text(path: str, key: str) -> str:
+    """Return the text of a file that an option of docking names; ConfigError when it cannot be read."""
     try:
-        return read_text(path, any_bytes=True)
+        return read_text(path, any_bytes=True)  # remarks are in any encoding, and of no consequence
     except DataError as error:
         raise ConfigError(f'reward "vina": {key}: {error}') from None
 
 
-def _atoms(text: str) -> list[Point]:
-    """Return the coordinates of PDBQT atoms: lines with a charge and a type after the columns of PDB."""
-    found = []
-    for line in text.splitlines():
-        if line.startswith(("ATOM", "HETATM")) and len(line.rstrip()) >= 78:
-            try:
-                float(line[66:76])
-                found.append((float(line[30:38]), float(line[38:46]), float(line[46:54])))
-            except ValueError:
-                continue
-    return found
+def pdbqt_atoms(text: str) -> Iterator[tuple[int, Point | str]]:
+    """Yield (line, place in Å) of PDBQT atoms; in the place's stead, what is wrong with the line."""
+    for line, content in enumerate(text.split("\n"), start=1):
+        if content.startswith(("ATOM", "HETATM")):
+            yield line, _place(content)
 
 
-def box_of_file(path: str) -> tuple[Point, Point]:
-    """Return centre and size, Å, of a configuration file of Vina: lines such as `center_x = 12.5`."""
-    found = {
-        key: float(value)
-        for key, value in re.findall(r"^\s*(\w+)\s*=\s*([-+.\dEe]+)\s*$", _text(path, "box"), re.MULTILINE)
-        if key in _KEYS
-    }
-    if missing := [key for key in _KEYS if key not in found]:
-        raise ConfigError(f'reward "vina": box: {path} does not say {", ".join(missing)}')
-    values = [found[key] for key in _KEYS]
-    return (values[0], values[1], values[2]), (values[3], values[4], values[5])
+def _place(line: str) -> Point | str:
+    # the engine counts bytes; lines that end too early would make it abort the whole process
+    if not line.isascii():
+        return "a sign that is not ASCII, behind which columns are shifted"
+    if len(line.rstrip()) < _TYPE:
+        return f"the line ends before column {_TYPE}, where the AutoDock type stands"
+    values = []
+    for what, start, end in _COLUMNS:
+        cell = line[start:end].strip()
+        try:
+            values.append(number(cell))
+        except ValueError:
+            values.append(math.nan)
+        if not math.isfinite(values[-1]):
+            return f'{what}, columns {start + 1} to {end}, is "{cell}", which is no number'
+    return values[0], values[1], values[2]
 
 
-def box_of_ligand(path: str, padding: float) -> tuple[Point, Point]:
-    """Return centre and size, Å, of the box around a ligand's atoms with `padding` on every side.
-
-    `path`: .pdb, .sdf, .mol, .mol2, or .pdbqt, each but .sdf of one ligand; of an .sdf the first.
-    """
-    text, name = _text(path, "ligand"), path.removesuffix(".gz")
-    if name.endswith(".pdbqt"):
-        points: Sequence[Sequence[float]] = _atoms(text)
-    else:
-        molecule = _molecule(text, Path(name).suffix)
-        if molecule is None or not molecule.GetNumConformers():
-            raise ConfigError(f'reward "vina": ligand: {path} holds no molecule with coordinates (.pdb, .sdf, .mol2)')
-        points = molecule.GetConformer().GetPositions().tolist()
-    if not points:
-        raise ConfigError(f'reward "vina": ligand: {path} holds no atoms')
-    low = [min(point[axis] for point in points) for axis in range(3)]
-    high = [max(point[axis] for point in points) for axis in range(3)]
-    centre = [(a + b) / 2 for a, b in zip(low, high)]
-    size = [b - a + 2 * padding for a, b in zip(low, high)]
-    return (centre[0], centre[1], centre[2]), (size[0], size[1], size[2])
-
-
-def _molecule(text: str, suffix: str) -> Any:
-    readers = {".pdb": "MolFromPDBBlock", ".mol2": "MolFromMol2Block"} | dict.fromkeys(
-        (".sdf", ".mol"), "MolFromMolBlock"
-    )
-    if suffix not in readers:
+def _ask_engine(text: str, where: str) -> None:
+    """Raise ConfigError when Vina refuses a receptor, with its reason and the line."""
+    engine = needs_extra("vina", EXTRA).Vina(sf_name="vina", cpu=1, verbosity=0)
+    try:
+        set_receptor(engine, text)
+    except (RuntimeError, TypeError) as error:
+        said = re.search(r"error: *(.+?)\n(?: > (.*))?", str(error))
+        reason = said[1] if said else " ".join(str(error).split())
+        lines = text.split("\n")
+        line = f":{lines.index(said[2]) + 1}" if said and said[2] in lines else ""
         raise ConfigError(
-            f'reward "vina": ligand: unknown kind of file "{suffix}"; known: {", ".join(readers)}, .pdbqt'
-        )
-    # coordinates are all that is wanted, so a structure without bond orders will do
-    return getattr(chem(), readers[suffix])(text, sanitize=False, removeHs=False)
+            f'reward "vina": receptor: {where}{line}: Vina refuses it: {reason} It takes ATOM, HETATM, TER, END and '
+            "REMARK lines only"
+        ) from None
 
 
-def checked_box(center: Sequence[float], size: Sequence[float], receptor: str) -> tuple[Point, Point]:
-    """Return the box as floats; ConfigError when it is no box, or holds no atom of the receptor."""
-    for key, triple in (("center", center), ("size", size)):
-        listed = isinstance(triple, list | tuple) and len(triple) == 3
-        if not listed or not all(isinstance(x, int | float) and math.isfinite(x) for x in triple):
-            raise ConfigError(f'reward "vina": {key} = {triple!r} must be three numbers, in Å')
-    center, size = [float(x) for x in center], [float(x) for x in size]
-    if not all(0 < side <= _LARGEST for side in size):
-        raise ConfigError(f'reward "vina": size = {list(size)}: sides must be above 0 and at most {_LARGEST:g} Å')
-    atoms = _atoms(receptor)
-    if not any(all(abs(x - c) <= s / 2 for x, c, s in zip(atom, center, size)) for atom in atoms):
-        spans = ", ".join(f"{min(column):.0f} to {max(column):.0f}" for column in zip(*atoms))
-        raise ConfigError(
-            f'reward "vina": no atom of the receptor lies in the box around {list(center)}; its atoms span {spans} Å: '
-            "box and receptor are of different structures?"
-        )
-    return (center[0], center[1], center[2]), (size[0], size[1], size[2])
+def set_receptor(engine: Any, text: str) -> None:
+    """Give Vina the text of a receptor, which it reads from files only."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "receptor.pdbqt"
+        path.write_text(text, encoding="utf-8")
+        engine.set_receptor(rigid_pdbqt_filename=str(path))
