@@ -17,21 +17,24 @@ from biotilt.errors import BiotiltError
 TEMPORARY = ".biotilt-"
 
 
-def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomic(path: Path, write: Callable[[Path], object], *, keep: Path | None = None) -> None:
     """Call `write` with a temporary name in the folder of `path`, then rename: nobody sees half a file.
 
-    The file keeps the mode of the one that it replaces. It is on disk, with its name, when this returns. Raises
+    The file keeps the mode of the one that it replaces, which goes to the name `keep` where one is given; killed in
+    between, that one is left under that name. It is on disk, with its name, when this returns. Raises
     BiotiltError with the path when the disk is full or the folder cannot be written; whatever was at `path` before is
     then untouched.
     """
     path = Path(path)
     temporary, given = temporary_name(path.parent), None
     try:
-        _make_folder(path.parent)
+        make_folder(path.parent)
         mode = _mode_of(path)
         given = _create(temporary, 0o666 if mode is None else 0o600)  # what replaces a private file is private too
         write(temporary)
         _to_disk(temporary, given if mode is None else mode)
+        if keep is not None and path.is_file():
+            path.replace(keep)
         temporary.replace(path)
         _sync_folder(path.parent)
     except BaseException as error:
@@ -40,7 +43,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         if isinstance(error, BiotiltError) or not isinstance(error, Exception):
             raise
         # safetensors reports a full disk as its own error type, hence the broad catch
-        raise BiotiltError(f"cannot write {path}: {_reason(error)}; nothing was replaced. Free some space or choose "
+        raise BiotiltError(f"cannot write {path}: {reason(error)}; nothing was replaced. Free some space or choose "
                            "another folder") from error  # fmt: skip
 
 
@@ -84,7 +87,7 @@ def check_output(path: Path, size: int = 1 << 16) -> None:
             _remove(probe)
     except OSError as error:
         raise BiotiltError(
-            f"cannot write {path}: {_reason(error)}; nothing was started. Choose another place"
+            f"cannot write {path}: {reason(error)}; nothing was started. Choose another place"
         ) from error
 
 
@@ -101,12 +104,13 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """Return the reason alone: an OSError's own text repeats the temporary name."""
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents, on disk when this returns; one that is there is left as it is."""
     missing = [f for f in (folder, *folder.parents) if not f.is_dir()]
     folder.mkdir(parents=True, exist_ok=True)
     for made in reversed(missing):

@@ -282,14 +282,16 @@ def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
 
 def _judged(run: Run, samples: int | None = None) -> Answer:
     """Evaluate a run and show its table, its warnings and where its page is."""
+    from biotilt.folder import shown
     from biotilt.report import panel_table
 
     note("judging base, best-of-N and tuned designs …")
-    with go_on_with("evaluate", run.folder):
+    folder = shown(run.folder)
+    with go_on_with("evaluate", folder):
         summary = run.evaluate(samples=samples)
-    page = run.folder / "report.html"
+    page = folder / "report.html"
     warnings = [f"warning: {warning}" for warning in summary["warnings"]]
-    document = summary | {"folder": str(run.folder), "report": str(page)}
+    document = summary | {"folder": str(folder), "report": str(page)}
     return Answer(document, (panel_table(summary["rows"], summary["measures"]), *warnings, f"the page: {page}"))
 
 

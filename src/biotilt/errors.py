@@ -28,6 +28,18 @@ class CheckpointError(BiotiltError):
     """A checkpoint is missing, damaged, or of another model."""
 
 
+class LedgerBehind(CheckpointError):
+    """A checkpoint counts requests that the ledger has lost: an older checkpoint may fit it."""
+
+
+class FolderInUse(BiotiltError):
+    """Another process writes into the folder of a run; the message says which."""
+
+
+class UntrustedRun(BiotiltError):
+    """The folder of a run that somebody else made would run code of its choice."""
+
+
 class BudgetSpent(BiotiltError):
     """The oracle's budget of calls is spent; the run ends cleanly."""
 

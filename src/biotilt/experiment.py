@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import inspect
+import json
 import platform
 import shlex
 import subprocess
@@ -95,6 +96,7 @@ class Experiment:
         if held_out is not None:
             held_out = _as_reward(held_out)
             data = {**data, "held_out": _given_in_python(held_out)}
+        base = Path(base).absolute()  # a reward may change the working folder
         config = parse_config(data, source, text)
         model = Model.load(base / config.model.path, **config.model.process)
         if config.design.target is not None:
@@ -105,7 +107,7 @@ class Experiment:
         if held_out is None and config.held_out is not None and config.held_out.kind != "none":
             held_out = load_reward(config.held_out, base, "held_out", target)
         constraints = [load_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
-        experiment = cls(config, Path(base), model, reward, held_out, constraints)
+        experiment = cls(config, base, model, reward, held_out, constraints)
         # both refuse what does not fit before any compute
         experiment.objective_and_value()
         check_backend(config.oracle.backend, **experiment._workers)
@@ -146,7 +148,8 @@ class Experiment:
             Roles.start(self.model.policy), oracle, config.alpha,
             torch.Generator(device).manual_seed(config.seed), Replay(objective.capacity), value,
         )  # fmt: skip
-        return Trainer(context, objective, train, oracle, folder, self._monitor(store, folder), report)
+        monitor = self._monitor(store, folder)
+        return Trainer(context, objective, train, oracle, folder, monitor, report, experiment=self.digest)
 
     def _constraints(self, store: Store, folder: Path | None) -> list[Constraint]:
         found = []
@@ -214,9 +217,18 @@ class Experiment:
         """The version of the reward, and of the constraints where there are any: another one is another experiment."""
         return " ".join(reward.version for reward in (self.reward, *self.constraints))
 
+    @property
+    def digest(self) -> str:
+        """A hash of all that decides the run, by which its checkpoints are known."""
+        config = self.config.model_dump(mode="json", exclude_none=True, exclude={"task"})
+        return hashlib.sha256(json.dumps([config, self.scores_version], sort_keys=True).encode()).hexdigest()
+
     def record(self, folder: Path) -> None:
         """Store the resolved configuration, the command, versions, git commit and hashes of what it read."""
-        before = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+        try:
+            before = read_record(folder)
+        except CheckpointError:
+            before = {}
         files = [s.path for s in _sections(self.config) if s.path] + [self.config.model.path]
         hashes = {f: hashlib.sha256((self.base / f).read_bytes()).hexdigest() for f in files}
         write_json(
@@ -235,9 +247,7 @@ class Experiment:
     @classmethod
     def recorded(cls, folder: Path, *, reward: Any = None, held_out: Any = None) -> Experiment:
         """Rebuild the experiment of a run's folder, as it was recorded."""
-        if not (folder / RECORD).is_file():
-            raise CheckpointError(f"{folder} is not the folder of a run: it has no {RECORD}")
-        record = read_json(folder / RECORD)
+        record = read_record(folder)
         for key, given in (("reward", reward), ("held_out", held_out)):
             function = record["config"].get(key, {}).get("function", "")
             if given is None and function.startswith("<"):
@@ -276,6 +286,18 @@ def load_reward(section: RewardSection, base: Path, key: str, target: str | None
         made = build_reward(section, base, key, target)
     adopt(made, world)
     return made
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return what `Experiment.record` wrote; CheckpointError when there is nothing, or how to write it again."""
+    if not (folder / RECORD).is_file():
+        raise CheckpointError(f"{folder} is not the folder of a run: it has no {RECORD}")
+    try:
+        return read_json(folder / RECORD)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}; `biotilt tune FILE --folder {folder}` with the file of the experiment writes it again"
+        ) from error
 
 
 def build_reward(section: RewardSection, base: Path, key: str, target: str | None = None) -> NamedReward:

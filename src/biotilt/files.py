@@ -186,9 +186,9 @@ def _parsed(text: str, path: Path) -> Any:
         raise CheckpointError(f"{path} is not valid JSON: {one_line(error)}") from error
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any], *, keep: Path | None = None) -> None:
     """Write tensors and JSON-serialisable `metadata`, with checksums of all, as one safetensors file, whole or not at
-    all.
+    all. A file that it replaces is kept under the name `keep`.
     """
     from safetensors.torch import save_file
 
@@ -196,7 +196,7 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
     about = json.loads(json.dumps(metadata))  # as it will be read
     # in one entry: safetensors writes several in an order that changes from run to run
     text = {_METADATA_KEY: json.dumps(about | {_CHECKSUMS: _checksums(ready, about)})}
-    write_atomic(path, lambda p: save_file(ready, p, metadata=text))
+    write_atomic(path, lambda p: save_file(ready, p, metadata=text), keep=keep)
 
 
 def _checksums(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from biotilt.evaluation.panel import CHECKS, Reference, likelihood, panel, warni
 from biotilt.evaluation.pareto import front_summary
 from biotilt.experiment import ACCOUNTS, RECORD, Experiment, git_commit, versions
 from biotilt.files import read_json, write_json
+from biotilt.folder import shown
 from biotilt.oracle import Oracle, Store
 from biotilt.report import ReportData, render_report
 from biotilt.samplers import BestOfN
@@ -223,7 +224,7 @@ def _write_designs(folder: Path, scored: Scored, *, fasta: bool) -> list[tuple[s
 def _commands(run: Run) -> list[str]:
     """Return what to type to get this page again; a run that was started from Python has no command of its own."""
     started = read_json(run.folder / RECORD).get("command")
-    return [*([started] if started else []), shlex.join(["biotilt", "evaluate", str(run.folder)])]
+    return [*([started] if started else []), shlex.join(["biotilt", "evaluate", str(shown(run.folder))])]
 
 
 def _task_frontier(config: Config) -> list[dict[str, Any]]:

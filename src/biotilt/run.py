@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import math
-import shutil
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from biotilt.atomic import check_output, remove_leftovers, write_each
 from biotilt.config import Config
 from biotilt.designs import Record, write_designs
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.experiment import ACCOUNTS, RECORD, Experiment, fixed_positions
+from biotilt.experiment import ACCOUNTS, RECORD, Experiment, fixed_positions, read_record
 from biotilt.files import read_json, write_json
+from biotilt.folder import (
+    FAILURES,
+    HISTORY,
+    MADE_BY_EVALUATE,
+    TUNED,
+    can_be_read,
+    check_run,
+    clear,
+    has_checkpoint,
+    refuse_other,
+    shown,
+)
+from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
+from biotilt.training import Trainer
 from biotilt.training.loop import Row
-
-TUNED = "tuned.safetensors"
-HISTORY = "history.json"
-FAILURES = "failures.csv"
 
 
 @dataclass
@@ -37,9 +48,11 @@ class Run:
     @classmethod
     def load(cls, folder: Path | str, *, reward: Any = None, held_out: Any = None) -> Run:
         """Load a finished run; CheckpointError when it has not finished (resume it) or is no run."""
-        folder = Path(folder)
+        folder, place = Path(folder), Path(folder).absolute()
         experiment = Experiment.recorded(folder, reward=reward, held_out=held_out)
-        return cls(folder, experiment, _tuned(folder), read_json(folder / HISTORY))
+        model = _tuned(place)
+        with _made_again_by_resume(place):
+            return cls(place, experiment, model, read_json(place / HISTORY))
 
     def sample(self, count: int, *, seed: int = 0) -> list[str]:
         """Return `count` fresh designs of the tuned model."""
@@ -55,7 +68,10 @@ class Run:
         count = self.experiment.config.output.samples if samples is None else samples
         if count < 2:
             raise ConfigError(f"samples: a row of the table needs at least 2 designs, got {count}")
-        with closing(self.experiment):
+        for name in MADE_BY_EVALUATE:
+            check_output(self.folder / name)
+        with only_writer(self.folder, "judging"), closing(self.experiment):
+            remove_leftovers(self.folder)
             return evaluate(self, count)
 
 
@@ -70,10 +86,24 @@ def _tuned(folder: Path) -> Model:
     if not (folder / RECORD).is_file():
         raise CheckpointError(f"{folder} is not the folder of a run: it has no {RECORD}")
     if not (folder / TUNED).is_file():
-        raise CheckpointError(f"{folder} has not finished; go on with `biotilt tune --resume {folder}`")
-    model = Model.load(folder / TUNED)
-    config = Config.model_validate(read_json(folder / RECORD)["config"])
+        raise CheckpointError(f"{folder} has not finished; go on with `biotilt tune --resume {shown(folder)}`")
+    with _made_again_by_resume(folder):
+        model = Model.load(folder / TUNED)
+    config = Config.model_validate(read_record(folder)["config"])
     return model.with_fixed(fixed_positions(config, model))
+
+
+@contextmanager
+def _made_again_by_resume(folder: Path) -> Iterator[None]:
+    """Say of a damaged result how to get it again."""
+    try:
+        yield
+    except CheckpointError as error:
+        if not has_checkpoint(folder):
+            raise
+        raise CheckpointError(
+            f"{error}; `biotilt tune --resume {shown(folder)}` makes it again from the checkpoint"
+        ) from error
 
 
 def tune(
@@ -88,34 +118,56 @@ def tune(
 
     `reward`: a Python callable that replaces the experiment's. `report(row)` is called after every round.
     Interrupted (Ctrl-C, SIGTERM, kill -9), the folder keeps its last checkpoint: call again to go on. Raises
-    ConfigError when the folder holds another experiment or a finished run; `overwrite` starts anew.
+    ConfigError when the folder holds another experiment or a finished run; `overwrite` starts anew, once everything
+    else has been checked. Raises FolderInUse when another process works there.
     """
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # a reward may change the working folder
     if not isinstance(experiment, Experiment):
         experiment = Experiment.load(experiment, reward=reward)
     elif reward is not None:
         raise ConfigError("give the reward to the Experiment, or the path of an experiment file to tune")
-    _ = experiment.device  # before anything is deleted
-    if overwrite:
-        _clear(folder)
-    _refuse_other(experiment, folder)
-    trainer = experiment.trainer(folder, report)
-    experiment.record(folder)
-    if trainer.checkpoint.is_file():
-        trainer.resume()
+    check_run(experiment, folder)
+    with only_writer(folder, "tuning"), closing(experiment), _terminate_like_interrupt():
+        if overwrite:
+            clear(folder)
+        refuse_other(experiment, folder)
+        remove_leftovers(folder)
+        trainer = experiment.trainer(folder, report)
+        experiment.record(folder)
+        _go_on(trainer, folder)
+        with _log_to_tensorboard(trainer, folder):
+            net = trainer.run()
+        policy = experiment.model.policy
+        model = Model(type(policy)(policy.process, net), experiment.model.codec)
+        write_each(  # what cannot be bought again first
+            lambda: model.save(folder / TUNED),
+            lambda: write_json(folder / HISTORY, trainer.history),
+            lambda: write_json(folder / ACCOUNTS, _accounts(trainer.oracle)),
+            lambda: _write_failures(trainer.oracle, folder),
+        )
+    return Run(folder, experiment, model, trainer.history)
+
+
+def _go_on(trainer: Trainer, folder: Path) -> None:
+    """Bring a new trainer to where the run in its folder stopped."""
+    if has_checkpoint(folder):
+        try:
+            amiss = trainer.resume()
+        except CheckpointError as error:
+            if can_be_read(folder):
+                raise
+            raise CheckpointError(
+                f"{error}; no checkpoint is whole: delete it, and the run starts over with the scores it paid for"
+            ) from error
+        if amiss:
+            warnings.warn(amiss, stacklevel=3)
     else:
         # a run killed before its first checkpoint starts over; its ledger must too
         trainer.oracle.load_state_dict({"position": 0, "calls": 0})
-    with closing(experiment), _log_to_tensorboard(trainer, folder), _terminate_like_interrupt():
-        net = trainer.run()
-    accounts = trainer.oracle.accounts() | {"reasons": trainer.oracle.ledger.failures()}
-    policy = experiment.model.policy
-    model = Model(type(policy)(policy.process, net), experiment.model.codec)
-    _write_failures(trainer.oracle, folder)
-    write_json(folder / HISTORY, trainer.history)
-    write_json(folder / ACCOUNTS, accounts)
-    model.save(folder / TUNED)
-    return Run(folder, experiment, model, trainer.history)
+
+
+def _accounts(oracle: Oracle) -> dict[str, Any]:
+    return oracle.accounts() | {"reasons": oracle.ledger.failures()}
 
 
 def resume(
@@ -126,8 +178,8 @@ def resume(
     held_out: Any = None,
 ) -> Run:
     """Go on with the run in `folder`, bit for bit as if it had never stopped."""
-    folder = Path(folder)
-    return tune(Experiment.recorded(folder, reward=reward, held_out=held_out), folder, report=report)
+    place = Path(folder).absolute()
+    return tune(Experiment.recorded(Path(folder), reward=reward, held_out=held_out), place, report=report)
 
 
 def _write_failures(oracle: Oracle, folder: Path) -> None:
@@ -136,36 +188,6 @@ def _write_failures(oracle: Oracle, folder: Path) -> None:
     if failed:
         records = [Record(f"call_{row.position}", row.design, {"reason": row.reason}) for row in failed]
         write_designs(folder / FAILURES, records)
-
-
-def _clear(folder: Path) -> None:
-    """Delete the files of an earlier run, and nothing else that a user may keep there."""
-    # a journal that outlived its database would be played back into the new one
-    oracle = ("oracle.sqlite", "oracle.sqlite-journal")
-    results = (FAILURES, ACCOUNTS, "summary.json", "report.html", "designs.csv", "designs.fasta")
-    for name in (RECORD, TUNED, HISTORY, "checkpoint.safetensors", *oracle, *results):
-        (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-
-
-def _refuse_other(experiment: Experiment, folder: Path) -> None:
-    if (folder / TUNED).is_file():
-        raise ConfigError(f"{folder} holds a finished run; name another folder, or say --overwrite")
-    if not (folder / RECORD).is_file():
-        return
-    before = read_json(folder / RECORD)
-    now = experiment.config.model_dump(mode="json", exclude_none=True)
-    then = before["config"]
-    changed = [k for k in sorted(now.keys() | then.keys()) if k != "task" and now.get(k) != then.get(k)]
-    if changed:
-        raise ConfigError(
-            f"{folder} holds an unfinished run of another experiment (different: {', '.join(changed)}); "
-            "name another folder, or say --overwrite"
-        )
-    if before["reward_version"] != experiment.scores_version:
-        raise ConfigError(
-            f"{folder} holds an unfinished run whose reward has changed since; name another folder, or say --overwrite"
-        )
 
 
 @contextmanager

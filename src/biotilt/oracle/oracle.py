@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core.protocols import Reward
-from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, RewardError
+from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, LedgerBehind, RewardError
 from biotilt.oracle.backend import Backend, Inline, Ticket
 from biotilt.oracle.ledger import Ledger
 from biotilt.oracle.repeats import Repeated
@@ -71,6 +71,7 @@ class Oracle:
         self._replaced = 0  # workers, before this request: oracles may share a backend
         self._last_end = 0.0  # pieces that were submitted together overlap
         self._backend: Backend = backend if repeats == 1 else Repeated(backend, repeats)
+        self._lost = 0  # calls whose rows the ledger lost
         self._read_ledger()
 
     @property
@@ -160,7 +161,7 @@ class Oracle:
             "cache_hits": self._position - self._calls,
             "failures": self._failed,
             "attempts": attempts,
-            "retries": attempts - self._repeats * self._calls,
+            "retries": attempts - self._repeats * (self._calls - self._lost),
             "scoring_seconds": work.busy,
             "wall_seconds": work.wall,
             "utilisation": min(1.0, work.busy / possible) if possible > 0 else 0.0,
@@ -173,31 +174,38 @@ class Oracle:
         self._backend.close()
 
     def state_dict(self) -> dict[str, int]:
-        """Return what a checkpoint needs, as JSON: the position in the ledger, and the calls."""
-        return {"position": self._position, "calls": self._calls}
+        """Return what a checkpoint needs, as JSON: the position in the ledger, the calls, and those it has lost."""
+        return {"position": self._position, "calls": self._calls} | ({"lost": self._lost} if self._lost else {})
 
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
+    def load_state_dict(self, state: Mapping[str, int], *, behind: bool = False) -> None:
         """Go back to a checkpoint of this run; `{"position": 0, "calls": 0}` starts the run again.
 
-        Raises `CheckpointError` when the ledger is not the one that the checkpoint was saved with.
+        Raises `CheckpointError` when the ledger is not the one that the checkpoint was saved with, and `LedgerBehind`
+        when it has lost rows that the checkpoint counts. With `behind` the run goes on from such a ledger: the calls
+        stay counted, but a design whose row is lost is new to the run when it comes again.
         """
-        if self._position < state["position"]:
-            raise CheckpointError(
-                f"the checkpoint was saved after {state['position']} requests to the oracle, but "
-                f"{self._where()} holds {self._position}: bring that file back, or start the run again"
-            )
-        calls = self.ledger.calls_before(state["position"])
+        lost = state.get("lost", 0)
+        calls = self.ledger.calls_before(state["position"]) + lost
+        if self._position < state["position"] and calls <= state["calls"]:
+            if not behind:
+                raise LedgerBehind(
+                    f"the checkpoint was saved after {state['position']} requests to the oracle, but "
+                    f"{self._where()} holds {self._position}"
+                )
+            lost, calls = lost + state["calls"] - calls, state["calls"]
         if calls != state["calls"]:
             raise CheckpointError(
                 f"the checkpoint counts {state['calls']} calls of the oracle, but {self._where()} {calls}: "
                 "they are of two runs; bring the right file back, or start the run again"
             )
         self.ledger.rewind(state["position"])
+        self._lost = lost
         self._read_ledger()
+        self._position = state["position"]
 
     def _read_ledger(self) -> None:
         self._position = self.ledger.position
-        self._calls = self.ledger.calls
+        self._calls = self.ledger.calls + self._lost
         self._called = self.ledger.called()
         self._failed = self.ledger.failed
         self._any_scored = self.ledger.any_scored

@@ -23,8 +23,8 @@ def _modules(trainer: Trainer) -> dict[str, nn.Module]:
     return modules
 
 
-def save_state(trainer: Trainer, path: Path) -> None:
-    """Write everything that the rest of the run depends on, whole or not at all."""
+def save_state(trainer: Trainer, path: Path, keep: Path | None = None) -> None:
+    """Write everything that the rest of the run depends on, whole or not at all; what it replaces goes to `keep`."""
     tensors: dict[str, Tensor] = {"generator": trainer.context.generator.get_state()}
     for name, module in _modules(trainer).items():
         tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
@@ -38,14 +38,23 @@ def save_state(trainer: Trainer, path: Path) -> None:
         "update": trainer.update,
         "history": trainer.history,
         "oracle": trainer.oracle.state_dict(),
+        "experiment": trainer.experiment,
     }
-    save_tensors(path, tensors, about)
+    save_tensors(path, tensors, about, keep=keep)
 
 
-def load_state(trainer: Trainer, path: Path) -> None:
+def state_size(trainer: Trainer) -> int:
+    """Return the bytes that a checkpoint takes at least: weights, and the two moments of the optimiser."""
+    tensors = [tensor for module in _modules(trainer).values() for tensor in module.state_dict().values()]
+    moments = [p for group in trainer.optimiser.param_groups for p in group["params"]]
+    return sum(t.numel() * t.element_size() for t in (*tensors, *moments, *moments))
+
+
+def load_state(trainer: Trainer, path: Path, *, behind: bool = False) -> None:
     """Restore what `save_state` wrote into a trainer built from the same configuration.
 
-    Raises CheckpointError when the file is missing, damaged, or of another experiment.
+    Raises CheckpointError when the file is missing, damaged, or of another experiment; LedgerBehind when the ledger has
+    lost rows, with which `behind` puts up.
     """
     tensors, about = load_tensors(path)
     if about.get("kind") != "training_state":
@@ -73,7 +82,7 @@ def load_state(trainer: Trainer, path: Path) -> None:
             state.setdefault(int(index), {})[name] = value
         trainer.optimiser.load_state_dict(optimiser | {"state": state})
         trainer.context.generator.set_state(tensors["generator"])
-        trainer.oracle.load_state_dict(about["oracle"])
+        trainer.oracle.load_state_dict(about["oracle"], **({"behind": True} if behind else {}))
         trainer.round, trainer.update, trainer.history = about["round"], about["update"], about["history"]
     except (KeyError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} does not fit this experiment: {error}") from error

@@ -206,10 +206,10 @@ class Constrained:
             "constraints": [c.scorer.state_dict() for c in self.constraints],  # type: ignore[attr-defined]
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], **more: Any) -> None:
         """Go back to a checkpoint; a state of the oracle alone starts the multipliers again.
 
-        Raises CheckpointError when it was saved with other constraints.
+        `more` is for the oracles. Raises CheckpointError when it was saved with other constraints.
         """
         rest = {key: value for key, value in state.items() if key not in ("multipliers", "constraints")}
         saved = state.get("multipliers")
@@ -222,10 +222,10 @@ class Constrained:
                     f"experiment has {', '.join(m.name for m in fresh)}: start the run again"
                 )
             fresh = restored
-        self.oracle.load_state_dict(rest)
+        self.oracle.load_state_dict(rest, **more)
         start = {"position": 0, "calls": 0}
         for constraint, own in zip(self.constraints, state.get("constraints") or [start] * len(self.constraints)):
-            constraint.scorer.load_state_dict(own)  # type: ignore[attr-defined]
+            constraint.scorer.load_state_dict(own, **more)  # type: ignore[attr-defined]
         self.multipliers, self._known = fresh, {}
 
     def _priced(self, values: Tensor, prices: Sequence[float]) -> Tensor:

@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Context, Metrics, Objective, Round, move_toward, trainable
-from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, suggest
+from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, LedgerBehind, suggest
 from biotilt.training.checkpoint import load_state, save_state
 
 Row = dict[str, float]
+
+CHECKPOINT = "checkpoint.safetensors"
+CHECKPOINT_BEFORE = "checkpoint.before.safetensors"
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ class Trainer:
     `oracle` offers `state_dict`, `load_state_dict` and `calls` beside being the context's scorer. `monitor`
     scores the designs of a round by a held-out oracle, whose mean is shown and never used. `report(row)` is
     called after every round with `round, calls, reward, held_out, kl, seconds, …`. With `folder` the run can be
-    resumed from its last checkpoint, bit for bit.
+    resumed from its last checkpoint, bit for bit; the one before it is kept, should that be damaged. `experiment` is
+    written into checkpoints, to know them by.
     """
 
     context: Context
@@ -94,6 +98,7 @@ class Trainer:
     history: list[Row] = field(default_factory=list)
     round: int = 0
     update: int = 0
+    experiment: str = ""
 
     def __post_init__(self) -> None:
         from accelerate import Accelerator
@@ -115,17 +120,40 @@ class Trainer:
         self.optimiser = self._accelerator.prepare(torch.optim.Adam(groups))
         self.average: nn.Module = copy.deepcopy(policy.net).eval().requires_grad_(False)
         self._before = 0.0
+        self._keep = True
 
     @property
     def checkpoint(self) -> Path:
         if self.folder is None:
             raise BiotiltError("this run has no folder, so it keeps no checkpoint")
-        return self.folder / "checkpoint.safetensors"
+        return self.folder / CHECKPOINT
 
-    def resume(self) -> None:
-        """Continue from the last checkpoint; CheckpointError when there is none or it does not fit."""
-        load_state(self, self.checkpoint)
-        self._before = self.history[-1]["seconds"] if self.history else 0.0
+    @property
+    def checkpoint_before(self) -> Path:
+        return self.checkpoint.with_name(CHECKPOINT_BEFORE)
+
+    def resume(self) -> str:
+        """Continue from the last checkpoint that is whole; return what was amiss, "" when nothing was.
+
+        A ledger that has lost its last rows is met by the checkpoint before. Where none fits it, the run goes on from
+        the newest, and the designs whose rows are lost may be asked, and counted, again. Raises CheckpointError when
+        there is no checkpoint, or none that is whole and of this experiment.
+        """
+        errors: list[CheckpointError] = []
+        for behind in (False, True):
+            for path in (self.checkpoint, self.checkpoint_before):
+                try:
+                    load_state(self, path, behind=behind)
+                except CheckpointError as error:
+                    errors.append(error)
+                    continue
+                self._before = self.history[-1]["seconds"] if self.history else 0.0
+                # the next checkpoint replaces a damaged one, not the good one before it
+                self._keep = path == self.checkpoint
+                return f"{errors[0]}; went on from {path}, round {self.round}" if errors else ""
+            if not any(isinstance(error, LedgerBehind) for error in errors):
+                break
+        raise errors[0]
 
     def run(self) -> nn.Module:
         """Run to the end of the budget; return the averaged policy network.
@@ -150,7 +178,8 @@ class Trainer:
             row["seconds"] = self._before + time.perf_counter() - started
             self.history.append(row)
             if self.folder is not None and (last or self.round % self.config.checkpoint_every == 0):
-                save_state(self, self.checkpoint)
+                save_state(self, self.checkpoint, self.checkpoint_before if self._keep else None)
+                self._keep = True
             self.report(row)
         return self.average
 
