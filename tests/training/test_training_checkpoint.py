@@ -182,6 +182,43 @@ def test_a_run_killed_before_anything_was_scored_can_be_resumed(tmp_path):
     assert second.update == 16 and len(second.context.memory) == 40
 
 
+def interrupted(folder: Path, fails_at: int) -> Trainer:
+    trainer = build(vidd("mixed"), folder, Lookup(fails_at))
+    if trainer.checkpoint_before.is_file() or trainer.checkpoint.is_file():
+        trainer.resume()
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    return trainer
+
+
+DAMAGES: dict[str, Any] = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-100]),
+    "one bit": lambda path: path.write_bytes(path.read_bytes()[:-7] + b"~" + path.read_bytes()[-6:]),
+    "killed between two renames": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_checkpoint_before_the_last_steps_in(damage, tmp_path):
+    whole = build(vidd("mixed"), None)
+    whole.run()
+    killed = interrupted(tmp_path, 16 * 5)  # checkpoints of rounds 2 and 4
+    DAMAGES[damage](killed.checkpoint)
+    resumed = build(vidd("mixed"), tmp_path)
+    said = resumed.resume()
+    assert (resumed.round, resumed.oracle.calls) == (2, 32)
+    assert str(killed.checkpoint) in said and "went on from" in said and "round 2" in said
+    resumed.run()
+    assert_same(everything(resumed), everything(whole))
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_the_good_one(tmp_path):
+    DAMAGES["truncated"](interrupted(tmp_path, 16 * 5).checkpoint)
+    again = interrupted(tmp_path, 16 * 5)  # goes on from round 2, and writes round 4 once more
+    rounds = [load_tensors(path)[1]["round"] for path in (again.checkpoint, again.checkpoint_before)]
+    assert rounds == [4, 2]
+
+
 def refused(trainer: Trainer, path: Path, message: str) -> None:
     with pytest.raises(CheckpointError, match=message) as caught:
         trainer.resume()
@@ -190,9 +227,10 @@ def refused(trainer: Trainer, path: Path, message: str) -> None:
 
 @pytest.fixture
 def saved(tmp_path):
-    """A finished run of VIDD with a learned value; returns its checkpoint."""
+    """A finished run of VIDD with a learned value; returns its checkpoint, the only one."""
     trainer = build(vidd("mixed"), tmp_path)
     trainer.run()
+    trainer.checkpoint_before.unlink()
     return trainer.checkpoint
 
 
@@ -267,7 +305,9 @@ def test_the_checkpoint_of_another_experiment(saved, other):
 
 
 def test_a_checkpoint_without_the_learned_value(saved):
-    build(vidd("posterior_mean", "sampled"), saved.parent).run()
+    other = build(vidd("posterior_mean", "sampled"), saved.parent)
+    other.run()
+    other.checkpoint_before.unlink()
     refused(build(vidd("mixed"), saved.parent), saved, "does not fit this experiment")
 
 
