@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import json
 import shlex
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,8 +44,10 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(*, as_json: bool, debug: bool, **arguments: Any) -> None:
+        _make_printable()
         try:
-            _print(function(**arguments), as_json)
+            with _plain_warnings():
+                _print(function(**arguments), as_json)
         except BiotiltError as error:
             if debug:
                 raise
@@ -77,11 +81,43 @@ def note(message: str) -> None:
     typer.echo(message, err=True)
 
 
+def _make_printable() -> None:
+    """Print "?" for a character that the terminal has not, where Python would stop with an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show a warning to people as one line, without the place in the source that asked for it."""
+    usual = warnings.formatwarning
+
+    def plain(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> str:
+        told = " ".join(str(message).split())
+        return f"warning: {told}\n" if category is UserWarning else usual(message, category, *place, **more)
+
+    warnings.formatwarning = plain
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
+
+
+def _print_json(text: str) -> None:
+    """Print JSON; on a terminal without one of its characters, with that escaped."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(json.loads(text), indent=2)
+    typer.echo(text)
+
+
 def _print(answer: Answer, as_json: bool) -> None:
     if as_json:
         from biotilt.files import strict_json
 
-        typer.echo(strict_json(answer.document))
+        _print_json(strict_json(answer.document))
         return
     from rich.console import Console
 
@@ -96,5 +132,5 @@ def _print(answer: Answer, as_json: bool) -> None:
 def _fail(message: str, kind: str, as_json: bool, code: int) -> None:
     note(f"error: {message}" if code == ERROR else message)
     if as_json:
-        typer.echo(json.dumps({"error": message, "kind": kind}, ensure_ascii=False))
+        _print_json(json.dumps({"error": message, "kind": kind}, ensure_ascii=False))
     raise typer.Exit(code)
