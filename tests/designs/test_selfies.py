@@ -10,7 +10,8 @@ pytest.importorskip("selfies")
 
 from rdkit import Chem
 
-from biotilt.designs.selfies import Selfies, selfies_codec
+from biotilt.designs.codec import build_codec
+from biotilt.designs.selfies import Selfies
 from biotilt.errors import ConfigError, DataError
 
 DRUGS = [
@@ -75,7 +76,7 @@ def test_random_states_are_molecules(codec: Selfies) -> None:
 
 
 def test_the_codec_is_rebuilt_from_json(codec: Selfies) -> None:
-    assert selfies_codec(json.loads(json.dumps(codec.spec()))) == codec
+    assert build_codec(json.loads(json.dumps(codec.spec()))) == codec
     assert codec.symbols[:2] == tuple(sorted(codec.vocabulary))[:2]
     assert codec.symbols[-1] == "-"
 
@@ -150,6 +151,47 @@ def test_a_chain_grows_from_the_atom_at_the_star(codec: Selfies) -> None:
     assert codec.decode_many(torch.where(mask, letters.long(), tail)[None]) == [Chem.CanonSmiles("Fc1cccc(Cl)c1O")]
 
 
+STEREO = Selfies(
+    (
+        *(f"[{bond}{atom}]" for bond in ("", "=", "/", "\\") for atom in "CNOF" if bond + atom != "=F"),
+        "[C@H1]", "[C@@H1]", "[Branch1]", "[=Branch1]", "[Ring1]",
+    ),
+    40,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scaffold", "grown"),
+    [
+        ("[*:1]CCF", "OCCF"),
+        ("CC[*:27]", "CCO"),
+        ("[3*]CCF", "OCCF"),
+        ("*CC/C=C/C", "OCC/C=C/C"),
+        ("*CC/C=C\\C", "OCC/C=C\\C"),
+        ("*/C(F)=C/C", "O/C(F)=C/C"),
+        ("*/C(F)=C\\C", "O/C(F)=C\\C"),
+        ("[*:1]/C(C)=N/O", "O/C(C)=N/O"),
+        ("N[C@@H](*)C", "N[C@@H](O)C"),
+        ("[*:1][C@@H](N)C", "O[C@@H](N)C"),
+        # which side of this bond the growth is on only its own first token can say
+        ("*/C=C/C", "OC=CC"),
+        ("*/C=C\\C", "OC=CC"),
+        ("[*:1]/C=C/CC/C=C/C", "OC=CCC/C=C/C"),
+    ],
+)
+def test_stereo_and_numbered_stars(scaffold: str, grown: str) -> None:
+    mask, letters = STEREO.fixed_tokens(scaffold)
+    tail = torch.full((40,), STEREO.symbols.index("[O]"))
+    tail[int(mask.sum()) + 1 :] = STEREO.pad
+    assert STEREO.decode_many(torch.where(mask, letters.long(), tail)[None]) == [Chem.CanonSmiles(grown)]
+
+
+def test_a_bond_whose_stereo_only_the_star_would_tell_needs_no_token_of_stereo(codec: Selfies) -> None:
+    assert all(symbol[1] not in "/\\" for symbol in codec.symbols[:-1])
+    mask, tokens = codec.fixed_tokens("*/C=C/C")
+    assert [codec.symbols[token] for token in tokens[mask]] == ["[C]", "[C]", "[=C]"]
+
+
 def test_a_ring_token_can_raise_a_bond_of_the_scaffold() -> None:
     # the limit that the docstring tells: atoms stay, the order of a bond may not
     codec = Selfies(("[C]", "[=C]", "[Ring1]", "[=Branch1]"), 12)
@@ -166,6 +208,9 @@ def test_a_ring_token_can_raise_a_bond_of_the_scaffold() -> None:
     [
         ("C1CC", "design.scaffold: molecule 1 is not valid SMILES"),
         ("*CC*", r'a design grows from one atom, and \*CC\* has 2 "\*"'),
+        ("[*:1]CC[*:2]", r'\[\*:1\]CC\[\*:2\] has 2 "\*"'),
+        ("C*C", r'C\*C has 1 "\*"; bond one "\*" to one atom'),
+        ("*.CC", r'bond one "\*" to one atom'),
         ("C[Si](C)C", 'the scaffold needs the token "'),
         ("C" * 40, "takes 40 of 40 tokens, so there is no room to grow"),
         ("*=C1CCCC1", "cannot be written so that it ends"),

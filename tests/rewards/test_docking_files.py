@@ -6,6 +6,7 @@ import gzip
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from biotilt.rewards.docking import Vina
 
 ATOM = "ATOM      1  CA  ALA A   1      11.000  12.000  13.000  1.00  0.00     0.100 C "
 OTHER = "ATOM      2  O   ALA A   1      12.500  12.000  13.000  1.00  0.00    -0.300 OA"
-BOX = {"center": (11, 12, 13), "size": (8, 8, 8)}
+BOX: dict[str, Any] = {"center": (11, 12, 13), "size": (8, 8, 8)}
 
 
 def receptor(folder: Path, *lines: str) -> Vina:
@@ -195,7 +196,7 @@ def test_several_poses_draw_no_box(tmp_path: Path, name: str) -> None:
     text = ligands(flat=False)[name]
     if name in ("lig.pdb", "lig.pdbqt"):
         many = f"MODEL 1\n{text}ENDMDL\nMODEL 2\n{text}ENDMDL\n"
-        assert box_of_ligand(in_file(tmp_path, name, f"MODEL 1\n{text}ENDMDL\n"), 2.0)
+        assert box_of_ligand(in_file(tmp_path, name, f"MODEL 1\n{text}ENDMDL\n"), 2.0)[1] > (2.0, 2.0, 2.0)
     else:
         many = text + text
     with pytest.raises(ConfigError, match=rf"ligand: .*{name}:\d+: a second molecule or pose; keep the one"):

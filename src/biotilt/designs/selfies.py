@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -133,7 +133,8 @@ class Selfies:
 
         Args:
             scaffold: SMILES. The design grows from the atom written last; or from the neighbour of a "*", which
-                may stand anywhere and is dropped.
+                may stand anywhere, may have a number, "[*:1]", and is dropped. So is the stereo of a double bond
+                that only the "*" tells, as in "*/C=C/C".
 
         Raises:
             ConfigError: no molecule, more than one "*", a token outside the vocabulary, or no room to grow.
@@ -144,7 +145,7 @@ class Selfies:
         (8, ['c1ccncc1'])
         """
         try:
-            found = self._tokens(_scaffold_words(scaffold), "the scaffold", scaffold)
+            found = self._tokens(_scaffold_words(scaffold, self.vocabulary), "the scaffold", scaffold)
         except DataError as error:
             raise ConfigError(f"design.scaffold: {error}") from None
         if len(found) >= self.length:
@@ -192,23 +193,38 @@ def _words(smiles: str, row: int, *, canonical: bool) -> list[str]:
     return list(selfies.split_selfies(written))
 
 
-def _scaffold_words(scaffold: str) -> list[str]:
-    """Return SELFIES tokens of a scaffold that end at the atom which a "*" is bonded to, without the "*"."""
-    count = scaffold.count("*")
-    if count == 0:
+def _scaffold_words(scaffold: str, vocabulary: Collection[str]) -> list[str]:
+    """Return SELFIES tokens of a scaffold that end at the atom which a "*" is bonded to, without the "*".
+
+    Of several ways to write it one within the vocabulary is taken, if there is one, and of these the shortest.
+    """
+    if "*" not in scaffold:
         return _words(scaffold, 1, canonical=False)
     chem = needs_extra("rdkit.Chem", EXTRA)
     with _silence():
         molecule = chem.MolFromSmiles(scaffold)
     if molecule is None:
         raise DataError(f'not valid SMILES: "{scaffold}"')
-    if count > 1:
-        raise DataError(f'a design grows from one atom, and {scaffold} has {count} "*"')
-    # RDKit has no "end at this atom"; among random orders of writing many end there, and the shortest is kept.
+    stars = [atom for atom in molecule.GetAtoms() if atom.GetAtomicNum() == 0]
+    if len(stars) != 1 or stars[0].GetDegree() != 1:
+        raise DataError(f'a design grows from one atom, and {scaffold} has {len(stars)} "*"; bond one "*" to one atom')
+    _plain(stars[0])
+    # RDKit has no "end at this atom"; among random orders of writing many end there.
     # A carbon stands for the "*" while tokens are made: without it a branch before the end would become the end.
     orders = sorted({text for text in chem.MolToRandomSmilesVect(molecule, 200, randomSeed=1) if text.endswith("*")})
     written = [_words(f"{text[:-1]}C", 1, canonical=False) for text in orders]
-    ending = [words[:-1] for words in written if words[-1] == "[C]"]
+    # the mark of a stereo bond on the way to the "*" is redundant: the bond's other neighbour has one
+    ending = [words[:-1] for words in written if words[-1] in ("[C]", "[/C]", "[\\C]")]
     if not ending:
         raise DataError(f'{scaffold} cannot be written so that it ends at "*": the atom must take a single bond')
-    return min(ending, key=len)
+    return min(ending, key=lambda words: (not set(words).issubset(vocabulary), len(words)))
+
+
+def _plain(star: Any) -> None:
+    """Take number and isotope off a "*", and the stereo of a double bond whose one side only the "*" would tell."""
+    star.SetAtomMapNum(0)
+    star.SetIsotope(0)
+    (neighbour,) = star.GetNeighbors()
+    if neighbour.GetDegree() == 2:
+        for bond in neighbour.GetBonds():
+            bond.SetStereo(type(bond.GetStereo()).STEREONONE)
