@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 
 from biotilt.core import rollout, sample
+from biotilt.errors import NothingScored
 from biotilt.experiment import Experiment
 from biotilt.oracle import Store
 from biotilt.training import TrainConfig
@@ -72,6 +74,7 @@ def _score(experiment: Experiment, reward: Any, tokens: torch.Tensor) -> dict[st
         "unscored": int(scores.isnan().sum()),
         "infeasible": int(scores.isneginf().sum()),
         "reasons": [reason for reason, _ in oracle.ledger.failures()],
+        "nothing": oracle.nothing_scored,
         "seconds": seconds / len(tokens),
     }
 
@@ -84,7 +87,8 @@ def _estimate_seconds(experiment: Experiment, train: TrainConfig, per_design: di
     small = experiment.config.train | {"batch": batch, "max_calls": batch}
     config = experiment.config.model_copy(update={"objective": options, "train": small})
     trainer = replace(experiment, config=config).trainer(None)
-    trainer.run()
+    with suppress(NothingScored):  # of a few designs, which is told with the scores of the base
+        trainer.run()
     context, roles = trainer.context, trainer.context.roles
     _, drawing = _timed(lambda: rollout(roles.proposal, train.batch, context.generator, base=roles.base))
     updating, rows = 0.0, context.memory.rows
@@ -105,7 +109,9 @@ def _problems(experiment: Experiment, train: TrainConfig, scored: dict[str, dict
         if scores["unscored"]:
             reasons = "; ".join(scores["reasons"])
             found.append(f"{which}: {scores['unscored']} designs could not be scored: {reasons}")
-        if scores["infeasible"]:
+        if scores["nothing"]:
+            found.append(f"{which}: nothing to learn from: {scores['nothing']}")
+        elif scores["infeasible"]:
             found.append(f"{which}: {scores['infeasible']} designs are infeasible (−inf)")
     spread, alpha = scored["optimised"]["std"], experiment.config.alpha
     if spread == 0:

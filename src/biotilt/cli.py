@@ -310,6 +310,7 @@ def _steered(found: Any, out: Path | None) -> str:
         lines.append(f"their weights differ: they count as {effective:.1f} designs of equal weight")
     if found.log_z is not None:
         lines.append(f"log Z = {found.log_z:.3f}")
+    lines += [f"warning: {warning}" for warning in found.warnings]
     if out is not None:
         return "\n".join([*lines, f"wrote {out}"])
     order = np.argsort([-w for w in found.weights], kind="stable")[:10]

@@ -39,7 +39,8 @@ def exact(value: float) -> str:
 def number(text: str) -> float:
     """Return the number that a text holds, as other programs write it; "nan" and "-inf" are numbers, +inf is none.
 
-    Raises ValueError for all else, also for what only Python takes for a number.
+    Raises ValueError for all else, also for what only Python takes for a number, or is larger than a float: "-1e400"
+    must not become the mark of an infeasible design.
 
     >>> number(" -1e-8 "), number("-inf")
     (-1e-08, -inf)
@@ -52,6 +53,6 @@ def number(text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.inf
-    if value == math.inf or "_" in text or not text.isascii():
+    if value == math.inf or (value == -math.inf and "inf" not in text.lower()) or "_" in text or not text.isascii():
         raise ValueError(f'"{text[:80]}" is no number')
     return value

@@ -24,6 +24,10 @@ class RewardError(BiotiltError):
     """A reward cannot be loaded, or none of its scores can be used."""
 
 
+class NothingScored(RewardError):
+    """No design got a finite score: there is nothing to tune on, to choose or to judge."""
+
+
 class CheckpointError(BiotiltError):
     """A checkpoint is missing, damaged, or of another model."""
 

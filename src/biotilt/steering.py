@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,18 @@ from torch import Tensor
 from biotilt.core import Context, Replay, Roles
 from biotilt.designs import Record, write_designs
 from biotilt.digits import exact
-from biotilt.errors import ConfigError
+from biotilt.errors import ConfigError, RewardError
 from biotilt.experiment import Experiment
 from biotilt.model import Model
-from biotilt.oracle import Oracle, Store
+from biotilt.oracle import Store
 
 
 @dataclass
 class Steered:
-    """Designs with their scores (NaN where not scored) and weights, which sum to 1; log of Z where it is known."""
+    """Designs with their scores (NaN where not scored) and weights, which sum to 1; log of Z where it is known.
+
+    `warnings`: sentences about judges that gave no design a finite score.
+    """
 
     designs: list[str]
     rewards: list[float]
@@ -34,6 +37,7 @@ class Steered:
     calls: int
     seconds: float
     metrics: dict[str, float]
+    warnings: list[str] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         """Write the designs as a table or FASTA, the heaviest first."""
@@ -65,7 +69,8 @@ def steer(
     """Draw `count` designs with the experiment's sampler, toward p_pre exp(r/α), without touching any weight.
 
     `proposal`: a tuned model that draws in place of the base; weights are still relative to the base.
-    `report(calls)` is called whenever the oracle was asked. Raises ConfigError when the parts do not fit together.
+    `report(calls)` is called whenever the oracle was asked. Raises ConfigError when the parts do not fit together, and
+    NothingScored, with the most common reasons, when no design that the sampler asked about got a finite score.
     """
     if count < 1:
         raise ConfigError(f"count must be ≥ 1, got {count}")
@@ -89,17 +94,25 @@ def _drawn(
 ) -> Steered:  # fmt: skip
     oracle = _Reporting(experiment, report)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
-    drawn = sampler.draw(Context(roles, oracle, experiment.config.alpha, generator, Replay(None), value), count)
+    context = Context(roles, oracle, experiment.config.alpha, generator, Replay(None), value)
+    try:
+        drawn = sampler.draw(context, count)
+    except RewardError:
+        oracle.oracle.require_scores()  # it can tell why no design has a weight
+        raise
+    oracle.oracle.require_scores()
     designs = experiment.decode(drawn.designs)
-    rewards = drawn.rewards
+    rewards, warnings = drawn.rewards, []
     if bool(rewards.isnan().all()):  # a sampler that never asked: show the scores, which are not part of its calls
-        rewards = _outside(experiment, experiment.reward)(drawn.designs)
-    held_out = None if experiment.held_out is None else _outside(experiment, experiment.held_out)(drawn.designs)
+        rewards = _judged(experiment, experiment.reward, drawn.designs, warnings)
+    held_out = None
+    if experiment.held_out is not None:
+        held_out = _judged(experiment, experiment.held_out, drawn.designs, warnings)
     usable = drawn.log_weight.isfinite().any()
     weights = drawn.log_weight.softmax(0) if usable else torch.full_like(drawn.log_weight, math.nan)
     return Steered(
         designs, rewards.tolist(), weights.tolist(), None if held_out is None else held_out.tolist(), drawn.log_z,
-        oracle.oracle.calls, time.perf_counter() - started, drawn.metrics,
+        oracle.oracle.calls, time.perf_counter() - started, drawn.metrics, warnings,
     )  # fmt: skip
 
 
@@ -119,5 +132,14 @@ class _Reporting:
         return self.oracle.relaxed(designs)
 
 
-def _outside(experiment: Experiment, reward: Any) -> Oracle:
-    return experiment.oracle(reward, Store(None), "judging")
+def _judged(experiment: Experiment, reward: Any, designs: Tensor, warnings: list[str]) -> Tensor:
+    """Return scores `(B,)` that are no part of the sampler's calls; a judge that fails costs a warning, not designs."""
+    oracle = experiment.oracle(reward, Store(None), "judging")
+    try:
+        scores = oracle(designs)
+        oracle.require_scores()
+    except RewardError as error:
+        warnings.append(str(error))
+        infeasible = oracle.nothing_scored and not oracle.ledger.failed
+        return torch.full((len(designs),), -torch.inf if infeasible else torch.nan)
+    return scores

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -226,10 +227,19 @@ def test_a_raising_reward_fails_only_for_its_culprits():
         ("3.0", "the reward returned '3.0', not a number"),
         (1 + 2j, "the reward returned (1+2j), not a number"),
         ([1.0, 2.0], "the reward returned [1.0, 2.0], not a number"),
-        (10**400, None),
+        pytest.param(
+            10**400,
+            "the reward returned 100000000000000000...0000000000000000000, which float32 cannot hold",
+            id="large",
+        ),
+        pytest.param(-(10**5000), "the reward returned int, which float32 cannot hold", id="too large to be shown"),
         (math.nan, "the reward returned NaN"),
         (math.inf, "the reward returned +inf"),
-        (1e39, "the reward returned +1e+39"),
+        (1e39, "the reward returned 1e+39, which float32 cannot hold"),
+        (-1e39, "the reward returned -1e+39, which float32 cannot hold"),
+        (np.float64(-3.5e38), "the reward returned -3.5e+38, which float32 cannot hold"),
+        (Decimal("-1e400"), "the reward returned Decimal('-1E+400'), which float32 cannot hold"),
+        (np.longdouble("-1e400"), "the reward returned np.longdouble('-1e+400'), which float32 cannot hold"),
     ],
 )
 def test_answers_that_are_no_scores(answer, reason):
@@ -237,8 +247,7 @@ def test_answers_that_are_no_scores(answer, reason):
     scores = oracle.score(["A", "C"])
     assert scores[0] == 1.0
     assert scores[1].isnan()
-    got = reasons(oracle)["C"]
-    assert got == reason if reason else got.endswith("not a number")
+    assert reasons(oracle)["C"] == reason
 
 
 def test_a_nan_that_carries_a_reason():
@@ -307,10 +316,10 @@ def test_a_small_first_batch_may_fail():
 
 def test_patience_ends_when_nothing_was_ever_scored():
     oracle = oracle_of(Answers(**dict.fromkeys(numbered(40), None)), patience=20)
-    for start in range(0, 18, 6):
-        oracle.score(numbered(6, start))
-    with pytest.raises(RewardError, match="none of 24 designs"):
-        oracle.score(numbered(6, 18))
+    for start in range(0, 15, 5):
+        oracle.score(numbered(5, start))
+    with pytest.raises(RewardError, match="none of 20 designs"):
+        oracle.score(numbered(5, 15))
 
 
 def test_one_score_is_enough_to_go_on_also_after_a_resume():

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Context, Policy, Replay, Roles, Round
-from biotilt.errors import BiotiltError, BudgetSpent, ConfigError
+from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, NothingScored
 from biotilt.networks.table import Table
 from biotilt.objectives import PPO
 from biotilt.processes import Finite
@@ -120,7 +120,8 @@ def test_a_round_without_scores_makes_no_update():
 
     trainer = trainer_of(ppo(), train(), Blind())
     before = trainer.context.roles.policy.net.logits.detach().clone()
-    trainer.run()
+    with pytest.raises(NothingScored, match="no design of 4 rounds got a score"):
+        trainer.run()
     assert [row["update"] for row in trainer.history] == [0, 0, 0, 0]
     assert all(math.isnan(row["reward"]) for row in trainer.history)
     assert torch.equal(trainer.context.roles.policy.net.logits, before)

@@ -257,6 +257,6 @@ def _number(cell: str, where: str) -> float:
     except ValueError:
         value = math.inf
     # Python reads 1_000 as a number, but no other tool writes it.
-    if value == math.inf or "_" in text:
+    if value == math.inf or (value == -math.inf and "inf" not in text.lower()) or "_" in text:
         raise DataError(f"{where}: {cell!r} is not a number; leave it empty where nothing was measured")
     return value

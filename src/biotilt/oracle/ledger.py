@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from biotilt.oracle.store import Row, Store, Work
 
 PAGE = 10_000
+INFEASIBLE = "-9e999"  # -inf, as SQLite writes it
+NO_REASON = "−inf without a reason"
 
 
 class Ledger:
@@ -38,6 +40,23 @@ class Ledger:
     def any_scored(self) -> bool:
         """Whether any request got a score that is not NaN."""
         return bool(self._one("EXISTS (SELECT 1", "score IS NOT NULL)"))
+
+    @property
+    def any_finite(self) -> bool:
+        """Whether any request got a score that is neither NaN nor −inf."""
+        return bool(self._one("EXISTS (SELECT 1", f"score > {INFEASIBLE})"))
+
+    def without_score(self) -> tuple[int, int]:
+        """Return how many designs could not be scored, and how many are infeasible."""
+        distinct = "COUNT(DISTINCT design)"
+        return self._one(distinct, "score IS NULL"), self._one(distinct, f"score = {INFEASIBLE}")
+
+    def reasons(self, limit: int = 3) -> list[tuple[str, int]]:
+        """Return the most common reasons why designs have no finite score, each with its number of designs."""
+        said = f"CASE WHEN reason = '' THEN '{NO_REASON}' ELSE reason END"
+        order = f"GROUP BY 1 ORDER BY COUNT(DISTINCT design) DESC, 1 LIMIT {limit}"
+        where = f"(score IS NULL OR score = {INFEASIBLE})"
+        return self._select(f"{said}, COUNT(DISTINCT design)", f"{where} {order}")
 
     @property
     def failed(self) -> int:

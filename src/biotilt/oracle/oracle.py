@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from biotilt.core.protocols import Reward
-from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, LedgerBehind, RewardError
+from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored, RewardError
 from biotilt.oracle.backend import Backend, Inline, Ticket
 from biotilt.oracle.ledger import Ledger
 from biotilt.oracle.repeats import Repeated
-from biotilt.oracle.scoring import Declaration, ask_relaxed
+from biotilt.oracle.scoring import LARGEST, Declaration, ask_relaxed, read_score
 from biotilt.oracle.store import Row, Score, Store, Work
+from biotilt.oracle.usable import FIRST_BATCH, counted, enough_failures, enough_infeasible, no_finite_score
 
-FIRST_BATCH = 16  # a first batch of at least so many designs, none of which can be scored, ends the run
 SAVE_EVERY = 1.0  # seconds between savings of what workers have finished
 
 
@@ -37,7 +37,9 @@ class Oracle:
     What is put into `meanwhile` is called once, while the next states are being scored.
 
     After `patience` calls the run ends when more than the fraction `max_unscored` of them, in [0, 1], could not be
-    scored; when none could, it ends already after a first batch of 16.
+    scored. When none could, it ends already after a first batch of 16, and in smaller batches after 16 calls at the
+    default of `max_unscored`. When all that were scored are infeasible, it ends after `patience` calls and a tenth of
+    the budget; without a budget it goes on: `require_scores` tells at the end.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class Oracle:
         self._run = run_id
         self._batch_size = batch_size
         self._patience = patience
+        self._enough_failures = enough_failures(max_unscored, patience)
+        self._enough_infeasible = enough_infeasible(max_calls, patience)
         self._max_unscored = max_unscored
         backend = backend or Inline(reward)
         repeats = Declaration.by(reward).repeats
@@ -113,10 +117,12 @@ class Oracle:
         ledger; errors that no single design causes (those of biotilt, except `DataError`) are passed on.
         `meanwhile` is called once, while workers are busy; after the scoring, when this process does it itself.
 
-        Raises `BudgetSpent`, before anything is scored, when more designs are new than calls are left, and
-        `RewardError` when the reward returns another number of scores or too few of its scores can be used.
+        Raises `BudgetSpent`, before anything is scored, when more designs are new than calls are left,
+        `RewardError` when the reward returns another number of scores or too few of its scores can be used, and
+        `NothingScored` when none can.
         """
         known = self._store.known(self.reward.name, self.reward.version, list(dict.fromkeys(designs)))
+        known = {design: _checked(score) for design, score in known.items()}
         known = {design: score for design, score in known.items() if self._usable(design, score)}
         free = {d for d, score in known.items() if d in self._called or score.run != self._run}
         new = len(set(designs) - free)
@@ -145,6 +151,16 @@ class Oracle:
                     ticket.cancel()
                     self._save_finished(asked, ticket)
         return torch.tensor([known[design].value for design in designs], dtype=torch.float64)
+
+    @property
+    def nothing_scored(self) -> str:
+        """A sentence that says so, and why, when this run asked for designs and no score was finite; else ""."""
+        return no_finite_score(self.reward.name, self.ledger) if self._position and not self._any_finite else ""
+
+    def require_scores(self) -> None:
+        """Raise `NothingScored` when this run asked for designs and no score was finite: for the end of a run."""
+        if sentence := self.nothing_scored:
+            raise NothingScored(sentence)
 
     def accounts(self) -> dict[str, float]:
         """Return what this run asked of the reward so far, over all resumptions; JSON needs no more.
@@ -209,6 +225,7 @@ class Oracle:
         self._called = self.ledger.called()
         self._failed = self.ledger.failed
         self._any_scored = self.ledger.any_scored
+        self._any_finite = self.ledger.any_finite
 
     def _usable(self, design: str, score: Score) -> bool:
         # A failure of another run may have had a cause that is gone, such as a missing program.
@@ -273,24 +290,30 @@ class Oracle:
         self._called.update(row.design for row in called)
         self._failed += sum(math.isnan(row.score) for row in called)
         self._any_scored |= any(not math.isnan(row.score) for row in rows)
+        self._any_finite |= any(math.isfinite(row.score) for row in rows)
         self._check_failures(first)
 
     def _check_failures(self, first: bool) -> None:
-        patient = self._calls < self._patience
-        if not self._any_scored and (first or not patient):
-            what = f"score none of {self._calls} designs"
-        elif not patient and self._failed > self._max_unscored * self._calls:
-            what = (
-                f"not score {self._failed} of {self._calls} designs, more than "
-                f"oracle.max_unscored = {self._max_unscored:g} of them"
+        if not self._any_scored and (first or self._calls >= self._enough_failures):
+            self.require_scores()
+        if not self._any_finite and self._calls >= self._enough_infeasible:
+            self.require_scores()
+        if self._calls >= self._patience and self._failed > self._max_unscored * self._calls:
+            raise RewardError(
+                f'reward "{self.reward.name}" could not score {self._failed} of {self._calls} designs, more than '
+                f"oracle.max_unscored = {self._max_unscored:g} of them: {counted(self.ledger.failures())}"
             )
-        else:
-            return
-        reasons = "; ".join(f"{reason} ({count} times)" for reason, count in self.ledger.failures())
-        raise RewardError(f'reward "{self.reward.name}" could {what}: {reasons}')
 
     def _where(self) -> str:
         return f"the ledger in {self._store.path or 'memory'}"
+
+
+def _checked(score: Score) -> Score:
+    """Return a stored score as it is read now: earlier versions stored such as float32 cannot hold."""
+    if abs(score.value) <= LARGEST or score.failed:
+        return score
+    value, reason = read_score(score.value)
+    return replace(score, value=value, reason=reason)
 
 
 def _pieces(designs: Sequence[str], known: Collection[str], size: int) -> Iterator[tuple[list[str], list[str]]]:

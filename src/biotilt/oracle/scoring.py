@@ -173,22 +173,54 @@ def _listed(output: Any, name: str, expected: int) -> Sequence[Any]:
 
 
 def read_score(value: Any, limits: tuple[float, float] | None = None) -> tuple[float, str]:
-    """Return a score and, when it is NaN, the reason; -inf, which is no number but a mark, is in any range.
+    """Return a score and, when it is NaN or −inf, the reason; −inf, which is no number but a mark, is in any range.
+
+    A finite score that float32 cannot hold is none: −1e39 must not become the mark.
 
     >>> read_score(0.5), read_score(1.5, (0, 1))
     ((0.5, ''), (nan, 'the reward returned 1.5, outside its range [0, 1]'))
+    >>> read_score(-1e39)
+    (nan, 'the reward returned -1e+39, which float32 cannot hold')
     """
     try:
         # float() would accept "3" and "nan", which are slips, and drop the imaginary part of NumPy's numbers.
         score = None if isinstance(value, str | bytes | complex) else float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError):
-        score = None
+        too_large = score is not None and not math.isnan(score) and abs(score) > LARGEST and not _infinite(value)
+    except OverflowError:
+        score, too_large = math.inf, True
+    except Exception:  # the code of others may raise anything
+        score, too_large = None, False
     if score is None:
-        return math.nan, f"the reward returned {reprlib.repr(value)}, not a number"
+        return math.nan, f"the reward returned {_shown(value)}, not a number"
+    if too_large:
+        what = _shown(value) if math.isinf(score) else f"{score:g}"
+        return math.nan, f"the reward returned {what}, which float32 cannot hold"
     if math.isnan(score):
-        return math.nan, str(getattr(value, "reason", "the reward returned NaN"))[:LONGEST_REASON]
-    if score > LARGEST:
-        return math.nan, f"the reward returned {score:+}"
-    if limits is not None and score != -math.inf and not limits[0] <= score <= limits[1]:
+        return math.nan, _reason(value, "the reward returned NaN")
+    if score == math.inf:
+        return math.nan, "the reward returned +inf"
+    if score == -math.inf:
+        return score, _reason(value, "")
+    if limits is not None and not limits[0] <= score <= limits[1]:
         return math.nan, f"the reward returned {score:g}, outside its range [{limits[0]:g}, {limits[1]:g}]"
     return score, ""
+
+
+def _infinite(value: Any) -> bool:
+    """Whether a number is infinite itself, and not only as a float: Decimal("-1e400") is not."""
+    return bool(value == math.inf or value == -math.inf)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return reprlib.repr(value)
+    except Exception:  # such as that of an integer of more than 4,300 digits
+        return type(value).__name__
+
+
+def _reason(value: Any, default: str) -> str:
+    """Return what a mark such as `NotScored` says of itself."""
+    try:
+        return str(getattr(value, "reason", default))[:LONGEST_REASON]
+    except Exception:
+        return default

@@ -1,7 +1,7 @@
 """Rewards: named functions of designs, higher is better, one family a file."""
 
 from biotilt.rewards.adapters import from_molscore, from_poli
-from biotilt.rewards.base import FunctionReward, NamedReward, NotScored, declare, reward
+from biotilt.rewards.base import FunctionReward, Infeasible, NamedReward, NotScored, declare, reward
 from biotilt.rewards.combine import GeometricMean, Product, Sum, Threshold
 from biotilt.rewards.command import Command
 from biotilt.rewards.conditional import LogProbability
@@ -16,6 +16,7 @@ __all__ = [
     "FunctionReward",
     "GCFraction",
     "GeometricMean",
+    "Infeasible",
     "LogProbability",
     "NamedReward",
     "NotScored",

@@ -58,6 +58,22 @@ class NotScored(float):
         return score
 
 
+class Infeasible(float):
+    """A −inf that says why: a reward may put it in place of any score.
+
+    >>> score = Infeasible("a stop codon")
+    >>> score, score.reason
+    (-inf, 'a stop codon')
+    """
+
+    reason: str
+
+    def __new__(cls, reason: str) -> Infeasible:
+        score = super().__new__(cls, "-inf")
+        score.reason = reason
+        return score
+
+
 @dataclass(frozen=True)
 class FunctionReward:
     """Make a reward of a plain Python function.
@@ -296,10 +312,12 @@ def digest(text: str) -> str:
 
 
 def as_score(value: Any) -> float:
-    """Return one output of a reward as a float; what is not a number becomes a NaN that names it.
+    """Return one output of a reward as a float; what is no number, or too large for one, becomes a NaN that names it.
 
     >>> as_score(2), as_score(None).reason
     (2.0, 'the reward returned None, not a number')
+    >>> as_score(Decimal("-1e400")).reason
+    "the reward returned Decimal('-1E+400'), which float32 cannot hold"
     """
     if isinstance(value, float):
         return value
@@ -307,5 +325,12 @@ def as_score(value: Any) -> float:
         with suppress(ValueError, RuntimeError):
             value = value.item()
     if isinstance(value, numbers.Real | Decimal):
-        return float(value)
+        try:
+            score = float(value)
+        except OverflowError:  # of an integer; other numbers become infinite
+            score = math.inf
+        if math.isinf(score) and score != value:
+            text = f"an integer of {value.bit_length()} bits" if isinstance(value, int) else repr(value)
+            return NotScored(f"the reward returned {text}, which float32 cannot hold")
+        return score
     return NotScored(f"the reward returned {reprlib.repr(value)}, not a number")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from biotilt.errors import ConfigError, RewardError
-from biotilt.rewards.base import DifferentiableReward, NamedReward, NotScored, digest, take_after
+from biotilt.rewards.base import DifferentiableReward, Infeasible, NamedReward, NotScored, digest, take_after
 
 
 class _Combination(ABC):
@@ -59,8 +59,9 @@ class _Combination(ABC):
                 return NotScored(f'part "{name}": {reason}')
         counted = [(n, s, c) for n, s, c in zip(self.names, scores, self._coefficients) if c != 0]
         # Infeasible is a mark, not a number: it stays whatever the sign of its weight.
-        if any(score == -math.inf for _, score, _ in counted):
-            return -math.inf
+        for name, score, _ in counted:
+            if score == -math.inf:
+                return Infeasible(f'part "{name}"' + (f": {score.reason}" if isinstance(score, Infeasible) else ""))
         return self._finite(counted)
 
     @abstractmethod
@@ -207,10 +208,12 @@ class Threshold:
         return [self._judge(score) for score in self.part(designs)]
 
     def _judge(self, score: float) -> float:
-        if math.isnan(score):
+        if math.isnan(score) or score == -math.inf:
             return score
-        if not self.at_least <= score <= self.at_most:
-            return -math.inf
+        if score < self.at_least:
+            return Infeasible(f"{self.part.name} < {self.at_least:.4g}")
+        if score > self.at_most:
+            return Infeasible(f"{self.part.name} > {self.at_most:.4g}")
         return score if self.keep else 0.0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import Any, Literal
 
 from biotilt.designs.paired import partners_of
 from biotilt.errors import ConfigError, DataError, check_choices, needs_extra
-from biotilt.rewards.base import NotScored, digest
+from biotilt.rewards.base import Infeasible, NotScored, digest
 
 Parameters = Literal["turner2004", "turner1999", "andronescu2007", "langdon2018"]
 
@@ -166,7 +165,7 @@ class TargetProbability(_Targeted):
 
     def _score(self, design: str) -> float:
         if not _can_pair(design, self.target):
-            return -math.inf
+            return Infeasible("letters that cannot pair as the target does")
         compound, _, _ = self._folded(design)
         _, ensemble = compound.pf()
         thermal = _GAS_CONSTANT * (self.temperature + _ZERO_CELSIUS)

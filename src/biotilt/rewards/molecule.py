@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any, ClassVar
 
 from biotilt.designs.tables import file_format, numbered_lines, read_table, smiles_lines
 from biotilt.errors import ConfigError, DataError, needs_extra, suggest
-from biotilt.rewards.base import NotScored, digest
+from biotilt.rewards.base import Infeasible, NotScored, digest
 from biotilt.rewards.ranges import check_range, within
 
 EXTRA = "molecule"
@@ -291,7 +290,9 @@ class Substructure(_OfMolecule):
             raise ConfigError(f'reward "substructure": smarts = "{self.smarts}" is not valid SMARTS')
 
     def measure(self, molecule: Any) -> float:
-        return 0.0 if molecule.HasSubstructMatch(_pattern(self.smarts)) == self.present else -math.inf
+        if molecule.HasSubstructMatch(_pattern(self.smarts)) == self.present:
+            return 0.0
+        return Infeasible(f"{'without' if self.present else 'with'} the substructure {self.smarts}")
 
 
 KINDS = (

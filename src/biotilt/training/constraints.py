@@ -199,6 +199,11 @@ class Constrained:
                 figures[f"violation/{m.name}"] = m.violation
         return figures
 
+    def require_scores(self) -> None:
+        """Raise NothingScored when the reward or a constraint gave no design a finite score."""
+        for scorer in (self.oracle, *(constraint.scorer for constraint in self.constraints)):
+            getattr(scorer, "require_scores", lambda: None)()
+
     def state_dict(self) -> dict[str, Any]:
         """Return the oracle's state and, as plain JSON, those of the multipliers and of the constraints' oracles."""
         return self.oracle.state_dict() | {

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Context, Metrics, Objective, Round, move_toward, trainable
-from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, LedgerBehind, suggest
+from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored, suggest
 from biotilt.training.checkpoint import load_state, save_state
 
 Row = dict[str, float]
@@ -159,12 +159,17 @@ class Trainer:
         """Run to the end of the budget; return the averaged policy network.
 
         A spent budget ends the run cleanly. An interrupt leaves the last checkpoint, from which `resume` goes on.
+        Raises NothingScored, at the latest here, when no design got a finite score.
         """
         started = time.perf_counter()
         while self.round < self.config.rounds:
             try:
                 collected, figures = self._collect()
-            except BudgetSpent:
+            except BudgetSpent as spent:
+                if not self.history:
+                    raise ConfigError(
+                        f"train.max_calls does not pay for one round of this objective: {spent}"
+                    ) from spent
                 break
             self.context.memory.add(collected.rows)
             self.round += 1
@@ -181,7 +186,17 @@ class Trainer:
                 save_state(self, self.checkpoint, self.checkpoint_before if self._keep else None)
                 self._keep = True
             self.report(row)
+        self._require_scores()
         return self.average
+
+    def _require_scores(self) -> None:
+        """Raise NothingScored at the end of a run that has learned nothing."""
+        getattr(self.oracle, "require_scores", lambda: None)()
+        if self.update == 0:
+            raise NothingScored(
+                f"no design of {self.round} rounds got a score from the reward and every constraint, so nothing was "
+                "learned; loosen a constraint, or start from a model that draws feasible designs"
+            )
 
     def _collect(self) -> tuple[Round, Metrics]:
         """Collect designs with their scores; return them and the figures of updates made while they were scored."""
