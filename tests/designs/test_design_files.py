@@ -136,9 +136,9 @@ def test_read_table_gives_header_and_numbered_rows(file):
 
 def test_a_library_is_read_quickly(file):
     path = file("big.csv", "name,seq\n" + "".join(f"d{i},{'ACGTU' * 10}\n" for i in range(20_000)))
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(read_designs(path, DNA)) == 20_000
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 # Ambiguity codes
@@ -293,7 +293,9 @@ def test_a_cell_that_is_no_number_is_an_error_with_its_line(file, cell):
     with pytest.raises(DataError) as error:
         numbers(read_designs(path, DNA), "y", path)
     shown = cell.strip('"')
-    assert str(error.value).startswith(f"{path}:4: column 'y': '{shown}' is not a number; leave it empty")
+    point = "; decimals have a point" if "," in cell else ""
+    told = f"{path}:4: column 'y': \"{shown}\" is no number{point}; leave it empty where nothing was measured"
+    assert str(error.value) == told
 
 
 def test_a_missing_column_of_numbers_is_an_error(file):
@@ -314,6 +316,12 @@ keys = st.from_regex(r"[A-Za-z_\"'][A-Za-z0-9_\"',-]{0,6}", fullmatch=True).filt
 RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.fixture
+def no_wait(monkeypatch):
+    """Do not wait for the disk: hundreds of small files are written."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+
+
 def libraries(values):
     """Lists of records that share their columns, with cells drawn from `values`."""
 
@@ -328,7 +336,7 @@ def libraries(values):
 @RELAXED
 @given(records=libraries(st.text(plain, max_size=8)))
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".csv.gz"])
-def test_tables_round_trip_with_any_cells(tmp_path, suffix, records):
+def test_tables_round_trip_with_any_cells(tmp_path, no_wait, suffix, records):
     write_designs(tmp_path / f"a{suffix}", records)
     assert read_designs(tmp_path / f"a{suffix}", DNA) == records
 
@@ -336,7 +344,7 @@ def test_tables_round_trip_with_any_cells(tmp_path, suffix, records):
 @RELAXED
 @given(records=libraries(st.text(plain, max_size=8).filter(lambda text: not set(text) & set("\r\n"))))
 @pytest.mark.parametrize("suffix", [".fa", ".fasta.gz"])
-def test_fasta_round_trips_with_any_values(tmp_path, suffix, records):
+def test_fasta_round_trips_with_any_values(tmp_path, no_wait, suffix, records):
     write_designs(tmp_path / f"a{suffix}", records)
     assert read_designs(tmp_path / f"a{suffix}", DNA) == records
 

@@ -71,6 +71,7 @@ def test_a_wrong_pattern_is_explained(pattern, message):
         ({"5-7": "ACG"}, "outside the design, whose positions are 1 to 6"),
         ({"4-2": "ACG"}, 'runs backwards; write "2-4"'),
         ({"a": "A"}, 'fixed positions "a": expected a position such as "50" or a range'),
+        ({"9" * 5000: "A"}, '9": expected a position such as "50" or a range'),
         ({"-3": "A"}, 'fixed positions "-3": expected'),
         ({"1-": "A"}, 'fixed positions "1-": expected'),
         ({"3-5": "AWG"}, "fixed positions \"3-5\": 'W' at position 4 stands for some letters \\(A, T\\)"),

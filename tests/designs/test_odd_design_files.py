@@ -128,7 +128,7 @@ def test_no_word_of_a_header_is_lost(file, header, values):
 
 def test_a_repeated_key_is_no_number(file):
     path = file("a.fa", ">a x=1\nA\n>b x=1 x=2\nC\n")
-    with pytest.raises(DataError, match=r"a\.fa:3: column 'x': '1; 2' is not a number"):
+    with pytest.raises(DataError, match=r"a\.fa:3: column 'x': \"1; 2\" is no number"):
         numbers(read_designs(path, DNA), "x", path)
 
 
@@ -143,12 +143,9 @@ def test_what_is_read_of_a_header_is_written_as_it_was_read(text):
     "part", ["ACGT", "a=", 'a="', 'a="" ', 'a="""x ', '"', " ", "= ", " =", "a ", "\x0b", 'a="b ', '"" ', "a=b "]
 )
 def test_a_header_is_read_in_time_linear_in_its_length(part):
-    def seconds(count):
-        start = time.perf_counter()
-        parse_header("x " + part * (count // len(part)))
-        return time.perf_counter() - start
-
-    assert min(seconds(400_000) for _ in range(2)) < 1  # a quadratic one takes minutes
+    start = time.process_time()
+    parse_header("x " + part * (200_000 // len(part)))
+    assert time.process_time() - start < 2  # a quadratic one takes minutes
 
 
 def test_a_sequence_on_the_line_of_its_header_is_named(file):

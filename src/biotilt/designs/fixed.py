@@ -12,7 +12,7 @@ from biotilt.designs.alphabet import Alphabet
 from biotilt.errors import ConfigError
 
 _FREE_SIGNS = frozenset(".-_")
-_RANGE = re.compile(r"\s*([0-9]+)\s*(?:-\s*([0-9]+)\s*)?", re.ASCII)
+_RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", re.ASCII)
 
 
 def parse_fixed(pattern: str, alphabet: Alphabet, length: int) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from biotilt.designs.alphabet import Alphabet
 from biotilt.designs.fasta import DESCRIPTION, parse_header
 from biotilt.designs.tables import DELIMITERS, file_format, numbered_lines, read_table, smiles_lines
+from biotilt.digits import number
 from biotilt.errors import ConfigError, DataError, suggest
 
 Ambiguous = Literal["error", "skip"]
@@ -153,29 +154,29 @@ def numbers(records: Sequence[Record], column: str, path: str | Path) -> list[fl
     if column not in known:
         found = suggest(column, known) if known else "; there are no columns but name and sequence"
         raise DataError(f"{path}: no column {column!r} of values{found}")
-    return [_number(record.values.get(column, ""), f"{path}:{record.line}: column {column!r}") for record in records]
+    return [_value(record.values.get(column, ""), f"{path}:{record.line}: column {column!r}") for record in records]
 
 
 def _line_records(path: Path) -> Iterator[_Raw]:
-    for number, (line, text) in enumerate(numbered_lines(path), start=1):
-        yield _Raw(str(number), line, [(line, text)], {})
+    for place, (line, text) in enumerate(numbered_lines(path), start=1):
+        yield _Raw(str(place), line, [(line, text)], {})
 
 
 def _smiles_records(path: Path) -> Iterator[_Raw]:
-    for number, (line, smiles, name) in enumerate(smiles_lines(path), start=1):
-        yield _Raw(name or str(number), line, [(line, smiles)], {})
+    for place, (line, smiles, name) in enumerate(smiles_lines(path), start=1):
+        yield _Raw(name or str(place), line, [(line, smiles)], {})
 
 
 def _fasta_records(path: Path) -> Iterator[_Raw]:
     current: _Raw | None = None
-    number = 0
+    place = 0
     for line, text in numbered_lines(path):
         if text.startswith(">"):
             if current is not None:
                 yield current
-            number += 1
+            place += 1
             name, values = parse_header(text[1:])
-            current = _Raw(name or str(number), line, [], values)
+            current = _Raw(name or str(place), line, [], values)
         elif current is None:
             raise DataError(f"{path}:{line}: a sequence before the first header; a FASTA record starts with '>'")
         else:
@@ -195,11 +196,11 @@ def _table_records(path: Path, alphabet: Alphabet, column: str | None) -> Iterat
             f"{path}: the header {sequence_column!r} looks like a sequence; "
             'write "sequence" above it, or, if it is the name of a column, give it as the column'
         )
-    for number, (line, cells) in enumerate(rows, start=1):
+    for place, (line, cells) in enumerate(rows, start=1):
         values = dict(cells)
         text = values.pop(sequence_column).strip()
         name = values.pop(name_column).strip() if name_column is not None else ""
-        yield _Raw(name or str(number), line, [(line, text)], values)
+        yield _Raw(name or str(place), line, [(line, text)], values)
 
 
 def _is_data(text: str, alphabet: Alphabet) -> bool:
@@ -242,21 +243,17 @@ def _checked(raw: _Raw, path: Path, alphabet: Alphabet, ambiguous: Ambiguous) ->
 
 def _is_number(text: str) -> bool:
     try:
-        float(text)
+        number(text)
     except ValueError:
         return False
     return True
 
 
-def _number(cell: str, where: str) -> float:
-    text = cell.strip()
-    if not text:
+def _value(cell: str, where: str) -> float:
+    if not cell.strip():
         return math.nan
     try:
-        value = float(text)
-    except ValueError:
-        value = math.inf
-    # Python reads 1_000 as a number, but no other tool writes it.
-    if value == math.inf or (value == -math.inf and "inf" not in text.lower()) or "_" in text:
-        raise DataError(f"{where}: {cell!r} is not a number; leave it empty where nothing was measured")
-    return value
+        return number(cell)
+    except ValueError as error:
+        point = "; decimals have a point" if "," in cell else ""
+        raise DataError(f"{where}: {error}{point}; leave it empty where nothing was measured") from error
