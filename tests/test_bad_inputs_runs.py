@@ -38,11 +38,11 @@ DATA = {
     "unknown alphabet": ("d.csv", table(), ["--alphabet", "dan"], "'dan'; did you mean \"dna\""),
     "unknown network": ("d.csv", table(), ["--network", "cnm"], 'unknown network "cnm"; did you mean "cnn"'),
     "unknown process": ("d.csv", table(), ["--process", "maske"], 'did you mean "masked"'),
-    "option of another process": ("d.csv", table(), ["--num-steps", "4"], 'has no option "num_steps"'),
+    "option of another process": ("d.csv", table(), ["--num-steps", "4"], 'unknown option "num_steps"'),
     "unknown schedule": (
         "d.csv", table(), ["--process", "masked", "--schedule", "cosin"], 'did you mean "cosine"',
     ),
-    "negative rate": ("d.csv", table(), ["--lr", "-1"], "lr = -1"),
+    "negative rate": ("d.csv", table(), ["--lr", "-1"], "lr: must be > 0"),
 }  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def test_options_that_contradict(biotilt_cli, experiment_file):
         (["tune"], "give an experiment file, or --resume"),
         (["tune", path, "--resume", "run"], "one of the two"),
         (["tune", "--resume", "run", "--alpha", "0.1"], "leave the other options out"),
-        (["tune", path, "--max-calls", "4"], "train.batch (8) is larger than train.max_calls (4)"),
+        (["tune", path, "--max-calls", "4"], "train.batch: 8 is larger than train.max_calls, 4"),
     ):
         result = biotilt_cli(*command)
         assert result.exit_code == 2 and words in result.stderr

@@ -49,14 +49,14 @@ def test_the_value_section_follows_the_kind(kind, options, expected):
     [
         ("alpha = 0.5\nalhpa = 1\n[model]\npath = 'm'\n[reward]\nkind = 'gc'\n", 2, 'did you mean "alpha"'),
         ("alpha = 0.5\n[model]\npath = 'm'\n\n[train]\nlr = 1\nbacth = 4\n[reward]\nkind='gc'", 7, '"batch"'),
-        ("alpha = 'warm'\n[model]\npath = 'm'\n[reward]\nkind = 'gc'\n", 1, "valid number"),
+        ("alpha = 'warm'\n[model]\npath = 'm'\n[reward]\nkind = 'gc'\n", 1, "must be a number, got 'warm'"),
         ("[model]\npath = 'm'\n[reward]\nkind = 'gc'\n", None, "alpha: this key is missing"),
         (
             "alpha = 1\n[model]\npath = 'm'\n[reward]\nkind = 'gc'\n[objective]\n# name\nname = 'vdid'",
             8,
             '"vidd"',
         ),
-        ("alpha = 1\n[model]\npath = 'm'\n[reward]\nkind = 'gc'\ntarget.low = 1\n", None, "reward.target"),
+        ("alpha = 1\n[model]\npath = 'm'\n[reward]\nkind = 'gc'\ntarget.low = 1\n", 6, "reward.target"),
     ],
 )  # fmt: skip
 def test_an_error_names_file_line_and_key(tmp_path, text, line, words):

@@ -62,7 +62,8 @@ def demo(
 ) -> Answer:
     """Tune a shipped generator (of 5′UTRs), judge it, and write a page about it: a few minutes on a laptop."""
     from biotilt.config import override
-    from biotilt.experiment import RECORD, Experiment
+    from biotilt.experiment import Experiment
+    from biotilt.record import RECORD
     from biotilt.run import TUNED
 
     folder = folder or Path("runs/demo" if task == "utr" else f"runs/demo-{task}")

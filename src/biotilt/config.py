@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import copy
-import math
-import re
 import tomllib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from biotilt.errors import ConfigError, suggest
 from biotilt.files import read_text
+from biotilt.locate import located
+from biotilt.options import (
+    Count,
+    CountFrom0,
+    Flag,
+    Number,
+    Pair,
+    PathText,
+    Positive,
+    Seed,
+    Share,
+    Text,
+    build_options,
+    explain,
+    plain,
+)
 from biotilt.plugins import registry
 from biotilt.training import TrainConfig
 from biotilt.training.constraints import LagrangianConfig
@@ -21,13 +35,13 @@ from biotilt.values import VALUES, LearnedValueConfig
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ModelSection(_Section):
     """The pretrained generator: `path` of a safetensors file, and changes to its process (`per_step`, `num_steps`)."""
 
-    path: str
+    path: PathText
     process: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -40,18 +54,18 @@ class RewardSection(_Section):
     with `repeats`, the times that a design is scored and averaged.
     """
 
-    kind: str
-    function: str | None = None
-    per_design: bool = False
-    path: str | None = None
+    kind: Text
+    function: PathText | None = None
+    per_design: Flag = False
+    path: PathText | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     parts: list[RewardSection] = Field(default_factory=list)
-    weight: float = 1.0
+    weight: Number = 1.0
     direction: Literal["maximise", "minimise"] = "maximise"
-    range: tuple[float, float] | None = None
-    deterministic: bool | None = None
-    repeats: int = Field(1, ge=1)
-    units: str | None = None
+    range: tuple[Number, Number] | None = None
+    deterministic: Flag | None = None
+    repeats: Annotated[Count, Field(le=10_000)] = 1
+    units: Text | None = None
 
 
 class ConstraintSection(RewardSection):
@@ -60,9 +74,9 @@ class ConstraintSection(RewardSection):
     It is a reward section besides; `name` is shown in the history (default: that of the reward).
     """
 
-    name: str | None = None
-    at_least: float | None = None
-    at_most: float | None = None
+    name: Text | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
 
 
 class DesignSection(_Section):
@@ -72,9 +86,9 @@ class DesignSection(_Section):
     `target`: what the designs are for, where the task asks for it (rna_fold: a structure in dot-bracket notation).
     """
 
-    fixed: str | dict[str, str] | None = None
-    scaffold: str | None = None
-    target: str | None = None
+    fixed: Text | dict[Text, Text] | None = None
+    scaffold: Text | None = None
+    target: Text | None = None
 
 
 class OracleSection(_Section):
@@ -86,29 +100,29 @@ class OracleSection(_Section):
     take about 0.2 s). A run ends when more than `max_unscored` could not be scored.
     """
 
-    cache: str | None = None
-    batch_size: int = Field(1024, ge=1)
-    backend: str = "inline"
-    workers: int | None = Field(None, ge=1)
-    address: str | None = None
-    time_limit: float | None = Field(None, gt=0)
-    memory_limit: float | None = Field(None, gt=0)
-    retries: int = Field(1, ge=0)
-    chunk: int | None = Field(None, ge=1)
-    max_unscored: float = Field(0.5, ge=0, le=1)
+    cache: PathText | None = None
+    batch_size: Count = 1024
+    backend: Text = "inline"
+    workers: Annotated[Count, Field(le=1024)] | None = None
+    address: Text | None = None
+    time_limit: Annotated[Positive, Field(le=1e7)] | None = None
+    memory_limit: Annotated[Positive, Field(le=1e9)] | None = None
+    retries: Annotated[CountFrom0, Field(le=1000)] = 1
+    chunk: Count | None = None
+    max_unscored: Share = 0.5
 
 
 class ReferenceSection(_Section):
     """Real sequences for the panel: a file of good ones, and the largest value ever measured."""
 
-    sequences: str | None = None
-    measured_max: float | None = None
+    sequences: PathText | None = None
+    measured_max: Number | None = None
 
 
 class OutputSection(_Section):
     """Designs in each row of the final table."""
 
-    samples: int = Field(640, ge=2)
+    samples: Annotated[Pair, Field(le=1_000_000)] = 640
 
 
 class Config(_Section):
@@ -117,11 +131,11 @@ class Config(_Section):
     `panel`: the task whose measures the table of results also shows; default: the experiment's own task.
     """
 
-    task: str | None = None
-    name: str = "run"
-    seed: int = Field(0, ge=0)
-    alpha: float = Field(gt=0)
-    device: str = "cpu"
+    task: Text | None = None
+    name: Text = "run"
+    seed: Seed = 0
+    alpha: Positive
+    device: Text = "cpu"
     model: ModelSection
     reward: RewardSection
     held_out: RewardSection | None = None
@@ -132,10 +146,10 @@ class Config(_Section):
     constraints: list[ConstraintSection] = Field(default_factory=list)
     lagrangian: dict[str, Any] = Field(default_factory=dict)
     design: DesignSection = DesignSection()
-    oracle: OracleSection = OracleSection()  # pyright: ignore[reportCallIssue]
+    oracle: OracleSection = OracleSection()
     reference: ReferenceSection = ReferenceSection()
-    output: OutputSection = OutputSection()  # pyright: ignore[reportCallIssue]
-    panel: str | None = None
+    output: OutputSection = OutputSection()
+    panel: Text | None = None
 
     def build_objective(self) -> Any:
         """Return the objective; ConfigError for an unknown name, key or value."""
@@ -147,11 +161,11 @@ class Config(_Section):
 
     def build_train(self) -> TrainConfig:
         """Return the training options; ConfigError for an unknown key or value."""
-        return build_dataclass(TrainConfig, self.train, "train")
+        return build_options(TrainConfig, self.train, "train")
 
     def build_lagrangian(self) -> LagrangianConfig:
         """Return how the constraints' multipliers adapt; ConfigError for an unknown key or value."""
-        return build_dataclass(LagrangianConfig, self.lagrangian, "lagrangian")
+        return build_options(LagrangianConfig, self.lagrangian, "lagrangian")
 
     def value_options(self, kind: str) -> Any:
         """Return the options of the value of this kind; ConfigError for an unknown key or value.
@@ -161,32 +175,15 @@ class Config(_Section):
         chosen = VALUES.get(kind, LearnedValueConfig)
         known = {field.name for each in VALUES.values() for field in fields(each)}
         own = {field.name for field in fields(chosen)}
-        return build_dataclass(chosen, {k: v for k, v in self.value.items() if k in own or k not in known}, "value")
+        return build_options(chosen, {k: v for k, v in self.value.items() if k in own or k not in known}, "value")
 
 
 def _build_named(section: str, options: dict[str, Any], default: str) -> Any:
     options, known = dict(options), registry(f"{section}s")
-    name = str(options.pop("name", default))
-    if name not in known:
-        raise ConfigError(f'{section}.name: unknown {section} "{name}"{suggest(name, known)}')
-    return build_dataclass(known[name], options, section)
-
-
-def build_dataclass(kind: type, options: dict[str, Any], section: str) -> Any:
-    """Build a dataclass from a section of the file; its fields are the valid keys.
-
-    Raises ConfigError that names the key, and the nearest valid one when it is unknown.
-    """
-    valid = [field.name for field in fields(kind)]
-    for key, value in options.items():
-        if key not in valid:
-            raise ConfigError(f"{section}.{key}: unknown key{suggest(key, valid)}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{section}.{key}: must be a finite number, got {value}")
-    try:
-        return TypeAdapter(kind).validate_python(options)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, (section,))) from error
+    name = options.pop("name", default)
+    if not isinstance(name, str) or name not in known:
+        raise ConfigError(f'{section}.name: unknown {section} "{name}"{suggest(str(name), known)}')
+    return build_options(known[name], options, section)
 
 
 def parse_config(data: dict[str, Any], source: str = "the experiment", text: str = "") -> Config:
@@ -195,17 +192,24 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
     Raises ConfigError naming source, line and key.
     """
     try:
-        config = Config.model_validate(data)
+        config = checked_keys(data)
         objective = config.build_objective()
         config.build_sampler()
         config.build_train()
         config.build_lagrangian()
         config.value_options(getattr(objective, "value", "none"))
         return config
-    except ValidationError as error:
-        raise ConfigError(located(_explain(error), source, text)) from error
     except ConfigError as error:
         raise ConfigError(located(str(error), source, text)) from error
+
+
+def checked_keys(data: Any) -> Config:
+    """Return a document as a configuration, its own keys checked; ConfigError names the key."""
+    data = plain(data)
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(explain(error, data, "", _valid_keys)) from error
 
 
 def read_toml(path: Path) -> tuple[dict[str, Any], str]:
@@ -216,7 +220,7 @@ def read_toml(path: Path) -> tuple[dict[str, Any], str]:
         raise ConfigError(f"{path} is empty; `biotilt init utr FILE` writes a starter file")
     try:
         return tomllib.loads(text), text
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # of nested brackets, and of numbers with 5,000 digits
         raise ConfigError(f"{path}: not valid TOML: {error}") from error
 
 
@@ -239,7 +243,7 @@ def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
                 raise ConfigError(f'--set "{assignment}": "{parent}" is a value, not a table')
         try:
             table[last] = tomllib.loads(f"v = {value.strip()}")["v"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             table[last] = value.strip()
     return data
 
@@ -259,18 +263,6 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(error: ValidationError, prefix: tuple[str, ...] = ()) -> str:
-    """Say what the first fault is: the key, then what is wrong with it."""
-    fault = error.errors()[0]
-    path = [*prefix, *(str(part) for part in fault["loc"])]
-    if fault["type"] == "extra_forbidden":
-        return f"{'.'.join(path)}: unknown key{suggest(path[-1], _valid_keys(path[:-1]))}"
-    if fault["type"] == "missing":
-        return f"{'.'.join(path)}: this key is missing"
-    given = fault["input"]
-    return f"{'.'.join(path)}: {fault['msg'][:1].lower()}{fault['msg'][1:]}, got {given!r}"
-
-
 def _valid_keys(path: list[str]) -> list[str]:
     section: Any = Config
     for part in path:
@@ -285,22 +277,3 @@ def _valid_keys(path: list[str]) -> list[str]:
         options = getattr(annotation, "__args__", (annotation,))
         section = next(o for o in options if isinstance(o, type) and (issubclass(o, BaseModel) or is_dataclass(o)))
     return list(section.model_fields)
-
-
-def located(message: str, source: str, text: str) -> str:
-    """Put the file, and the line where the key stands, before a message that begins with `key.path:`."""
-    key = message.partition(":")[0]
-    line = _line_of(key.split("."), text) if re.fullmatch(r"[\w.]+", key) else None
-    return f"{source}:{line}: {message}" if line else f"{source}: {message}"
-
-
-def _line_of(path: list[str], text: str) -> int | None:
-    table: list[str] = []
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[+([^\]]+)\]+", line):
-            table = [part.strip().strip('"') for part in header[1].split(".")]
-            if table == path:
-                return number
-        elif (entry := re.match(r"\s*([\w.\"-]+)\s*=", line)) and table + entry[1].split(".") == path:
-            return number
-    return None

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
+
+LONGEST = 2_000  # characters of a message
 
 
 class BiotiltError(Exception):
-    """Base of every error that biotilt raises on purpose."""
+    """Base of every error that biotilt raises on purpose; its message is one line, of at most 2,000 characters."""
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(message, LONGEST))
 
 
 class ConfigError(BiotiltError):
@@ -63,12 +68,24 @@ def needs_extra(package: str, extra: str) -> Any:
         raise ConfigError(f'the package "{package}" is missing: pip install "biotilt[{extra}]"') from error
 
 
-def check_choices(config: Any, section: str) -> None:
-    """Raise ConfigError when a field of a dataclass that is annotated `Literal[...]` holds something else."""
-    for name, hint in get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if get_origin(hint) is Literal and value not in get_args(hint):
-            raise ConfigError(f'{section}.{name}: unknown choice "{value}"{suggest(str(value), get_args(hint))}')
+def one_line(message: object, longest: int = 200) -> str:
+    r"""Return text as one line of at most `longest` characters, cut in its middle; control characters are escaped.
+
+    >>> one_line("a file\n  of \x1b[31mmine"), one_line("abcdefghi", 5)
+    ('a file of \\x1b[31mmine', 'ab…hi')
+    """
+    try:
+        text = str(message)
+    except Exception as error:  # a stranger's __str__ may raise anything
+        text = f"{type(message).__name__} whose text cannot be had ({type(error).__name__})"
+    text = _cut(text, 2 * longest)  # before the work on each letter
+    text = " ".join(filter(None, (line.strip() for line in text.splitlines())))
+    return _cut("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text), longest)
+
+
+def _cut(text: str, longest: int) -> str:
+    half = (longest - 1) // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
@@ -80,5 +97,5 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     '; valid: ppo, vidd'
     """
     names = sorted(valid)
-    close = get_close_matches(name, names, n=1)
+    close = get_close_matches(name[:80], names, n=1)  # its time grows with the square of the length
     return f'; did you mean "{close[0]}"?' if close else f"; valid: {', '.join(names)}"

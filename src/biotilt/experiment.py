@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import inspect
 import json
-import platform
-import shlex
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,16 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.config import Config, RewardSection, located, merge, override, parse_config, read_toml
+from biotilt.config import Config, RewardSection, merge, override, parse_config, read_toml
 from biotilt.core import Context, Parts, Replay, Roles, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.errors import CheckpointError, ConfigError, suggest
-from biotilt.files import read_json, write_json
+from biotilt.files import write_json
+from biotilt.locate import located
 from biotilt.model import Model
 from biotilt.networks import like
+from biotilt.options import plain, shown
 from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend, check_backend
 from biotilt.oracle.isolation import adopt, isolated, reseed
 from biotilt.plugins import registry
+from biotilt.record import RECORD, RunRecord, command_line, git_commit, hashes, read_record, versions
 from biotilt.rewards import LogProbability, NamedReward, build, load_function
 from biotilt.rewards import reward as wrap_reward
 from biotilt.rewards.base import declare
@@ -41,7 +40,6 @@ from biotilt.values import build_value
 
 COMBINED: dict[str, Any] = {"sum": Sum, "product": Product, "geometric_mean": GeometricMean}
 OF_ONE: dict[str, Any] = {"log_probability": LogProbability, "threshold": Threshold}
-RECORD = "experiment.json"
 ACCOUNTS = "oracle.json"  # what a finished run asked of its reward
 
 
@@ -85,25 +83,33 @@ class Experiment:
         *, reward: Any = None, held_out: Any = None,
     ) -> Experiment:  # fmt: skip
         """Build from a dictionary of keys; a `task` fills in what it does not say."""
-        if "task" in data:
-            try:
-                data = merge(task_defaults(str(data["task"])), data)
-            except ConfigError as error:
-                raise ConfigError(located(str(error), source, text)) from error
-        if reward is not None:
-            reward = _as_reward(reward)
-            data = {**data, "reward": _given_in_python(reward)}
-        if held_out is not None:
-            held_out = _as_reward(held_out)
-            data = {**data, "held_out": _given_in_python(held_out)}
-        base = Path(base).absolute()  # a reward may change the working folder
-        config = parse_config(data, source, text)
-        model = Model.load(base / config.model.path, **config.model.process)
-        if config.design.target is not None:
-            model = model.for_target(config.design.target)
-        model = model.with_fixed(fixed_positions(config, model))
+        with _locating(source, text):
+            data = plain(data)
+            if "task" in data:
+                data = merge(task_defaults(data["task"]), data)
+            given: dict[str, Any] = {}
+            for key, own in (("reward", reward), ("held_out", held_out)):
+                if isinstance(own, Mapping):  # a section, as in a file
+                    data = {**data, key: plain(own, key)}
+                elif own is not None:
+                    given[key] = _as_reward(own, key)
+                    data = {**data, key: _given_in_python(given[key])}
+            base = Path(base).absolute()  # a reward may change the working folder
+            return cls._built(parse_config(data, source, text), base, given)
+
+    @classmethod
+    def _built(cls, config: Config, base: Path, given: dict[str, NamedReward]) -> Experiment:
+        """Build the objects that a configuration names, but for the rewards that are given."""
+        try:
+            model = Model.load(base / config.model.path, **config.model.process)
+        except ConfigError as error:
+            raise ConfigError(f"model.process: {error}") from error
         target = config.design.target
-        reward = reward if reward is not None else load_reward(config.reward, base, "reward", target)
+        if target is not None:
+            model = model.for_target(target)
+        model = model.with_fixed(fixed_positions(config, model))
+        reward = given["reward"] if "reward" in given else load_reward(config.reward, base, "reward", target)
+        held_out = given.get("held_out")
         if held_out is None and config.held_out is not None and config.held_out.kind != "none":
             held_out = load_reward(config.held_out, base, "held_out", target)
         constraints = [load_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
@@ -226,40 +232,31 @@ class Experiment:
     def record(self, folder: Path) -> None:
         """Store the resolved configuration, the command, versions, git commit and hashes of what it read."""
         try:
-            before = read_record(folder)
+            before = read_record(folder).command
         except CheckpointError:
-            before = {}
+            before = None
         files = [s.path for s in _sections(self.config) if s.path] + [self.config.model.path]
-        hashes = {f: hashlib.sha256((self.base / f).read_bytes()).hexdigest() for f in files}
-        write_json(
-            folder / RECORD,
-            {
-                "config": self.config.model_dump(mode="json", exclude_none=True),
-                "base": str(self.base.resolve()),
-                "command": before.get("command") or command_line(),
-                "versions": versions(),
-                "git": git_commit(),
-                "sha256": hashes,
-                "reward_version": self.scores_version,
-            },
-        )
+        record = RunRecord(
+            config=self.config, base=str(self.base.resolve()), command=before or command_line(), versions=versions(),
+            git=git_commit(), sha256=hashes(self.base, files), reward_version=self.scores_version,
+        )  # fmt: skip
+        write_json(folder / RECORD, record.document())
 
     @classmethod
     def recorded(cls, folder: Path, *, reward: Any = None, held_out: Any = None) -> Experiment:
         """Rebuild the experiment of a run's folder, as it was recorded."""
         record = read_record(folder)
-        for key, given in (("reward", reward), ("held_out", held_out)):
-            function = record["config"].get(key, {}).get("function", "")
-            if given is None and function.startswith("<"):
+        config = record.config
+        for key, section, given in (("reward", config.reward, reward), ("held_out", config.held_out, held_out)):
+            if given is None and section is not None and (section.function or "").startswith("<"):
                 raise ConfigError(
                     f"the {key} of {folder} was given in Python: go on there, with "
                     f'biotilt.resume("{folder}", {key}=…) or Run.load("{folder}", {key}=…)'
                 )
-        task = record["config"].pop("task", None)  # its defaults of that day are in the record already
-        experiment = cls.from_dict(
-            record["config"], Path(record["base"]), str(folder / RECORD), reward=reward, held_out=held_out
-        )
-        experiment.config = experiment.config.model_copy(update={"task": task})
+        # the task's defaults of that day are in the record already
+        keys = config.model_dump(mode="json", exclude_none=True, exclude={"task"})
+        experiment = cls.from_dict(keys, Path(record.base), str(folder / RECORD), reward=reward, held_out=held_out)
+        experiment.config = experiment.config.model_copy(update={"task": config.task})
         return experiment
 
     def _store(self, folder: Path | None) -> Store:
@@ -286,18 +283,6 @@ def load_reward(section: RewardSection, base: Path, key: str, target: str | None
         made = build_reward(section, base, key, target)
     adopt(made, world)
     return made
-
-
-def read_record(folder: Path) -> dict[str, Any]:
-    """Return what `Experiment.record` wrote; CheckpointError when there is nothing, or how to write it again."""
-    if not (folder / RECORD).is_file():
-        raise CheckpointError(f"{folder} is not the folder of a run: it has no {RECORD}")
-    try:
-        return read_json(folder / RECORD)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{error}; `biotilt tune FILE --folder {folder}` with the file of the experiment writes it again"
-        ) from error
 
 
 def build_reward(section: RewardSection, base: Path, key: str, target: str | None = None) -> NamedReward:
@@ -342,38 +327,26 @@ def _reward_of(section: RewardSection, base: Path, key: str, target: str | None)
     for name in set(PATHS) & options.keys() & accepted.keys():
         if options[name] and (base / str(options[name])).exists():
             options[name] = str(base / str(options[name]))
-    return build(section.kind, options)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that a result depends on."""
-    packages = {name: importlib.metadata.version(name) for name in ("biotilt", "torch", "numpy")}
-    return {"python": platform.python_version(), **packages, "threads": str(torch.get_num_threads())}
-
-
-def git_commit() -> str | None:
-    """Return the commit of the code that runs, when it runs from a git checkout."""
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def command_line() -> str | None:
-    """Return the command that started this process, when it is ours."""
-    return shlex.join(["biotilt", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "biotilt" else None
+    return build(section.kind, options, f"{key}.options")
 
 
 def _given_in_python(reward: NamedReward) -> dict[str, str]:
     return {"kind": "python", "function": f"<{reward.name}, given in Python>"}
 
 
-def _as_reward(function: Any) -> NamedReward:
+def _as_reward(function: Any, key: str) -> NamedReward:
+    if not callable(function):
+        raise ConfigError(f"{key}: {shown(function)} is no function of a list of designs")
     return function if hasattr(function, "name") and hasattr(function, "version") else wrap_reward(function)
+
+
+@contextmanager
+def _locating(source: str, text: str) -> Iterator[None]:
+    """Put file and line before an error about a key."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(located(str(error), source, text)) from error
 
 
 def _device(name: str) -> torch.device:

@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from biotilt.atomic import write_atomic
-from biotilt.errors import BiotiltError, CheckpointError, ConfigError, DataError
-from biotilt.schema import StoredTensors, checked, one_line, shown
+from biotilt.errors import BiotiltError, CheckpointError, ConfigError, DataError, one_line
+from biotilt.options import shown
+from biotilt.schema import StoredTensors, checked
 
 LARGEST_TEXT = 1 << 30  # bytes, unpacked: a library of a million designs has a tenth of it
 

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 from biotilt.core import Policy
 from biotilt.designs import Codec, as_codec
 from biotilt.errors import DataError
-from biotilt.experiment import command_line, versions
 from biotilt.files import write_json
 from biotilt.model import Model, build_process
 from biotilt.networks import build_network
+from biotilt.record import command_line, versions
 from biotilt.rewards.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.training import FitConfig, PretrainConfig, fit_regressor, predict, pretrain
 from biotilt.training.pretrain import validation_bound

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from biotilt.atomic import check_output
-from biotilt.config import Config
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.experiment import ACCOUNTS, RECORD, Experiment, read_record
+from biotilt.experiment import ACCOUNTS, Experiment
 from biotilt.files import load_tensors, read_json
 from biotilt.model import Model
 from biotilt.oracle import Store
+from biotilt.record import RECORD, read_record
 from biotilt.training import Trainer
 from biotilt.training.checkpoint import state_size
 from biotilt.training.loop import CHECKPOINT, CHECKPOINT_BEFORE
@@ -97,20 +97,12 @@ def refuse_other(experiment: Experiment, folder: Path) -> None:
         if _digest_of(folder) not in (None, experiment.digest):
             raise ConfigError(f"{other} of another experiment, by its checkpoint; {instead}") from None
         return
-    now, then = experiment.config.model_dump(mode="json", exclude_none=True), _as_read_today(before["config"])
+    now, then = (config.model_dump(mode="json", exclude_none=True) for config in (experiment.config, before.config))
     changed = [k for k in sorted(now.keys() | then.keys()) if k != "task" and now.get(k) != then.get(k)]
     if changed:
         raise ConfigError(f"{other} of another experiment (different: {', '.join(changed)}); {instead}")
-    if before["reward_version"] != experiment.scores_version:
+    if before.reward_version != experiment.scores_version:
         raise ConfigError(f"{other} whose reward has changed since; {instead}")
-
-
-def _as_read_today(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a recorded configuration with the defaults of keys that are younger than it."""
-    try:
-        return Config.model_validate(config).model_dump(mode="json", exclude_none=True)
-    except ValueError:
-        return config
 
 
 def can_be_read(folder: Path) -> bool:

@@ -12,11 +12,12 @@ from torch import Tensor
 from biotilt.core import Policy, sample
 from biotilt.core.fixed import Fixed
 from biotilt.designs import Alphabet, Codec, fixed_from_positions, parse_fixed, stored_codec
-from biotilt.errors import ConfigError, DataError, suggest
+from biotilt.errors import ConfigError, DataError, one_line, suggest
 from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
 from biotilt.networks import build_network, describe_network
+from biotilt.options import build_options, shown
 from biotilt.plugins import registry
-from biotilt.schema import Name, Named, StoredTensors, build, one_line, shown
+from biotilt.schema import Name, Named, StoredTensors
 
 
 class GeneratorFile(StoredTensors):
@@ -99,7 +100,7 @@ class Model:
         save_tensors(path, halved(weights) if half else weights, about | (extra or {}))
 
     @classmethod
-    def load(cls, path: Path | str, **process_options: Any) -> Model:
+    def load(cls, path: Path | str, /, **process_options: Any) -> Model:
         """Read what `save` wrote, ready to sample; `process_options` override the stored ones (`per_step=1`).
 
         Raises CheckpointError when the file is missing, damaged or not a generator.
@@ -138,5 +139,5 @@ def build_process(name: str, options: dict[str, Any]) -> Any:
     """Build a process; ConfigError names an unknown name or option, or a value out of bounds."""
     processes = registry("processes")
     if str(name) not in processes:
-        raise ConfigError(f'unknown process "{one_line(name)}"{suggest(str(name)[:80], processes)}')
-    return build(processes[name], options, f'process "{name}"')
+        raise ConfigError(f'unknown process "{one_line(name)}"{suggest(str(name), processes)}')
+    return build_options(processes[name], options, f'process "{name}"')

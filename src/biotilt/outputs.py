@@ -21,10 +21,11 @@ from biotilt.evaluation.measure import describe, measure_all
 from biotilt.evaluation.metrics import kmer_counts
 from biotilt.evaluation.panel import CHECKS, Reference, likelihood, panel, warnings
 from biotilt.evaluation.pareto import front_summary
-from biotilt.experiment import ACCOUNTS, RECORD, Experiment, git_commit, versions
+from biotilt.experiment import ACCOUNTS, Experiment
 from biotilt.files import read_json, write_json
 from biotilt.folder import shown
 from biotilt.oracle import Oracle, Store
+from biotilt.record import git_commit, read_record, versions
 from biotilt.report import ReportData, render_report
 from biotilt.samplers import BestOfN
 from biotilt.tasks import task_defaults, task_folder, task_measures, task_pictures
@@ -223,7 +224,7 @@ def _write_designs(folder: Path, scored: Scored, *, fasta: bool) -> list[tuple[s
 
 def _commands(run: Run) -> list[str]:
     """Return what to type to get this page again; a run that was started from Python has no command of its own."""
-    started = read_json(run.folder / RECORD).get("command")
+    started = read_record(run.folder).command
     return [*([started] if started else []), shlex.join(["biotilt", "evaluate", str(shown(run.folder))])]
 
 

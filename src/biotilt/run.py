@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from biotilt.atomic import check_output, remove_leftovers, write_each
-from biotilt.config import Config
 from biotilt.designs import Record, write_designs
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.experiment import ACCOUNTS, RECORD, Experiment, fixed_positions, read_record
+from biotilt.experiment import ACCOUNTS, Experiment, fixed_positions
 from biotilt.files import read_json, write_json
 from biotilt.folder import (
     FAILURES,
@@ -32,6 +31,7 @@ from biotilt.folder import (
 from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
+from biotilt.record import read_record
 from biotilt.training import Trainer
 from biotilt.training.loop import Row
 
@@ -83,13 +83,11 @@ def load_model(path: Path | str) -> Model:
 
 def _tuned(folder: Path) -> Model:
     """Load what a run made, with its fixed positions; it needs neither the reward nor the pretrained model."""
-    if not (folder / RECORD).is_file():
-        raise CheckpointError(f"{folder} is not the folder of a run: it has no {RECORD}")
+    config = read_record(folder).config
     if not (folder / TUNED).is_file():
         raise CheckpointError(f"{folder} has not finished; go on with `biotilt tune --resume {shown(folder)}`")
     with _made_again_by_resume(folder):
         model = Model.load(folder / TUNED)
-    config = Config.model_validate(read_record(folder)["config"])
     return model.with_fixed(fixed_positions(config, model))
 
 

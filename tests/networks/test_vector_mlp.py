@@ -38,7 +38,7 @@ def test_it_is_rebuilt_from_its_description():
     again.load_state_dict(net.state_dict())
     x, t = torch.randn(5, 3), torch.rand(5)
     assert torch.equal(again(x, t), net(x, t))
-    with pytest.raises(ConfigError, match='has no option "widt"; did you mean "width"'):
+    with pytest.raises(ConfigError, match='unknown option "widt"; did you mean "width"'):
         build_network("vector_mlp", {"size": 3, "widt": 8})
 
 

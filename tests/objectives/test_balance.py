@@ -273,9 +273,9 @@ def test_gradients_reach_the_policy_and_its_value_only(objective):
     ("kind", "options", "message"),
     [
         (TrajectoryBalance, {"form": "learnd"}, r'objective\.form.*did you mean "learned"'),
-        (TrajectoryBalance, {"chains": 1}, r"objective\.chains must be ≥ 2"),
+        (TrajectoryBalance, {"chains": 1}, r"objective\.chains: must be ≥ 2"),
         (TrajectoryBalance, {"beta": 1.5}, r"objective\.beta"),
-        (PathConsistency, {"span": 0}, r"objective\.span must be ≥ 1"),
+        (PathConsistency, {"span": 0}, r"objective\.span: must be ≥ 1"),
         (PathConsistency, {"updates": 0}, r"objective\.updates"),
         (PathConsistency, {"beta": -0.1}, r"objective\.beta"),
         (PathConsistency, {"buffer": 0}, r"objective\.buffer"),

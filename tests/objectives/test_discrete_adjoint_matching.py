@@ -311,5 +311,5 @@ def test_a_group_larger_than_a_round_is_refused():
 
 @pytest.mark.parametrize(("key", "low"), [("group", 2), ("updates", 1), ("states", 1)])
 def test_impossible_options_are_refused(key, low):
-    with pytest.raises(ConfigError, match=rf"objective\.{key} must be ≥ {low}"):
+    with pytest.raises(ConfigError, match=rf"objective\.{key}: must be ≥ {low}"):
         DiscreteAdjointMatching(**{key: low - 1})

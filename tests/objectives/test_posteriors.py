@@ -323,8 +323,8 @@ def test_other_processes_are_refused_by_what_they_lack(objective):
     [
         (DDPP, {"beta": 1.5}, r"objective\.beta"),
         *((DDPP, {key: 0}, rf"objective\.{key}") for key in ("updates", "states", "buffer")),
-        (SDPO, {"group": 1}, r"objective\.group must be ≥ 2"), (SDPO, {"updates": 0}, r"objective\.updates"),
-        *((SDPO, {key: 1}, rf"objective\.{key} must be ≥ 2") for key in ("states", "buffer")),
+        (SDPO, {"group": 1}, r"objective\.group: must be ≥ 2"), (SDPO, {"updates": 0}, r"objective\.updates"),
+        *((SDPO, {key: 1}, rf"objective\.{key}: must be ≥ 2") for key in ("states", "buffer")),
         (SDPO, {"proposal": "bas"}, r'objective\.proposal: unknown choice "bas"; did you mean "base"'),
     ],
 )  # fmt: skip

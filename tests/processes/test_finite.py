@@ -96,7 +96,10 @@ def test_draws_are_reproduced_by_the_generator():
     assert all((a != b).any() for a, b in zip(draws(1), draws(2)))
 
 
-@pytest.mark.parametrize(("states", "horizon"), [(1, 3), (32769, 3), (4, 0)])
-def test_impossible_chains_are_refused(states, horizon):
-    with pytest.raises(ConfigError, match=f"got {states}, {horizon}"):
+@pytest.mark.parametrize(
+    ("states", "horizon", "message"),
+    [(1, 3, "states must be ≥ 2, got 1"), (32769, 3, "states must be ≤ 32768"), (4, 0, "horizon must be ≥ 1, got 0")],
+)
+def test_impossible_chains_are_refused(states, horizon, message):
+    with pytest.raises(ConfigError, match=message):
         Finite(states, horizon)

@@ -314,7 +314,7 @@ def test_steps_count_free_positions():
         (lambda: AnyOrder(3, 4, per_step=4), r"per_step must be in \[1, 3\], got 4"),
         (lambda: Masked(3, 4, num_steps=0), "num_steps must be ≥ 1, got 0"),
         (lambda: Masked(3, 4, schedule="cosin"), 'did you mean "cosine"'),
-        (lambda: AnyOrder(3, 1), "letters in"),
+        (lambda: AnyOrder(3, 1), "letters must be ≥ 2, got 1"),
         (lambda: AnyOrder(3, 2, HELD), "fixed covers 4 positions, designs have 3"),
     ],
 )

@@ -183,7 +183,7 @@ def test_the_loss_ignores_fixed_letters():
 def test_what_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="num_steps must be ≥ 1, got 0"):
         Simplex(3, 4, num_steps=0)
-    with pytest.raises(ConfigError, match=r"letters in \[2, 126\], got 3, 1"):
+    with pytest.raises(ConfigError, match="letters must be ≥ 2, got 1"):
         Simplex(3, 1)
 
     class NeedsMean:

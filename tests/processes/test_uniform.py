@@ -326,7 +326,7 @@ def test_long_chains_stay_finite_in_single_precision(schedule, steps):
     [
         (lambda: Uniform(3, 4, num_steps=0), "num_steps must be ≥ 1, got 0"),
         (lambda: Uniform(3, 4, schedule="cosin"), 'did you mean "cosine"'),
-        (lambda: Uniform(3, 1), "letters in"),
+        (lambda: Uniform(3, 1), "letters must be ≥ 2, got 1"),
         (lambda: Uniform(3, 2, HELD), "fixed covers 2 positions, designs have 3"),
     ],
 )

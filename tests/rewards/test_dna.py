@@ -161,9 +161,9 @@ def test_the_version_knows_every_option():
     [
         ({"matrices": ["MA0114"]}, "with its version"),
         ({"matrices": ["MA9999.1"]}, 'no matrix "MA9999.1"'),
-        ({"matrices": []}, "must be a list"),
+        ({"matrices": []}, "matrices has too few values"),
         ({"matrices": HNF4A}, "must be a list"),
-        ({"matrices": [HNF4A], "p_value": 0.0}, "between 0 and 1"),
+        ({"matrices": [HNF4A], "p_value": 0.0}, "p_value must be > 0, got 0"),
         ({"matrices": [HNF4A], "score": "bests"}, 'did you mean "best"'),
         ({"matrices": [HNF4A], "release": "JASPAR2025"}, "JASPAR20"),
         ({"matrices": ["MA0498.3"], "score": "count"}, "chance of the best word of 5 letters"),

@@ -88,7 +88,7 @@ def test_files_of_before_these_options_are_read_as_they_were(tmp_path):
         ({"both_strands": True, "letters": 5}, "four letters"),
         ({"pool": 3}, "1 without motifs, got 3"),
         ({"motifs": 4, "pool": 13}, r"in \[1, 12\]"),
-        ({"motifs": 4, "motif_width": 6}, "odd motif_width"),
+        ({"motifs": 4, "motif_width": 6}, "motif_width: must be odd"),
         ({"layers": 0}, "needs motifs or layers"),
     ],
 )

@@ -153,11 +153,11 @@ def test_versions_tell_options_and_files_apart(tmp_path: Path) -> None:
 def test_options_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match=r'"logp": low = 3.0 is above high = 1.0'):
         LogP(low=3, high=1)
-    with pytest.raises(ConfigError, match=r'"tpsa": high = nan must be a finite number'):
+    with pytest.raises(ConfigError, match=r'"tpsa": high must be a finite number'):
         PolarSurface(high=math.nan)
     with pytest.raises(ConfigError, match='unknown catalog "PAIN"; did you mean "PAINS"'):
         Alerts(["PAIN"])
-    with pytest.raises(ConfigError, match=r'"alerts": catalogs = \[\] must be a list'):
+    with pytest.raises(ConfigError, match=r'"alerts": catalogs has too few values'):
         Alerts([])
     with pytest.raises(ConfigError, match='"similarity": reference = "C1CC" is not valid SMILES'):
         Similarity(reference="C1CC")

@@ -140,7 +140,7 @@ def test_what_is_no_predictor_is_refused(tmp_path):
         SecondaryStructure("E", str(tmp_path / "x.safetensors"))
     with pytest.raises(ConfigError, match="unknown choice"):
         SecondaryStructure("B")  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ConfigError, match="odd kernel"):
+    with pytest.raises(ConfigError, match="kernel must be odd, got"):
         SecondaryConfig(kernel=4)
 
 

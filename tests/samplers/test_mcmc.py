@@ -285,7 +285,7 @@ def test_same_seed_same_designs():
     [
         ({"rounds": 0}, r"sampler\.rounds"),
         ({"least": 0.6, "most": 0.5}, r"sampler\.least"),
-        ({"most": 1.5}, r"sampler\.least"),
+        ({"most": 1.5}, r"sampler\.most: must be ≤ 1"),
         ({"renoise": "corupt"}, 'did you mean "corrupt"'),
         ({"renoise": "path", "most": 0.5}, "never changes the first steps"),
     ],

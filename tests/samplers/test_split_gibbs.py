@@ -201,7 +201,7 @@ def test_processes_that_hide_nothing_are_refused():
         ({"rounds": 0}, r"sampler\.rounds"),
         ({"moves": 0}, r"sampler\.moves"),
         ({"first": 0.1, "last": 0.2}, r"sampler\.last"),
-        ({"first": 1.0}, r"sampler\.last"),
+        ({"first": 1.0}, r"sampler\.first: must be < 1"),
         ({"last": 0.0}, r"sampler\.last"),
     ],
 )

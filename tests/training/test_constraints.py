@@ -281,7 +281,7 @@ def test_bounds_are_checked(bounds, message):
     "options", [{"draws": 1}, {"every": 0}, {"growth": 0.9}, {"average": 0.0}, {"average": 1.5}, {"penalty": 0.0}]
 )
 def test_options_are_checked(options):
-    with pytest.raises(ConfigError, match=f"lagrangian.{next(iter(options))} must be"):
+    with pytest.raises(ConfigError, match=f"lagrangian.{next(iter(options))}: must be"):
         LagrangianConfig(**options)
 
 

@@ -201,17 +201,17 @@ def test_rates_by_hand(schedule, warmup, expected):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_calls": 0}, r"train\.max_calls must be ≥ 1"),
-        ({"batch": 0}, r"train\.batch must be ≥ 1"),
-        ({"checkpoint_every": 0}, r"train\.checkpoint_every must be ≥ 1"),
+        ({"max_calls": 0}, r"train\.max_calls: must be ≥ 1"),
+        ({"batch": 0}, r"train\.batch: must be ≥ 1"),
+        ({"checkpoint_every": 0}, r"train\.checkpoint_every: must be ≥ 1"),
         ({"lr": 0.0}, r"train\.lr"),
         ({"lr": math.nan}, r"train\.lr"),
         ({"clip": -1.0}, r"train\.clip"),
         ({"ema": 1.0}, r"train\.ema"),
         ({"ema": -0.1}, r"train\.ema"),
         ({"warmup": -1}, r"train\.warmup"),
-        ({"schedule": "cosin"}, r'unknown train\.schedule "cosin"; did you mean "cosine"'),
-        ({"batch": 65}, r"train\.batch \(65\) is larger than train\.max_calls \(64\)"),
+        ({"schedule": "cosin"}, r'train\.schedule: unknown choice "cosin"; did you mean "cosine"'),
+        ({"batch": 65}, r"train\.batch: 65 is larger than train\.max_calls, 64"),
     ],
 )
 def test_impossible_options_are_refused(options, message):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from biotilt.designs.alphabet import Alphabet
 from biotilt.designs.alphabet import alphabet as alphabet_called
-from biotilt.errors import ConfigError, DataError, suggest
-from biotilt.schema import Length, Name, Structure, build, one_line
+from biotilt.errors import ConfigError, DataError, one_line, suggest
+from biotilt.options import Length, Name, Structure, build_options
 
 PAD = "-"
 
@@ -186,9 +186,9 @@ def build_codec(spec: dict[str, Any]) -> Codec:
     """
     kind = str(spec.get("kind", ""))
     if kind not in CODECS:
-        raise ConfigError(f'unknown codec "{one_line(kind)}"{suggest(kind[:80], CODECS)}; it may need a newer biotilt')
+        raise ConfigError(f'unknown codec "{one_line(kind)}"{suggest(kind, CODECS)}; it may need a newer biotilt')
     keys, make = CODECS[kind]
-    return make(build(keys, {key: value for key, value in spec.items() if key != "kind"}, f'codec "{kind}"'))
+    return make(build_options(keys, {key: value for key, value in spec.items() if key != "kind"}, f'codec "{kind}"'))
 
 
 def stored_codec(about: dict[str, Any]) -> Codec:

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from biotilt.errors import ConfigError, suggest
+from biotilt.errors import ConfigError, one_line, suggest
 from biotilt.networks.cnn import CNN, CNNConfig
 from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.networks.structured import Structured, StructuredConfig
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
-from biotilt.schema import build, one_line
+from biotilt.options import build_options
 
 NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "cnn": (CNNConfig, CNN),
@@ -26,9 +26,9 @@ NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
 def build_network(name: str, options: dict[str, Any]) -> nn.Module:
     """Build a backbone; ConfigError names an unknown name or option, or a value out of bounds."""
     if str(name) not in NETWORKS:
-        raise ConfigError(f'unknown network "{one_line(name)}"{suggest(str(name)[:80], NETWORKS)}')
+        raise ConfigError(f'unknown network "{one_line(name)}"{suggest(str(name), NETWORKS)}')
     config_type, network = NETWORKS[name]
-    return network(build(config_type, options, f'network "{name}"'))
+    return network(build_options(config_type, options, f'network "{name}"'))
 
 
 def describe_network(net: nn.Module) -> dict[str, Any]:

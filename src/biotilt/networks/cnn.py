@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.networks.one_hot import as_one_hot
-from biotilt.schema import Dilations, Kernel, Layers, Length, Symbols, Width
+from biotilt.options import Dilations, Kernel, Layers, Length, Symbols, Width, check_options
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class CNNConfig:
     kernel: Kernel = 7
     dilations: Dilations = (1, 2, 4)
     time: bool = False
+
+    def __post_init__(self) -> None:
+        check_options(self, 'network "cnn"')
 
 
 class CNN(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from biotilt.networks.cnn import fourier_features
 from biotilt.networks.one_hot import as_one_hot
-from biotilt.schema import Depth, Length, Symbols, Width
+from biotilt.options import Depth, Length, Symbols, Width, check_options
 
 TIME_FEATURES = 64
 
@@ -27,6 +27,9 @@ class MLPConfig:
     width: Width = 256
     depth: Depth = 2
     time: bool = False
+
+    def __post_init__(self) -> None:
+        check_options(self, 'network "mlp"')
 
 
 class MLP(nn.Module):

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from biotilt.errors import ConfigError
 from biotilt.networks.one_hot import as_one_hot
-from biotilt.schema import Dilations, Kernel, Layers, Structure, Symbols, Width, shown
+from biotilt.options import Dilations, Kernel, Layers, Structure, Symbols, Width, check_options, shown
 
 FEATURES = 11  # of a position of a structure, see `Structures.of`
 LONGEST = 12.0  # stems and loops are measured up to this length
@@ -63,6 +63,7 @@ class StructuredConfig:
     dilations: Dilations = (1, 1, 2)
 
     def __post_init__(self) -> None:
+        check_options(self, 'network "structured"')
         depths = [*itertools.accumulate({"(": 1, ")": -1}.get(sign, 0) for sign in self.target)]
         if set(self.target) - set("(.)") or min(depths) < 0 or depths[-1] != 0:
             raise ConfigError(f"a target is a balanced structure of the signs ( . ), got {shown(self.target)}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.networks.cnn import fourier_features
-from biotilt.schema import Depth, Width
+from biotilt.options import Depth, Width, check_options
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,9 @@ class VectorMLPConfig:
     size: Width
     width: Width = 128
     depth: Depth = 3
+
+    def __post_init__(self) -> None:
+        check_options(self, 'network "vector_mlp"')
 
 
 class VectorMLP(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Metrics, Round, Trajectory, drop_unscored, rollout
-from biotilt.errors import ConfigError
+from biotilt.options import Count, check_options
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,15 @@ class AdjointMatching:
     ours. Here x[0] is not tilted: with a chain that remembers x[0], designs follow p* given x[0].
     """
 
-    updates: int = 20
-    states: int = 256
+    updates: Count = 20
+    states: Count = 256
 
     name: ClassVar[str] = "adjoint_matching"
     needs: ClassVar[tuple[str, ...]] = ("mean", "tilted", "kl", "relaxed_design")
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for key in ("updates", "states"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"objective.{key} must be ≥ 1, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def capacity(self) -> None:

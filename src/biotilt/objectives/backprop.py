@@ -10,6 +10,7 @@ from torch import Tensor
 
 from biotilt.core import Context, Metrics, Parts, Round, rollout
 from biotilt.errors import ConfigError
+from biotilt.options import Count, CountFrom0, Positive, check_options
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,16 @@ class RewardBackprop:
     the last T steps), AlignProp (arXiv 2310.03739).
     """
 
-    steps: int = 0
-    temperature: float = 0.5
-    updates: int = 1
+    steps: CountFrom0 = 0
+    temperature: Positive = 0.5
+    updates: Count = 1
 
     name: ClassVar[str] = "backprop"
     needs: ClassVar[tuple[str, ...]] = ("rsample", "kl", "relaxed", "relaxed_design")
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for key, low in (("steps", 0), ("updates", 1)):
-            if getattr(self, key) < low:
-                raise ConfigError(f"objective.{key} must be ≥ {low}, got {getattr(self, key)}")
-        if self.temperature <= 0:
-            raise ConfigError(f"objective.temperature must be > 0, got {self.temperature}")
+        check_options(self, "objective")
 
     @property
     def capacity(self) -> None:

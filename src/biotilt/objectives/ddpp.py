@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Metrics, Round, drop_unscored, sample
-from biotilt.errors import ConfigError
+from biotilt.options import Count, Share, check_options
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,17 @@ class DDPP:
     base. Each round makes `updates` updates on `states` of the newest `buffer` designs.
     """
 
-    beta: float = 0.5
-    updates: int = 8
-    states: int = 128
-    buffer: int = 20_000
+    beta: Share = 0.5
+    updates: Count = 8
+    states: Count = 128
+    buffer: Count = 20_000
 
     name: ClassVar[str] = "ddpp"
     needs: ClassVar[tuple[str, ...]] = ("posterior_log_prob",)
     value: ClassVar[str] = "state"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta <= 1:
-            raise ConfigError(f"objective.beta must be in [0, 1], got {self.beta}")
-        for key in ("updates", "states", "buffer"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"objective.{key} must be ≥ 1, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def capacity(self) -> int:

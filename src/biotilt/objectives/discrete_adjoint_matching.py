@@ -10,6 +10,7 @@ from torch import Tensor
 
 from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
 from biotilt.errors import ConfigError
+from biotilt.options import Count, FewPair, check_options
 
 
 @dataclass(frozen=True)
@@ -41,17 +42,15 @@ class DiscreteAdjointMatching:
     Each round scores `calls` // `group` groups and makes `updates` updates on `states` transitions of them.
     """
 
-    group: int = 8
-    updates: int = 8
-    states: int = 256
+    group: FewPair = 8
+    updates: Count = 8
+    states: Count = 256
 
     name: ClassVar[str] = "discrete_adjoint_matching"
     needs: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def __post_init__(self) -> None:
-        for key, low in (("group", 2), ("updates", 1), ("states", 1)):
-            if getattr(self, key) < low:
-                raise ConfigError(f"objective.{key} must be ≥ {low}, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def capacity(self) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biotilt.core import Context, Metrics, Round
-from biotilt.errors import ConfigError
 from biotilt.objectives.chains import collect_chains, log_ratios, states_before
+from biotilt.options import Count, Share, check_options
 
 
 @dataclass(frozen=True)
@@ -26,22 +26,18 @@ class PathConsistency:
     `buffer` scored ones are kept. `updates` gradient steps of `chains` chains follow each round.
     """
 
-    span: int | None = None
-    beta: float = 1.0
-    updates: int = 20
-    chains: int = 32
-    buffer: int = 4096
+    span: Count | None = None
+    beta: Share = 1.0
+    updates: Count = 20
+    chains: Count = 32
+    buffer: Count = 4096
 
     name: ClassVar[str] = "path_consistency"
     needs: ClassVar[tuple[str, ...]] = ("log_prob",)
     value: ClassVar[str] = "state"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta <= 1:
-            raise ConfigError(f"objective.beta must be in [0, 1], got {self.beta}")
-        for key in ("span", "updates", "chains", "buffer"):
-            if getattr(self, key) is not None and getattr(self, key) < 1:
-                raise ConfigError(f"objective.{key} must be ≥ 1, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def capacity(self) -> int:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
-from biotilt.errors import ConfigError, check_choices
 from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
+from biotilt.options import Count, FewPair, Positive, check_options
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,16 @@ class PPO:
     """
 
     advantage: Literal["batch", "group"] = "batch"
-    group: int = 8
-    clip: float = 0.2
-    updates: int = 20
-    states: int = 64
+    group: FewPair = 8
+    clip: Positive = 0.2
+    updates: Count = 20
+    states: Count = 64
 
     name: ClassVar[str] = "ppo"
     needs: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def __post_init__(self) -> None:
-        check_choices(self, "objective")
-        if self.clip <= 0:
-            raise ConfigError(f"objective.clip must be > 0, got {self.clip}")
-        for key, low in (("group", 2), ("updates", 1), ("states", 1)):
-            if getattr(self, key) < low:
-                raise ConfigError(f"objective.{key} must be ≥ {low}, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def capacity(self) -> None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Metrics, Round, drop_unscored, rollout, sample
-from biotilt.errors import ConfigError, check_choices
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.formulas.weighted import controlled_weights, draw_signed, with_unscored
+from biotilt.options import Count, FewFrom0, check_options
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,16 @@ class RewardWeighted:
     """
 
     proposal: Literal["base", "policy"] = "base"
-    unscored: int = 4
-    refresh: int = 50
-    updates: int = 8
-    states: int = 256
-    buffer: int = 20_000
+    unscored: FewFrom0 = 4
+    refresh: Count = 50
+    updates: Count = 8
+    states: Count = 256
+    buffer: Count = 20_000
 
     name: ClassVar[str] = "reward_weighted"
 
     def __post_init__(self) -> None:
-        check_choices(self, "objective")
-        for key, low in (("unscored", 0), ("refresh", 1), ("updates", 1), ("states", 1), ("buffer", 1)):
-            if getattr(self, key) < low:
-                raise ConfigError(f"objective.{key} must be ≥ {low}, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def needs(self) -> tuple[str, ...]:

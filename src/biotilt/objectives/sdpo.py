@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Metrics, Round, drop_unscored, sample
-from biotilt.errors import ConfigError, check_choices
+from biotilt.options import Count, Pair, check_options
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,17 @@ class SDPO:
     `buffer` designs.
     """
 
-    group: int = 128
+    group: Pair = 128
     proposal: Literal["base", "policy"] = "base"
-    updates: int = 8
-    states: int = 256
-    buffer: int = 20_000
+    updates: Count = 8
+    states: Pair = 256
+    buffer: Pair = 20_000
 
     name: ClassVar[str] = "sdpo"
     needs: ClassVar[tuple[str, ...]] = ("posterior_log_prob",)
 
     def __post_init__(self) -> None:
-        check_choices(self, "objective")
-        for key, low in (("group", 2), ("updates", 1), ("states", 2), ("buffer", 2)):
-            if getattr(self, key) < low:
-                raise ConfigError(f"objective.{key} must be ≥ {low}, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def capacity(self) -> int:

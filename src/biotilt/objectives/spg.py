@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from biotilt.core import Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
-from biotilt.errors import ConfigError, check_choices
 from biotilt.formulas.evidence import evidence_lower, evidence_upper
 from biotilt.formulas.soft_rl import soft_return
+from biotilt.options import Count, Few, Number, Share, check_options
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,17 @@ class SPG:
     """
 
     returns: Literal["soft", "reward"] = "soft"
-    power: float = 1.5
-    mix: float = 0.5
-    draws: int = 4
-    updates: int = 8
-    states: int = 64
+    power: Annotated[Number, Field(ge=1)] = 1.5
+    mix: Share = 0.5
+    draws: Few = 4
+    updates: Count = 8
+    states: Count = 64
 
     name: ClassVar[str] = "spg"
     needs: ClassVar[tuple[str, ...]] = ("letter_evidence", "log_prob")
 
     def __post_init__(self) -> None:
-        check_choices(self, "objective")
-        if not 0 <= self.mix <= 1:
-            raise ConfigError(f"objective.mix must be in [0, 1], got {self.mix}")
-        for key in ("power", "draws", "updates", "states"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"objective.{key} must be ≥ 1, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def capacity(self) -> None:

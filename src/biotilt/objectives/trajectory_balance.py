@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from biotilt.core import Context, Metrics, Round
-from biotilt.errors import ConfigError, check_choices
 from biotilt.objectives.chains import collect_chains, log_ratios
+from biotilt.options import Count, Pair, Share, check_options
 
 
 @dataclass(frozen=True)
@@ -25,22 +25,16 @@ class TrajectoryBalance:
     """
 
     form: Literal["learned", "log_variance"] = "log_variance"
-    beta: float = 1.0
-    updates: int = 20
-    chains: int = 32
-    buffer: int = 4096
+    beta: Share = 1.0
+    updates: Count = 20
+    chains: Pair = 32
+    buffer: Pair = 4096
 
     name: ClassVar[str] = "trajectory_balance"
     needs: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def __post_init__(self) -> None:
-        check_choices(self, "objective")
-        if not 0 <= self.beta <= 1:
-            raise ConfigError(f"objective.beta must be in [0, 1], got {self.beta}")
-        # the variance of one chain is 0, whatever the policy
-        for key, low in (("updates", 1), ("chains", 2), ("buffer", 2)):
-            if getattr(self, key) < low:
-                raise ConfigError(f"objective.{key} must be ≥ {low}, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def value(self) -> str | None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from biotilt.core import Context, Lesson, Metrics, Parts, Round, drop_unscored, roll_in_metrics
-from biotilt.errors import ConfigError, check_choices
+from biotilt.errors import ConfigError
 from biotilt.formulas.soft_rl import effective_fraction, vidd_log_weight
 from biotilt.objectives.chains import roll_in
+from biotilt.options import Count, Number, Positive, Share, check_options
 
 
 @dataclass(frozen=True)
@@ -39,24 +41,18 @@ class VIDD:
     anchor: Literal["pretrained", "rollout"] = "pretrained"
     value: Literal["surrogate", "return", "bootstrapped", "mixed", "posterior_mean", "monte_carlo"] = "surrogate"
     teacher: Literal["closed_form", "sampled"] = "closed_form"
-    beta: float = 1.0
-    refresh: int = 30
-    mirror: float = 0.5
-    updates: int = 30
-    states: int = 64
-    buffer: int = 4096
-    max_log_weight: float = 10.0
+    beta: Share = 1.0
+    refresh: Count = 30
+    mirror: Annotated[Number, Field(ge=1e-6, le=1)] = 0.5
+    updates: Count = 30
+    states: Count = 64
+    buffer: Count = 4096
+    max_log_weight: Positive = 10.0
 
     name: ClassVar[str] = "vidd"
 
     def __post_init__(self) -> None:
-        check_choices(self, "objective")
-        for key, low, high in (("beta", 0.0, 1.0), ("mirror", 1e-6, 1.0)):
-            if not low <= getattr(self, key) <= high:
-                raise ConfigError(f"objective.{key} must be in [{low}, {high}], got {getattr(self, key)}")
-        for key in ("refresh", "updates", "states", "buffer"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"objective.{key} must be ≥ 1, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Metrics, Round, drop_unscored, rollout, sample
-from biotilt.errors import ConfigError
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.formulas.weighted import controlled_weights, draw_signed, mixture_log_ratio, with_unscored
+from biotilt.options import Count, FewFrom0, Share, check_options
 
 
 @dataclass(frozen=True)
@@ -31,22 +31,18 @@ class WDCE:
     the scored ones.
     """
 
-    beta: float = 0.75
-    unscored: int = 4
-    refresh: int = 50
-    updates: int = 8
-    states: int = 256
-    buffer: int = 20_000
+    beta: Share = 0.75
+    unscored: FewFrom0 = 4
+    refresh: Count = 50
+    updates: Count = 8
+    states: Count = 256
+    buffer: Count = 20_000
 
     name: ClassVar[str] = "wdce"
     needs: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta <= 1:
-            raise ConfigError(f"objective.beta must be in [0, 1], got {self.beta}")
-        for key, low in (("unscored", 0), ("refresh", 1), ("updates", 1), ("states", 1), ("buffer", 1)):
-            if getattr(self, key) < low:
-                raise ConfigError(f"objective.{key} must be ≥ {low}, got {getattr(self, key)}")
+        check_options(self, "objective")
 
     @property
     def capacity(self) -> int:

@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from biotilt.core.protocols import Net
 from biotilt.errors import ConfigError
 from biotilt.formulas.categorical import log_choose, neg_log_prob, stratified_uniform
+from biotilt.options import Count
 from biotilt.processes.revealing import RevealingProcess, RevealKernel
 
 
@@ -46,15 +47,15 @@ class AnyOrder(RevealingProcess):
     independent given `x`, which no training removes; sampling needs ⌈free/m⌉ network calls.
     """
 
-    per_step: int = 1
+    per_step: Count = 1
 
     name: ClassVar[str] = "any_order"
     kernel_type: ClassVar[type] = AnyOrderKernel
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 1 <= self.per_step <= self.length:
-            raise ConfigError(f"per_step must be in [1, {self.length}], got {self.per_step}")
+        if self.per_step > self.length:
+            raise ConfigError(f"{self._where}: per_step must be in [1, {self.length}], got {self.per_step}")
 
     @property
     def steps(self) -> int:

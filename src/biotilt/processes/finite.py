@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 import torch
+from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from biotilt.core.protocols import Net
-from biotilt.errors import ConfigError
 from biotilt.formulas.categorical import (
     draw,
     draw_straight_through,
@@ -19,7 +19,7 @@ from biotilt.formulas.categorical import (
     kl_categorical,
     stratified_uniform,
 )
-from biotilt.schema import Steps
+from biotilt.options import Steps, Whole, check_options
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,14 @@ class Finite:
     `(B, S)` of the next state.
     """
 
-    states: int
+    states: Annotated[Whole, Field(ge=2, le=32768)]
     horizon: Steps
 
     name: ClassVar[str] = "finite"
     kernel_type: ClassVar[type] = FiniteKernel
 
     def __post_init__(self) -> None:
-        if not 2 <= self.states <= 32768 or self.horizon < 1:
-            raise ConfigError(f"states must be in [2, 32768] and horizon ≥ 1, got {self.states}, {self.horizon}")
+        check_options(self, f'process "{self.name}"')
 
     @property
     def steps(self) -> int:

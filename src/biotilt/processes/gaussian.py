@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
-from biotilt.errors import ConfigError, suggest
+from biotilt.options import Number
 from biotilt.processes.gaussian_path import GaussianPath
-
-SCHEDULES = ("cosine", "linear")
 
 
 @dataclass(frozen=True)
@@ -24,15 +23,10 @@ class Gaussian(GaussianPath):
     scale. An error of the network moves a step by far less of its std with `prediction` "eps" than with "x0".
     """
 
-    t_min: float = 0.0125
-    schedule: str = "cosine"
+    t_min: Annotated[Number, Field(gt=0, lt=0.5)] = 0.0125
+    schedule: Literal["cosine", "linear"] = "cosine"
 
     name: ClassVar[str] = "gaussian"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.schedule not in SCHEDULES:
-            raise ConfigError(f'unknown schedule "{self.schedule}"{suggest(self.schedule, SCHEDULES)}')
 
     def signal(self, t: Tensor) -> Tensor:
         if self.schedule == "linear":

@@ -11,17 +11,18 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import Generator, Tensor
 
 from biotilt.core.fixed import Fixed
 from biotilt.core.protocols import Net
 from biotilt.errors import ConfigError, suggest
 from biotilt.formulas.categorical import stratified_uniform
+from biotilt.options import NotNegative, Number, Steps, Width, check_options
 from biotilt.processes.gaussian_kernel import GaussianKernel
-from biotilt.schema import Steps, Width
 
 
 class _Chain(NamedTuple):
@@ -72,19 +73,16 @@ class GaussianPath(ABC):
     size: Width
     fixed: Fixed | None = None
     num_steps: Steps = 50
-    eta: float = 1.0
+    eta: NotNegative = 1.0
     prediction: str = "eps"
-    t_min: float = 0.02
+    t_min: Annotated[Number, Field(gt=0, lt=0.5)] = 0.02
 
     name: ClassVar[str]
     predictions: ClassVar[tuple[str, ...]] = ("x0", "eps")
     kernel_type: ClassVar[type] = GaussianKernel
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.num_steps < 1:
-            raise ConfigError(f"size and num_steps must be ≥ 1, got {self.size}, {self.num_steps}")
-        if not 0 <= self.eta < math.inf or not 0 < self.t_min < 0.5:
-            raise ConfigError(f"eta must be ≥ 0 and t_min in (0, 0.5), got {self.eta}, {self.t_min}")
+        check_options(self, f'process "{self.name}"')
         if self.prediction not in self.predictions:
             raise ConfigError(
                 f'{self.name}: unknown prediction "{self.prediction}"{suggest(self.prediction, self.predictions)}'

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
-from biotilt.schema import Length
+from biotilt.options import Length, Whole, check_options
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,19 @@ class LetterProcess(ABC):
     """
 
     length: Length
-    letters: int
+    letters: Annotated[Whole, Field(ge=2, le=126)]
     fixed: Fixed | None = None
 
+    name: ClassVar[str]
+
     def __post_init__(self) -> None:
-        if self.length < 1 or not 2 <= self.letters <= 126:
-            raise ConfigError(f"length must be ≥ 1 and letters in [2, 126], got {self.length}, {self.letters}")
+        check_options(self, self._where)
         if self.fixed is not None and len(self.fixed.mask) != self.length:
             raise ConfigError(f"fixed covers {len(self.fixed.mask)} positions, designs have {self.length}")
+
+    @property
+    def _where(self) -> str:
+        return f'process "{self.name}"'
 
     @property
     @abstractmethod

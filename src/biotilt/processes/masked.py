@@ -10,9 +10,9 @@ from torch import Generator, Tensor
 
 from biotilt.core.protocols import Net
 from biotilt.formulas.categorical import neg_log_prob, stratified_uniform
+from biotilt.options import Steps
 from biotilt.processes.revealing import RevealingProcess, RevealKernel
-from biotilt.processes.schedules import SCHEDULES, check_schedule
-from biotilt.schema import Steps
+from biotilt.processes.schedules import SCHEDULES, ScheduleName
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,10 @@ class Masked(RevealingProcess):
     """
 
     num_steps: Steps = 64
-    schedule: str = "loglinear"
+    schedule: ScheduleName = "loglinear"
 
     name: ClassVar[str] = "masked"
     kernel_type: ClassVar[type] = MaskedKernel
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_schedule(self.schedule, self.num_steps)
 
     @property
     def steps(self) -> int:

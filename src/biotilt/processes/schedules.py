@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
-
-from biotilt.errors import ConfigError, suggest
 
 
 class Schedule(Protocol):
@@ -47,16 +45,10 @@ class Cosine:
         return math.pi / 2 * angle.sin() / angle.cos()
 
 
+ScheduleName = Literal["loglinear", "cosine", "polynomial"]
+
 SCHEDULES: dict[str, Schedule] = {
     "loglinear": Polynomial(1.0),
     "cosine": Cosine(),
     "polynomial": Polynomial(2.0),
 }
-
-
-def check_schedule(schedule: str, num_steps: int) -> None:
-    """Raise ConfigError unless the schedule is known and there is at least one step."""
-    if num_steps < 1:
-        raise ConfigError(f"num_steps must be ≥ 1, got {num_steps}")
-    if schedule not in SCHEDULES:
-        raise ConfigError(f'unknown schedule "{schedule}"{suggest(schedule, SCHEDULES)}')

@@ -10,12 +10,11 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from biotilt.core.protocols import Net
-from biotilt.errors import ConfigError
 from biotilt.formulas.categorical import draw, stratified_uniform
+from biotilt.options import Steps
 from biotilt.processes.gaussian_kernel import GaussianKernel
 from biotilt.processes.jacobi import EPS, JacobiTables, jacobi_tables
 from biotilt.processes.letters import LetterProcess
-from biotilt.schema import Steps
 
 # the loss is an integral over time, so its nodes have nothing to do with the chain's steps
 _LOSS_NODES = 128
@@ -94,11 +93,6 @@ class Simplex(LetterProcess):
         "mean": "its noise depends on the state, which a formula for the mean alone does not allow for; use an "
         "objective that compares log-probabilities, such as ppo, or differentiates the chain"
     }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.num_steps < 1:
-            raise ConfigError(f"num_steps must be ≥ 1, got {self.num_steps}")
 
     @property
     def steps(self) -> int:

@@ -17,9 +17,9 @@ from biotilt.formulas.categorical import (
     kl_categorical,
     stratified_uniform,
 )
+from biotilt.options import Steps
 from biotilt.processes.letters import LetterProcess, one_hot_states
-from biotilt.processes.schedules import SCHEDULES, check_schedule
-from biotilt.schema import Steps
+from biotilt.processes.schedules import SCHEDULES, ScheduleName
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,10 @@ class Uniform(LetterProcess):
     """
 
     num_steps: Steps = 64
-    schedule: str = "loglinear"
+    schedule: ScheduleName = "loglinear"
 
     name: ClassVar[str] = "uniform"
     kernel_type: ClassVar[type] = UniformKernel
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_schedule(self.schedule, self.num_steps)
 
     @property
     def steps(self) -> int:

@@ -16,7 +16,8 @@ from typing import Any, Literal, Protocol, cast, overload
 import torch
 from torch import Tensor
 
-from biotilt.errors import ConfigError, RewardError, check_choices
+from biotilt.errors import ConfigError, RewardError
+from biotilt.options import End, check_options
 
 Direction = Literal["maximise", "minimise"]
 
@@ -134,14 +135,14 @@ class Declared:
 
     part: NamedReward
     direction: Direction = "maximise"
-    limits: tuple[float, float] | None = None
+    limits: tuple[End, End] | None = None
     deterministic: bool | None = None
     times: int = 1
     own_units: str | None = None
 
     def __post_init__(self) -> None:
         where = f'reward "{self.part.name}"'
-        check_choices(self, where)
+        check_options(self, where)
         if self.limits is not None:
             low, high = (float(end) for end in self.limits)
             if not low < high:

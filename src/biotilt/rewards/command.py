@@ -25,8 +25,9 @@ from typing import Literal
 from biotilt import supervise
 from biotilt.designs.tables import read_table
 from biotilt.digits import number
-from biotilt.errors import ConfigError, DataError, check_choices
+from biotilt.errors import ConfigError, DataError
 from biotilt.files import read_text
+from biotilt.options import Positive, check_options
 from biotilt.rewards.base import NotScored, digest
 
 DESIGNS, SCORES, FOLDER = "{designs}", "{scores}", "{folder}"
@@ -78,7 +79,7 @@ class Command:
     scores_format: Literal["csv", "txt"] = "csv"
     stdout: bool = False
     column: str = "score"
-    timeout: float | None = None
+    timeout: Positive | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: str = "."
     revision: str = ""
@@ -89,7 +90,7 @@ class Command:
     batched = True
 
     def __post_init__(self) -> None:
-        check_choices(self, f'reward "{self.name}"')
+        check_options(self, 'reward "command"')
         words = self._words
         if not words:
             raise ConfigError(f'reward "{self.name}": command is empty; write for example "score.py {{designs}}"')
@@ -99,8 +100,6 @@ class Command:
             raise ConfigError(
                 f'reward "{self.name}": command must say where the file of scores goes, {SCORES}; or set stdout = true'
             )
-        if self.timeout is not None and not self.timeout > 0:
-            raise ConfigError(f'reward "{self.name}": timeout must be > 0 seconds, got {self.timeout}')
         if not Path(self.folder).is_dir():
             raise ConfigError(f'reward "{self.name}": folder "{self.folder}" does not exist')
         self._program()

@@ -9,15 +9,17 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from biotilt.designs.alphabet import DNA
-from biotilt.errors import ConfigError, check_choices, needs_extra, suggest
+from biotilt.errors import ConfigError, needs_extra, suggest
+from biotilt.options import Inside, check_options
 from biotilt.rewards.base import NotScored, digest
 
 RELEASE = "JASPAR2024"
@@ -130,22 +132,17 @@ class Motif:
     [1.0, 1.0, 0.0]
     """
 
-    matrices: Sequence[str]
+    matrices: Annotated[Sequence[str], Field(min_length=1)]
     score: Literal["best", "count", "soft_count"] = "best"
-    p_value: float = 1e-4
+    p_value: Inside = 1e-4
     both_strands: bool = True
     release: str = RELEASE
 
     name = "motif"
 
     def __post_init__(self) -> None:
-        check_choices(self, "motif")
-        if isinstance(self.matrices, str) or not self.matrices:
-            raise ConfigError(f'reward "motif": matrices = {self.matrices!r} must be a list of JASPAR ids')
-        if not 0 < self.p_value < 1:
-            raise ConfigError(f'reward "motif": p_value = {self.p_value!r} must be between 0 and 1')
+        check_options(self, 'reward "motif"')
         object.__setattr__(self, "matrices", tuple(dict.fromkeys(self.matrices)))
-        object.__setattr__(self, "p_value", float(self.p_value))
         # so that a wrong id or an impossible p-value is found before any design is scored
         _ = self._odds, self._thresholds
 

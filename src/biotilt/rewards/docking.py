@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version as package_version
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from biotilt.errors import ConfigError, check_choices, needs_extra
+from pydantic import Field
+
+from biotilt.errors import ConfigError, needs_extra
+from biotilt.options import CountFrom0, Few, FewFrom0, Number, Whole, check_options
 from biotilt.rewards.base import NotScored, digest
 from biotilt.rewards.box import box_of_file, box_of_ligand, checked_box
 from biotilt.rewards.ligand import NotDockable, Protonation, ligand
@@ -54,18 +57,18 @@ class Vina:
     """
 
     receptor: str = ""
-    center: Sequence[float] | None = None
-    size: Sequence[float] | None = None
+    center: Point | None = None
+    size: Point | None = None
     box: str = ""
     ligand: str = ""
-    padding: float = 5.0
-    exhaustiveness: int = 1
-    max_evals: int = 100_000
-    poses: int = 5
+    padding: Annotated[Number, Field(ge=0, lt=50)] = 5.0
+    exhaustiveness: Few = 1
+    max_evals: CountFrom0 = 100_000
+    poses: Few = 5
     protonation: Protonation = "ph7"
-    max_atoms: int = 60
-    max_torsions: int = 20
-    seed: int = 1
+    max_atoms: Few = 60
+    max_torsions: FewFrom0 = 20
+    seed: Annotated[Whole, Field(ge=1, lt=2**31)] = 1
 
     name: ClassVar[str] = "vina"
     units: ClassVar[str] = "kcal/mol"
@@ -76,14 +79,7 @@ class Vina:
     def __post_init__(self) -> None:
         for package in ("vina", "meeko", "gemmi"):
             needs_extra(package, EXTRA)
-        check_choices(self, 'reward "vina"')
-        least = {"exhaustiveness": 1, "max_evals": 0, "poses": 1, "max_atoms": 1, "max_torsions": 0, "seed": 1}
-        for key, lowest in least.items():
-            value = getattr(self, key)
-            if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-                raise ConfigError(f'reward "vina": {key} = {value!r} must be a whole number ≥ {lowest}')
-        if not 0 <= self.padding < 50:
-            raise ConfigError(f'reward "vina": padding = {self.padding!r} must be in [0, 50) Å')
+        check_options(self, 'reward "vina"')
         # the content, not the file: a worker elsewhere need not have it, and a file may change during a run
         object.__setattr__(self, "_text", read_receptor(self.receptor))
         object.__setattr__(self, "_box", checked_box(*self._read_box(), self._text, self.box or self.ligand))  # type: ignore[attr-defined]

@@ -7,10 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from threading import Lock
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from biotilt.designs.paired import partners_of
-from biotilt.errors import ConfigError, DataError, check_choices, needs_extra
+from biotilt.errors import ConfigError, DataError, needs_extra
+from biotilt.options import Count, Number, Whole, check_options
 from biotilt.rewards.base import Infeasible, NotScored, digest
 
 Parameters = Literal["turner2004", "turner1999", "andronescu2007", "langdon2018"]
@@ -40,8 +43,8 @@ class _Folding(ABC):
     """
 
     parameters: Parameters = "turner2004"
-    temperature: float = 37.0
-    dangles: int = 2
+    temperature: Annotated[Number, Field(ge=0, le=100)] = 37.0
+    dangles: Annotated[Whole, Field(ge=0, le=3)] = 2
 
     name = ""
     units = ""
@@ -51,14 +54,9 @@ class _Folding(ABC):
 
     def __post_init__(self) -> None:
         needs_extra("RNA", "rna")
-        check_choices(self, f'reward "{self.name}"')
-        warm = isinstance(self.temperature, int | float) and not isinstance(self.temperature, bool)
-        if not warm or not 0 <= self.temperature <= 100:
-            raise ConfigError(f'reward "{self.name}": temperature = {self.temperature!r} must be in [0, 100] °C')
-        allowed = (0, 2) if self._needs_ensemble() else (0, 1, 2, 3)
-        if self.dangles not in allowed:
-            raise ConfigError(f'reward "{self.name}": dangles = {self.dangles!r} must be one of {allowed}')
-        object.__setattr__(self, "temperature", float(self.temperature))
+        check_options(self, f'reward "{self.name}"')
+        if self._needs_ensemble() and self.dangles % 2:
+            raise ConfigError(f'reward "{self.name}": dangles = {self.dangles} must be one of (0, 2)')
 
     def _needs_ensemble(self) -> bool:
         return self.ensemble
@@ -204,8 +202,8 @@ class FreeEnergy(_Folding):
     """
 
     of: Literal["mfe", "ensemble"] = "mfe"
-    first: int | None = None
-    last: int | None = None
+    first: Count | None = None
+    last: Count | None = None
 
     name = "free_energy"
     units = "kcal/mol"
@@ -214,10 +212,6 @@ class FreeEnergy(_Folding):
         super().__post_init__()
         if self.first is not None and self.last is not None:
             raise ConfigError('reward "free_energy": give first or last, not both')
-        for key in ("first", "last"):
-            value = getattr(self, key)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ConfigError(f'reward "free_energy": {key} = {value!r} must be a whole number ≥ 1')
 
     def _needs_ensemble(self) -> bool:
         return self.of == "ensemble"

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 from biotilt.designs import Codec, as_codec, stored_codec
 from biotilt.errors import ConfigError, DataError
 from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
-from biotilt.schema import Depth, Kernel, Length, Name, Share, StoredTensors, Symbols, Width, build
+from biotilt.options import Below1, Depth, Kernel, Length, Symbols, Whole, Width, build_options, check_options
+from biotilt.schema import Name, StoredTensors
 
 
 @dataclass(frozen=True)
@@ -40,21 +41,19 @@ class RegressorConfig:
     layers: Depth = 3
     kernel: Kernel = 7
     hidden: Width = 48
-    dropout: Share = 0.2
+    dropout: Below1 = 0.2
     dilated: bool = False
-    motifs: Annotated[int, Field(ge=0, le=65_536)] = 0
+    motifs: Annotated[Whole, Field(ge=0, le=65_536)] = 0
     motif_width: Kernel = 15
-    pool: int = 1
+    pool: Length = 1
     both_strands: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= self.pool <= (self.length if self.motifs else 1):
+        check_options(self, "predictor")
+        if self.pool > (self.length if self.motifs else 1):
             raise ConfigError(f"pool must be in [1, {self.length}], and 1 without motifs, got {self.pool}")
-        if self.motifs < 0 or self.layers < 0 or self.motif_width % 2 == 0 or not self.motifs + self.layers:
-            raise ConfigError(
-                "a predictor needs motifs or layers, and an odd motif_width; got "
-                f"motifs = {self.motifs}, layers = {self.layers}, motif_width = {self.motif_width}"
-            )
+        if not self.motifs + self.layers:
+            raise ConfigError("a predictor needs motifs or layers, and this one has neither")
         if self.dilated and self.layers > 15:
             raise ConfigError(f"dilated layers look 2^(layers - 2) letters far: 15 at most, got {self.layers}")
         if self.both_strands and self.letters != 4:
@@ -169,7 +168,7 @@ class LearnedReward:
         path = Path(path)
         tensors, about = load_tensors(path, PredictorFile)
         with blamed_on(path):
-            configs = [build(RegressorConfig, options, "a member") for options in about.config]
+            configs = [build_options(RegressorConfig, options, "a member") for options in about.config]
             members = ensemble(path, [partial(Regressor, config) for config in configs], tensors)
             codec = stored_codec(about.model_dump(exclude_none=True))
             for config in configs:

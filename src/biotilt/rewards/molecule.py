@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from biotilt.designs.tables import file_format, numbered_lines, read_table, smiles_lines
 from biotilt.errors import ConfigError, DataError, needs_extra, suggest
+from biotilt.options import check_options
 from biotilt.rewards.base import Infeasible, NotScored, digest
 from biotilt.rewards.ranges import check_range, within
 
@@ -46,6 +49,7 @@ class _OfMolecule(ABC):
 
     def __post_init__(self) -> None:
         chem()  # a missing package is found when the experiment is built
+        check_options(self, f'reward "{self.name}"')
 
     @property
     def version(self) -> str:
@@ -196,15 +200,13 @@ class Alerts(_OfMolecule):
     [0.0, -1.0]
     """
 
-    catalogs: Sequence[str] = ("PAINS", "BRENK")
+    catalogs: Annotated[Sequence[str], Field(min_length=1)] = ("PAINS", "BRENK")
 
     name = "alerts"
     units = "alerts, negated"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.catalogs, str) or not self.catalogs:
-            raise ConfigError(f'reward "alerts": catalogs = {self.catalogs!r} must be a list of {", ".join(_CATALOGS)}')
         for catalog in self.catalogs:
             if catalog not in _CATALOGS:
                 raise ConfigError(f'reward "alerts": unknown catalog "{catalog}"{suggest(str(catalog), _CATALOGS)}')

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from biotilt.designs import PROTEIN
 from biotilt.errors import needs_extra
+from biotilt.options import check_options
 from biotilt.rewards.base import NotScored, digest
 from biotilt.rewards.ranges import check_range, within
 
@@ -30,6 +31,7 @@ class _Property(ABC):
 
     def __post_init__(self) -> None:
         needs_extra("Bio.SeqUtils.ProtParam", "protein")
+        check_options(self, f'reward "{self.name}"')
         check_range(self)
 
     @property

@@ -9,17 +9,7 @@ from biotilt.errors import ConfigError
 
 
 def check_range(reward: Any) -> None:
-    """Check the options `low` and `high` of a frozen dataclass and store them as floats; None is no bound.
-
-    Raises ConfigError when one is no finite number, or the range is empty.
-    """
-    for key in ("low", "high"):
-        value = getattr(reward, key)
-        if value is None:
-            continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ConfigError(f'reward "{reward.name}": {key} = {value!r} must be a finite number')
-        object.__setattr__(reward, key, float(value))  # so that 0 and 0.0 give one version
+    """Raise ConfigError when the range of the options `low` and `high` is empty; None is no bound."""
     if reward.low is not None and reward.high is not None and reward.low > reward.high:
         raise ConfigError(f'reward "{reward.name}": low = {reward.low} is above high = {reward.high}')
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from biotilt.errors import ConfigError, suggest
+from biotilt.options import build_options
 from biotilt.rewards.base import NamedReward
 from biotilt.rewards.command import Command
 from biotilt.rewards.dna import Motif
@@ -53,24 +53,15 @@ PATHS = ("box", "file", "folder", "ligand", "path", "predictor", "receptor", "re
 """Options of the rewards above that may name a file or a folder: relative ones start at the experiment's folder."""
 
 
-def build(name: str, options: Mapping[str, Any]) -> NamedReward:
-    """Build the reward called `name` from the options of an experiment file.
+def build(name: str, options: Mapping[str, Any], where: str = "") -> NamedReward:
+    """Build the reward called `name` from the options of an experiment file; errors name `where` they stand.
 
     Raises `ConfigError`, with the nearest valid name, for an unknown reward or option, and for an option that
-    is missing or out of range.
+    is missing, of the wrong type or out of range.
 
     >>> build("gc", {"low": 0.4, "high": 0.6})
     GCFraction(low=0.4, high=0.6)
     """
     if name not in REWARDS:
         raise ConfigError(f'unknown reward "{name}"{suggest(name, REWARDS)}')
-    fields = dataclasses.fields(REWARDS[name])  # pyright: ignore[reportArgumentType]
-    valid = [field.name for field in fields]
-    for option in options:
-        if option not in valid:
-            raise ConfigError(f'reward "{name}": unknown option "{option}"{suggest(option, valid)}')
-    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
-    missing = [name for name in required if name not in options]
-    if missing:
-        raise ConfigError(f'reward "{name}": option "{missing[0]}" is missing')
-    return REWARDS[name](**options)
+    return build_options(REWARDS[name], options, where or f'reward "{name}"')

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
-from biotilt.errors import ConfigError, check_choices
+from pydantic import Field
+
+from biotilt.errors import ConfigError
+from biotilt.options import NotNegative, Share, check_options
 from biotilt.rewards.base import NotScored, digest
 
 IUPAC = {
@@ -46,16 +48,14 @@ class GCFraction:
     ([0.75], [-0.25, 0.0])
     """
 
-    low: float | None = None
-    high: float | None = None
+    low: Share | None = None
+    high: Share | None = None
 
     name = "gc"
     differentiable = False
 
     def __post_init__(self) -> None:
-        for key in ("low", "high"):
-            if getattr(self, key) is not None:
-                _set_number(self, key, at_most=1.0)
+        check_options(self, 'reward "gc"')
         if self.low is not None and self.high is not None and self.low > self.high:
             raise ConfigError(f'reward "gc": low = {self.low} is above high = {self.high}')
 
@@ -90,18 +90,16 @@ class ForbiddenMotifs:
     [-4.0, -2.0, 0.0]
     """
 
-    motifs: Sequence[str]
-    penalty: float = 1.0
+    motifs: Annotated[Sequence[str], Field(min_length=1)]
+    penalty: NotNegative = 1.0
 
     name = "forbidden_motifs"
     differentiable = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.motifs, str) or not self.motifs:
-            raise ConfigError(f'reward "forbidden_motifs": motifs = {self.motifs!r} must be a list of motifs')
-        _set_number(self, "penalty")
+        check_options(self, 'reward "forbidden_motifs"')
         for motif in self.motifs:
-            if not isinstance(motif, str) or not motif or set(_as_dna(motif)) - set(IUPAC):
+            if not motif or set(_as_dna(motif)) - set(IUPAC):
                 raise ConfigError(f'reward "forbidden_motifs": motif {motif!r} must be made of {"".join(IUPAC)}U')
         object.__setattr__(self, "motifs", tuple(dict.fromkeys(_as_dna(motif) for motif in self.motifs)))
 
@@ -133,15 +131,14 @@ class UpstreamAUG:
     ([-2.0, -1.0], [-1.0])
     """
 
-    penalty: float = 1.0
+    penalty: NotNegative = 1.0
     frame: Literal["any", "in", "out"] = "any"
 
     name = "upstream_aug"
     differentiable = False
 
     def __post_init__(self) -> None:
-        _set_number(self, "penalty")
-        check_choices(self, 'reward "upstream_aug"')
+        check_options(self, 'reward "upstream_aug"')
 
     @property
     def version(self) -> str:
@@ -187,13 +184,3 @@ class Kozak:
 
 def _as_dna(design: str) -> str:
     return design.upper().replace("U", "T")
-
-
-def _set_number(reward: GCFraction | ForbiddenMotifs | UpstreamAUG, key: str, at_most: float = math.inf) -> None:
-    """Check an option's range and store it as a float, so that 0 and 0.0 give one version."""
-    value = getattr(reward, key)
-    number = isinstance(value, int | float) and not isinstance(value, bool) and value != math.inf
-    if not number or not 0 <= value <= at_most:
-        limits = f"in [0, {at_most:g}]" if at_most < math.inf else ">= 0"
-        raise ConfigError(f'reward "{reward.name}": {key} = {value!r} must be a number {limits}')
-    object.__setattr__(reward, key, float(value))

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.designs import PROTEIN, Padded
-from biotilt.errors import ConfigError, check_choices
 from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
+from biotilt.options import Below1, Dilations, Kernel, Width, build_options, check_options
 from biotilt.rewards.base import NotScored, digest
-from biotilt.schema import Dilations, Kernel, Name, Share, StoredTensors, Width, build
+from biotilt.schema import Name, StoredTensors
 
 CLASSES = "HEC"  # helix, strand, coil: the three states of DSSP, H = {H, G, I}, E = {E, B}, C = the rest
 SHIPPED = Path(__file__).parent.parent / "tasks" / "protein"
@@ -34,11 +34,10 @@ class SecondaryConfig:
     channels: Width = 64
     kernel: Kernel = 7
     dilations: Dilations = (1, 2, 4)
-    dropout: Share = 0.2
+    dropout: Below1 = 0.2
 
     def __post_init__(self) -> None:
-        if self.kernel % 2 == 0 or not self.dilations:
-            raise ConfigError(f"a predictor needs an odd kernel and a block, got {self.kernel}, {self.dilations}")
+        check_options(self, 'predictor "secondary_structure"')
 
 
 class SecondaryFile(StoredTensors):
@@ -116,7 +115,7 @@ class SecondaryPredictor:
         path = Path(path)
         tensors, about = load_tensors(path, SecondaryFile)
         with blamed_on(path):
-            configs = [build(SecondaryConfig, options, "a member") for options in about.config]
+            configs = [build_options(SecondaryConfig, options, "a member") for options in about.config]
         members = ensemble(path, [partial(SecondaryNet, config) for config in configs], tensors)
         return cls(members, about.name, hashlib.sha256(path.read_bytes()).hexdigest()[:12])
 
@@ -164,7 +163,7 @@ class SecondaryStructure:
     differentiable = True
 
     def __post_init__(self) -> None:
-        check_choices(self, f'reward "{self.name}"')
+        check_options(self, f'reward "{self.name}"')
         _ = self._predictor  # a wrong file is found before any design is scored
 
     @property

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from biotilt.errors import ConfigError, check_choices, needs_extra
+from biotilt.errors import ConfigError, needs_extra
+from biotilt.options import FewPair, check_options
 from biotilt.rewards.base import NotScored, digest
 from biotilt.rewards.folding_models import (
     Chains,
@@ -53,7 +54,7 @@ class _OfStructure(ABC):
 
     def __post_init__(self) -> None:
         needs_extra("biotite.structure", "protein")
-        check_choices(self, f'reward "{self.name}"')
+        check_options(self, f'reward "{self.name}"')
         object.__setattr__(self, "program", tuple(self.program))
         _ = self._folder  # what is missing is said before any design is scored
 
@@ -186,15 +187,10 @@ class Symmetry(_OfStructure):
     Raises ConfigError for fewer than two copies. Stretches below 3 residues are not scored.
     """
 
-    copies: int
+    copies: FewPair
 
     name = "symmetry"
     units = "Å"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.copies, bool) or not isinstance(self.copies, int) or self.copies < 2:
-            raise ConfigError(f'reward "symmetry": copies = {self.copies!r} must be a whole number ≥ 2')
-        super().__post_init__()
 
     def measure(self, structure: Structure) -> float:
         places = structure.alpha_carbons

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 
 from biotilt.core import Context, Draws, log_weight_of
-from biotilt.errors import ConfigError
 from biotilt.formulas.resampling import log_mean_exp
+from biotilt.options import Number, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, final_scores
 
 
@@ -25,14 +26,13 @@ class BestOfN:
     proposal has no log-probabilities.
     """
 
-    factor: float = 8.0
+    factor: Annotated[Number, Field(ge=1, le=1e6)] = 8.0
 
     name: ClassVar[str] = "best_of_n"
     needs: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
-        if not self.factor >= 1:
-            raise ConfigError(f"sampler.factor must be ≥ 1, got {self.factor}")
+        check_options(self, "sampler")
 
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from biotilt.core import Context, Draws, log_weight_of, rollout, sample
 from biotilt.errors import ConfigError
+from biotilt.options import Count, Inside, check_options
 from biotilt.samplers.proposal import equal_weights, final_scores
 
 
@@ -37,19 +38,18 @@ class SplitGibbs:
     `first` ≥ `last` in (0, 1). Calls a design: 2 + `rounds` · `moves` at most.
     """
 
-    rounds: int = 20
-    moves: int = 10
-    first: float = 0.5
-    last: float = 0.05
+    rounds: Count = 20
+    moves: Count = 10
+    first: Inside = 0.5
+    last: Inside = 0.05
 
     name: ClassVar[str] = "split_gibbs"
     needs: ClassVar[tuple[str, ...]] = ("hidden", "step_of")
 
     def __post_init__(self) -> None:
-        if self.rounds < 1 or self.moves < 1:
-            raise ConfigError(f"sampler.rounds and sampler.moves must be ≥ 1, got {self.rounds} and {self.moves}")
-        if not 0 < self.last <= self.first < 1:
-            raise ConfigError(f"sampler.last ≤ sampler.first must be in (0, 1), got {self.last} and {self.first}")
+        check_options(self, "sampler")
+        if not self.last <= self.first:
+            raise ConfigError(f"sampler.last must be ≤ sampler.first, got {self.last} and {self.first}")
 
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:

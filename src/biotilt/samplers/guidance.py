@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Draws, Reveals
-from biotilt.errors import ConfigError
+from biotilt.options import NotNegative, check_options
 from biotilt.samplers.guided import draw_guided
 
 
@@ -34,15 +34,14 @@ class Guidance:
     Calls of a design: one relaxed score a step, and one score.
     """
 
-    scale: float = 1.0
+    scale: NotNegative = 1.0
     correct: bool = True
 
     name: ClassVar[str] = "guidance"
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.scale >= 0:
-            raise ConfigError(f"sampler.scale must be ≥ 0, got {self.scale}")
+        check_options(self, "sampler")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biotilt.core import Context, Draws
-from biotilt.errors import ConfigError, check_choices
+from biotilt.options import FewPair, NotNegative, Positive, check_options
 from biotilt.samplers.guided import draw_guided
 from biotilt.samplers.proposal import final_scores
 
@@ -40,19 +40,15 @@ class LogitGuidance:
     """
 
     estimate: Literal["soft", "mean"] = "soft"
-    guesses: int = 16
-    shrink: float = 1.0
-    scale: float = 1.0
+    guesses: FewPair = 16
+    shrink: Positive = 1.0
+    scale: NotNegative = 1.0
     correct: bool = True
 
     name: ClassVar[str] = "logit_guidance"
 
     def __post_init__(self) -> None:
-        check_choices(self, "sampler")
-        if self.guesses < 2:
-            raise ConfigError(f"sampler.guesses must be ≥ 2, to compare them, got {self.guesses}")
-        if not (self.shrink > 0 and self.scale >= 0):
-            raise ConfigError(f"sampler.shrink must be > 0 and sampler.scale ≥ 0, got {self.shrink} and {self.scale}")
+        check_options(self, "sampler")
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Draws, Trajectory, log_weight_of, rollout
-from biotilt.errors import ConfigError, check_choices
+from biotilt.errors import ConfigError
+from biotilt.options import Count, Share, check_options
 from biotilt.samplers.proposal import equal_weights, final_scores
 
 
@@ -37,18 +38,16 @@ class MCMC:
     """
 
     renoise: Literal["corrupt", "path"] = "corrupt"
-    rounds: int = 16
-    least: float = 0.0
-    most: float = 1.0
+    rounds: Count = 16
+    least: Share = 0.0
+    most: Share = 1.0
 
     name: ClassVar[str] = "mcmc"
 
     def __post_init__(self) -> None:
-        check_choices(self, "sampler")
-        if self.rounds < 1:
-            raise ConfigError(f"sampler.rounds must be ≥ 1, got {self.rounds}")
-        if not 0 <= self.least <= self.most <= 1:
-            raise ConfigError(f"sampler.least ≤ sampler.most must be in [0, 1], got {self.least} and {self.most}")
+        check_options(self, "sampler")
+        if not self.least <= self.most:
+            raise ConfigError(f"sampler.least must be ≤ sampler.most, got {self.least} and {self.most}")
         if self.renoise == "path" and self.most < 1:
             raise ConfigError(
                 f'sampler.renoise="path" never changes the first steps unless sampler.most = 1, got {self.most}; '

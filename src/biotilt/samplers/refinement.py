@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Draws, log_weight_of
-from biotilt.errors import ConfigError, check_choices
 from biotilt.formulas.categorical import draw
 from biotilt.formulas.resampling import systematic_resample
+from biotilt.options import Count, Few, Rate, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, value_after
 
 
@@ -36,9 +36,9 @@ class Refinement:
     for each step redone in a round, times those of the value, once in the last step of each.
     """
 
-    rounds: int = 8
-    share: float = 0.25
-    children: int = 4
+    rounds: Count = 8
+    share: Rate = 0.25
+    children: Few = 4
     select: bool = True
     value: Literal["posterior_mean", "monte_carlo"] = "posterior_mean"
 
@@ -46,11 +46,7 @@ class Refinement:
     needs: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def __post_init__(self) -> None:
-        check_choices(self, "sampler")
-        if self.rounds < 1 or self.children < 1:
-            raise ConfigError(f"sampler.rounds and sampler.children must be ≥ 1, got {self.rounds} and {self.children}")
-        if not 0 < self.share <= 1:
-            raise ConfigError(f"sampler.share must be in (0, 1], got {self.share}")
+        check_options(self, "sampler")
 
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal
 import torch
 
 from biotilt.core import Context, Draws
-from biotilt.errors import ConfigError, check_choices
 from biotilt.formulas.resampling import log_mean_exp, systematic_resample
 from biotilt.formulas.soft_rl import effective_fraction
+from biotilt.options import Share, check_options
 from biotilt.samplers.proposal import Proposal, need_a_weight, value_after
 
 
@@ -39,16 +39,14 @@ class SMC:
     """
 
     value: Literal["posterior_mean", "monte_carlo", "none"] = "posterior_mean"
-    resample: float = 0.5
+    resample: Share = 0.5
     temper: bool = True
 
     name: ClassVar[str] = "smc"
     needs: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def __post_init__(self) -> None:
-        check_choices(self, "sampler")
-        if not 0 <= self.resample <= 1:
-            raise ConfigError(f"sampler.resample must be in [0, 1], got {self.resample}")
+        check_options(self, "sampler")
 
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Draws
-from biotilt.errors import ConfigError, check_choices
 from biotilt.formulas.categorical import draw as draw_category
 from biotilt.formulas.resampling import log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
+from biotilt.options import Few, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight, value_after
 
 
@@ -38,7 +38,7 @@ class SVDD:
     Raises RewardError when no design has a weight.
     """
 
-    children: int = 8
+    children: Few = 8
     value: Literal["posterior_mean", "monte_carlo"] = "posterior_mean"
     choose: Literal["draw", "argmax"] = "draw"
 
@@ -46,9 +46,7 @@ class SVDD:
     needs: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def __post_init__(self) -> None:
-        check_choices(self, "sampler")
-        if self.children < 1:
-            raise ConfigError(f"sampler.children must be ≥ 1, got {self.children}")
+        check_options(self, "sampler")
 
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:

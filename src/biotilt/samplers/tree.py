@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Batch, Context, Draws, log_weight_of
-from biotilt.errors import ConfigError, check_choices
+from biotilt.errors import ConfigError
+from biotilt.options import Count, FewPair, NotNegative, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, final_scores, need_a_weight
 
 
@@ -55,9 +56,9 @@ class TreeSearch:
     is followed by another.
     """
 
-    iterations: int = 64
-    children: int = 8
-    exploration: float = 0.5
+    iterations: Count = 64
+    children: FewPair = 8
+    exploration: NotNegative = 0.5
     backup: Literal["soft", "max"] = "soft"
     keep: Literal["best", "resampled"] = "best"
 
@@ -65,13 +66,7 @@ class TreeSearch:
     needs: ClassVar[tuple[str, ...]] = ("log_prob",)
 
     def __post_init__(self) -> None:
-        check_choices(self, "sampler")
-        if self.iterations < 1 or self.children < 2:
-            raise ConfigError(
-                f"sampler.iterations must be ≥ 1 and sampler.children ≥ 2, got {self.iterations} and {self.children}"
-            )
-        if not self.exploration >= 0:
-            raise ConfigError(f"sampler.exploration must be ≥ 0, got {self.exploration}")
+        check_options(self, "sampler")
 
     def draw(self, context: Context, count: int) -> Draws:
         """Return `count` of the designs scored, as `keep` says; raises ConfigError when it scores fewer.

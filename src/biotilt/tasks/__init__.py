@@ -26,7 +26,7 @@ def task_names() -> list[str]:
 def task_folder(name: str) -> Path:
     """Return the folder of a task; ConfigError with the nearest name when there is none."""
     if name not in task_names():
-        raise ConfigError(f'task: unknown task "{name}"{suggest(name, task_names())}')
+        raise ConfigError(f'task: unknown task "{name}"{suggest(str(name), task_names())}')
     return FOLDER / name
 
 

@@ -15,15 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from biotilt.core import Context, Metrics, Objective, Replay, Round, sample
 from biotilt.core.protocols import Scorer
 from biotilt.errors import CheckpointError, ConfigError
+from biotilt.options import Count, Number, Pair, Positive, Rate, check_options
 
+Growth = Annotated[Number, Field(ge=1, le=1e6)]
 SIGNIFICANT = 2.0  # standard errors; a smaller violation may be the noise of a few draws
 
 
@@ -38,22 +41,17 @@ class LagrangianConfig:
     left more than `shrink` of the violation. λ is at most `max_multiplier` · α / σ_pre(g).
     """
 
-    draws: int = 64
-    average: float = 0.3
-    penalty: float = 0.5
-    every: int = 2
-    growth: float = 1.5
-    max_growth: float = 3.0
-    shrink: float = 0.5
-    max_multiplier: float = 100.0
+    draws: Pair = 64
+    average: Rate = 0.3
+    penalty: Positive = 0.5
+    every: Count = 2
+    growth: Growth = 1.5
+    max_growth: Growth = 3.0
+    shrink: Rate = 0.5
+    max_multiplier: Positive = 100.0
 
     def __post_init__(self) -> None:
-        for key, low in (("draws", 2), ("every", 1), ("growth", 1), ("max_growth", 1)):
-            if getattr(self, key) < low:
-                raise ConfigError(f"lagrangian.{key} must be ≥ {low}, got {getattr(self, key)}")
-        for key, high in (("average", 1.0), ("shrink", 1.0), ("penalty", math.inf), ("max_multiplier", math.inf)):
-            if not 0 < getattr(self, key) <= high:
-                raise ConfigError(f"lagrangian.{key} must be in (0, {high:g}], got {getattr(self, key)}")
+        check_options(self, "lagrangian")
 
 
 @dataclass

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Context, Metrics, Objective, Round, move_toward, trainable
-from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored, suggest
+from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored
+from biotilt.options import BatchSize, Below1, Count, CountFrom0, Positive, check_options
 from biotilt.training.checkpoint import load_state, save_state
 
 Row = dict[str, float]
@@ -34,31 +35,20 @@ class TrainConfig:
     with workers to be of use, and an objective that learns from replay.
     """
 
-    max_calls: int = 1024
-    batch: int = 64
-    lr: float = 1e-3
+    max_calls: Count = 1024
+    batch: BatchSize = 64
+    lr: Positive = 1e-3
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    warmup: int = 10
-    clip: float = 1.0
-    ema: float = 0.95
-    checkpoint_every: int = 1
+    warmup: CountFrom0 = 10
+    clip: Positive = 1.0
+    ema: Below1 = 0.95
+    checkpoint_every: Count = 1
     overlap: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("max_calls", "batch", "checkpoint_every"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"train.{key} must be ≥ 1, got {getattr(self, key)}")
-        schedules = ("constant", "linear", "cosine")
-        if self.schedule not in schedules:
-            raise ConfigError(f'unknown train.schedule "{self.schedule}"{suggest(self.schedule, schedules)}')
-        if self.warmup < 0:
-            raise ConfigError(f"train.warmup must be ≥ 0, got {self.warmup}")
-        if not (self.lr > 0 and self.clip > 0 and 0 <= self.ema < 1):
-            raise ConfigError(
-                f"train.lr and train.clip must be > 0 and train.ema in [0, 1), got {self.lr}, {self.clip}, {self.ema}"
-            )
+        check_options(self, "train")
         if self.batch > self.max_calls:
-            raise ConfigError(f"train.batch ({self.batch}) is larger than train.max_calls ({self.max_calls})")
+            raise ConfigError(f"train.batch: {self.batch} is larger than train.max_calls, {self.max_calls}")
 
     @property
     def rounds(self) -> int:

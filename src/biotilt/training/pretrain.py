@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from biotilt.core import Policy, move_toward
-from biotilt.errors import ConfigError
+from biotilt.options import BatchSize, Below1, Count, NotNegative, Positive, check_options
 
 
 @dataclass(frozen=True)
@@ -22,25 +21,18 @@ class PretrainConfig:
     `bfloat16`: the network's products are taken in 16 bits, twice as fast or more where the processor has them.
     """
 
-    steps: int = 4000
-    batch: int = 128
-    lr: float = 2e-3
-    weight_decay: float = 0.01
-    ema: float = 0.999
-    warmup: int = 200
-    clip: float = 1.0
-    check_every: int = 250
+    steps: Count = 4000
+    batch: BatchSize = 128
+    lr: Positive = 2e-3
+    weight_decay: NotNegative = 0.01
+    ema: Below1 = 0.999
+    warmup: Count = 200
+    clip: Positive = 1.0
+    check_every: Count = 250
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch", "warmup", "check_every"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{key} must be ≥ 1, got {getattr(self, key)}")
-        if not (0 < self.lr < math.inf and self.weight_decay >= 0 and 0 <= self.ema < 1 and self.clip > 0):
-            raise ConfigError(
-                "lr and clip must be > 0, weight_decay ≥ 0 and ema in [0, 1), got "
-                f"lr = {self.lr}, clip = {self.clip}, weight_decay = {self.weight_decay}, ema = {self.ema}"
-            )
+        check_options(self, "pretrain")
 
 
 def pretrain(

@@ -9,6 +9,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from biotilt.options import BatchSize, Count, NotNegative, Positive, check_options
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -17,11 +19,14 @@ class FitConfig:
     `bfloat16`: the network's products are taken in 16 bits, twice as fast or more where the processor has them.
     """
 
-    epochs: int = 30
-    batch: int = 128
-    lr: float = 2e-3
-    weight_decay: float = 1e-4
+    epochs: Count = 30
+    batch: BatchSize = 128
+    lr: Positive = 2e-3
+    weight_decay: NotNegative = 1e-4
     bfloat16: bool = False
+
+    def __post_init__(self) -> None:
+        check_options(self, "fit")
 
 
 def fit_regressor(

@@ -25,6 +25,7 @@ from torch import Generator, Tensor, nn
 
 from biotilt.core import ActionValue, Batch, Context, Lesson, Process, Reveals, Trajectory, move_toward
 from biotilt.errors import ConfigError
+from biotilt.options import Positive, Rate, check_options
 from biotilt.values.standardised import Standardised
 
 RUNS = ("return", "bootstrapped", "mixed")
@@ -34,14 +35,11 @@ RUNS = ("return", "bootstrapped", "mixed")
 class LearnedValueConfig:
     """`lr` of the value's network; `target_rate` in (0, 1]: how fast the target network Q′ follows, an update."""
 
-    lr: float = 1e-3
-    target_rate: float = 0.05
+    lr: Positive = 1e-3
+    target_rate: Rate = 0.05
 
     def __post_init__(self) -> None:
-        if not (self.lr > 0 and 0 < self.target_rate <= 1):
-            raise ConfigError(
-                f"value.lr must be > 0 and value.target_rate in (0, 1], got {self.lr} and {self.target_rate}"
-            )
+        check_options(self, "value")
 
 
 class LearnedQ(Standardised, ActionValue):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, StateValue, rollout
-from biotilt.errors import ConfigError
+from biotilt.options import Few, check_options
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,10 @@ class MonteCarlo(StateValue):
     All states of one call must be at the same or given steps: completions are drawn step by step.
     """
 
-    draws: int = 4
+    draws: Few = 4
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise ConfigError(f"value.draws must be ≥ 1, got {self.draws}")
+        check_options(self, "value")
 
     needs = ()
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, StateValue
-from biotilt.errors import ConfigError
+from biotilt.options import FewFrom0, check_options
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,10 @@ class PosteriorMean(StateValue):
     `draws` = 0 takes the most likely letters. Biased: the reward of a mean is not the soft mean of rewards.
     """
 
-    draws: int = 0
+    draws: FewFrom0 = 0
 
     def __post_init__(self) -> None:
-        if self.draws < 0:
-            raise ConfigError(f"value.draws must be ≥ 0, got {self.draws}")
+        check_options(self, "value")
 
     needs = ("guess",)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Process
-from biotilt.errors import ConfigError
+from biotilt.options import Positive, check_options
 from biotilt.values.standardised import Standardised
 
 
@@ -16,20 +16,20 @@ from biotilt.values.standardised import Standardised
 class StateNetConfig:
     """`lr` > 0 of the value's network."""
 
-    lr: float = 3e-3
+    lr: Positive = 3e-3
 
     def __post_init__(self) -> None:
-        _check_rate(self.lr)
+        check_options(self, "value")
 
 
 @dataclass(frozen=True)
 class LogZConfig:
     """`lr` > 0 of the one number, in units of the spread of r/α: large, as nothing else of it is learned."""
 
-    lr: float = 0.03
+    lr: Positive = 0.03
 
     def __post_init__(self) -> None:
-        _check_rate(self.lr)
+        check_options(self, "value")
 
 
 class StateNet(Standardised):
@@ -68,8 +68,3 @@ class LogZ(Standardised):
 
     def forward(self) -> Tensor:
         return self.in_units(self.offset)
-
-
-def _check_rate(lr: float) -> None:
-    if lr <= 0:
-        raise ConfigError(f"value.lr must be > 0, got {lr}")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Batch, Context, Lesson, Process, Trajectory, rollout
-from biotilt.errors import ConfigError
+from biotilt.options import Count, Positive, check_options
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
 
 
@@ -24,15 +24,12 @@ from biotilt.values.learned import LearnedQ, LearnedValueConfig
 class SurrogateConfig(LearnedValueConfig):
     """`imagine` designs are drawn a round, the last `keep` of them taught from."""
 
-    lr: float = 2e-3
-    imagine: int = 256
-    keep: int = 512
+    lr: Positive = 2e-3
+    imagine: Count = 256
+    keep: Count = 512
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("imagine", "keep"):
-            if getattr(self, key) < 1:
-                raise ConfigError(f"value.{key} must be ≥ 1, got {getattr(self, key)}")
+        check_options(self, "value")
 
 
 class SurrogateQ(LearnedQ):
