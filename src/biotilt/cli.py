@@ -32,6 +32,9 @@ Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. train.lr=0.0005.")
 ]
 Alpha = Annotated[float | None, typer.Option(help="Temperature: smaller tilts harder.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the code that the folder names though somebody else made it.")
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run.")]
 
 
@@ -63,17 +66,15 @@ def demo(
     """Tune a shipped generator (of 5′UTRs), judge it, and write a page about it: a few minutes on a laptop."""
     from biotilt.config import override
     from biotilt.experiment import Experiment
-    from biotilt.record import RECORD
-    from biotilt.run import TUNED
+    from biotilt.folder import free_folder
 
     folder = folder or Path("runs/demo" if task == "utr" else f"runs/demo-{task}")
     data = override({"task": task}, _assignments(assignments, seed=seed, alpha=alpha))
     experiment = Experiment.from_dict(data, Path(), "the demo")
-    if (folder / TUNED).is_file():
-        note(f"{folder} holds a finished demo; starting anew")
-        overwrite = True
-    elif (folder / RECORD).is_file() and not overwrite:
-        note(f"{folder} holds an unfinished demo; going on with it")
+    if not overwrite:
+        folder, why = free_folder(experiment, folder)
+        if why:
+            note(why)
     return _judged(_tuned(experiment, folder, overwrite))
 
 
@@ -130,6 +131,7 @@ def tune(
     seed: Seed = None,
     alpha: Alpha = None,
     evaluate: Annotated[bool, typer.Option(help="Judge the result and write designs and the page.")] = True,
+    trust: Trust = False,
 ) -> Answer:
     """Tune an experiment: `tune FILE`; or go on with an interrupted run: `tune --resume FOLDER`."""
     from biotilt.experiment import Experiment
@@ -140,7 +142,10 @@ def tune(
     if resume is not None:
         if changes or overwrite or folder is not None:
             raise ConfigError("--resume goes on with the run as it was started: leave the other options out")
-        experiment, folder = Experiment.recorded(resume), resume
+        experiment, folder = Experiment.recorded(resume, trust=trust), resume
+        _say_what_runs(experiment, resume)
+    elif trust:
+        raise ConfigError("--trust goes with --resume: an experiment file of your own is run as it is")
     else:
         assert file is not None
         experiment, folder = Experiment.load(file, overrides=changes), folder or Path("runs") / file.stem
@@ -226,11 +231,14 @@ def list_parts() -> Answer:
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     samples: Annotated[int | None, typer.Option(help="Designs in each row; default output.samples.")] = None,
+    trust: Trust = False,
 ) -> Answer:
     """Judge base, best-of-N and tuned designs; write designs, summary.json and report.html."""
     from biotilt.run import Run
 
-    return _judged(Run.load(run), samples)
+    loaded = Run.load(run, trust=trust)
+    _say_what_runs(loaded.experiment, run)
+    return _judged(loaded, samples)
 
 
 @app.command()
@@ -267,6 +275,14 @@ def task_list() -> Answer:
         for name, about in found.items()
     ]  # fmt: skip
     return Answer(found, ("\n\n".join(blocks),))
+
+
+def _say_what_runs(experiment: Experiment, folder: Path) -> None:
+    """Tell which code that is not part of biotilt a run's folder names."""
+    from biotilt.trust import code_of
+
+    if code := code_of(experiment.config):
+        note(f"{folder} runs {', '.join(code)} (from {experiment.base})")
 
 
 def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:

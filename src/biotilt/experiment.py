@@ -36,6 +36,7 @@ from biotilt.rewards.registry import PATHS
 from biotilt.tasks import task_defaults
 from biotilt.training import Trainer
 from biotilt.training.constraints import Adapting, Constrained, Constraint
+from biotilt.trust import mark, require_trust
 from biotilt.values import build_value
 
 COMBINED: dict[str, Any] = {"sum": Sum, "product": Product, "geometric_mean": GeometricMean}
@@ -236,15 +237,19 @@ class Experiment:
         except CheckpointError:
             before = None
         files = [s.path for s in _sections(self.config) if s.path] + [self.config.model.path]
+        base = str(self.base.resolve())
         record = RunRecord(
-            config=self.config, base=str(self.base.resolve()), command=before or command_line(), versions=versions(),
-            git=git_commit(), sha256=hashes(self.base, files), reward_version=self.scores_version,
+            config=self.config, base=base, command=before or command_line(), versions=versions(), git=git_commit(),
+            sha256=hashes(self.base, files), reward_version=self.scores_version, mark=mark(self.config, base),
         )  # fmt: skip
         write_json(folder / RECORD, record.document())
 
     @classmethod
-    def recorded(cls, folder: Path, *, reward: Any = None, held_out: Any = None) -> Experiment:
-        """Rebuild the experiment of a run's folder, as it was recorded."""
+    def recorded(cls, folder: Path, *, reward: Any = None, held_out: Any = None, trust: bool = False) -> Experiment:
+        """Rebuild the experiment of a run's folder, as it was recorded.
+
+        Raises UntrustedRun when that would run code in a folder that this user did not make here, unless `trust`.
+        """
         record = read_record(folder)
         config = record.config
         for key, section, given in (("reward", config.reward, reward), ("held_out", config.held_out, held_out)):
@@ -253,6 +258,9 @@ class Experiment:
                     f"the {key} of {folder} was given in Python: go on there, with "
                     f'biotilt.resume("{folder}", {key}=…) or Run.load("{folder}", {key}=…)'
                 )
+        if not trust:
+            replaced = [key for key, given in (("reward", reward), ("held_out", held_out)) if given is not None]
+            require_trust(folder, config, record.base, record.mark, replaced)
         # the task's defaults of that day are in the record already
         keys = config.model_dump(mode="json", exclude_none=True, exclude={"task"})
         experiment = cls.from_dict(keys, Path(record.base), str(folder / RECORD), reward=reward, held_out=held_out)

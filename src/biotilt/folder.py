@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -122,6 +123,27 @@ def _checkpoints_read(folder: Path) -> list[dict[str, Any]]:
         with contextlib.suppress(CheckpointError):
             found.append(load_tensors(folder / name)[1])
     return found
+
+
+def free_folder(experiment: Experiment, folder: Path) -> tuple[Path, str]:
+    """Return where an experiment can be tuned without touching another run, and why there, "" when it is just free.
+
+    That is `folder` when it holds nothing, or an unfinished run of this very experiment; else the first such one of
+    folder-2, folder-3, …
+    """
+    for number in itertools.count(1):
+        place = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        if is_empty(place):
+            return place, f"{folder} holds another run, which is kept; this one goes to {place}" if number > 1 else ""
+        with contextlib.suppress(ConfigError):
+            refuse_other(experiment, place)
+            return place, f"{place} holds an unfinished run of this; going on with it" if has_run(place) else ""
+    raise AssertionError("numbers do not end")
+
+
+def has_run(folder: Path) -> bool:
+    """Whether a folder holds anything of a run."""
+    return has_checkpoint(folder) or (folder / RECORD).is_file()
 
 
 def is_empty(folder: Path) -> bool:

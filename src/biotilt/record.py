@@ -25,7 +25,8 @@ RECORD = "experiment.json"
 class RunRecord(BaseModel):
     """The resolved configuration, the folder that its paths start at, and what its result depends on.
 
-    `sha256`: of the files that it read; `git`: the commit of the code, where it ran from a checkout.
+    `sha256`: of the files that it read; `git`: the commit of the code, where it ran from a checkout;
+    `mark`: of the user who made it (`biotilt.trust`).
     """
 
     model_config = ConfigDict(frozen=True)  # keys of a later version are passed over
@@ -37,6 +38,7 @@ class RunRecord(BaseModel):
     git: Text | None = None
     sha256: dict[Text, Text] = {}
     reward_version: Text
+    mark: Text | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the record as strict JSON; keys of the configuration that are not set are left out."""

@@ -46,10 +46,13 @@ class Run:
     history: list[Row]
 
     @classmethod
-    def load(cls, folder: Path | str, *, reward: Any = None, held_out: Any = None) -> Run:
-        """Load a finished run; CheckpointError when it has not finished (resume it) or is no run."""
+    def load(cls, folder: Path | str, *, reward: Any = None, held_out: Any = None, trust: bool = False) -> Run:
+        """Load a finished run; CheckpointError when it has not finished (resume it) or is no run.
+
+        Raises UntrustedRun when somebody else made the folder and it names code to run, unless `trust`.
+        """
         folder, place = Path(folder), Path(folder).absolute()
-        experiment = Experiment.recorded(folder, reward=reward, held_out=held_out)
+        experiment = Experiment.recorded(folder, reward=reward, held_out=held_out, trust=trust)
         model = _tuned(place)
         with _made_again_by_resume(place):
             return cls(place, experiment, model, read_json(place / HISTORY))
@@ -174,10 +177,15 @@ def resume(
     report: Callable[[Row], None] = lambda row: None,
     reward: Any = None,
     held_out: Any = None,
+    trust: bool = False,
 ) -> Run:
-    """Go on with the run in `folder`, bit for bit as if it had never stopped."""
+    """Go on with the run in `folder`, bit for bit as if it had never stopped.
+
+    Raises UntrustedRun when somebody else made the folder and it names code to run, unless `trust`.
+    """
     place = Path(folder).absolute()
-    return tune(Experiment.recorded(Path(folder), reward=reward, held_out=held_out), place, report=report)
+    experiment = Experiment.recorded(Path(folder), reward=reward, held_out=held_out, trust=trust)
+    return tune(experiment, place, report=report)
 
 
 def _write_failures(oracle: Oracle, folder: Path) -> None:

@@ -259,20 +259,34 @@ SMALL_DEMO = [
 ]  # fmt: skip
 
 
-def test_demo_runs_again_and_goes_on(biotilt_cli, tmp_path):
+def test_demo_keeps_a_finished_run_and_goes_on_with_an_unfinished_one(biotilt_cli, tmp_path):
     first = biotilt_cli("demo", *SMALL_DEMO)
     assert first.exit_code == 0, first.stderr
     assert "the page: runs/demo/report.html" in first.stdout
     folder = tmp_path / "runs/demo"
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     again = answer(again_result := biotilt_cli("demo", *SMALL_DEMO, "--json"))
-    assert "finished demo; starting anew" in again_result.stderr
-    assert (again["task"], again["calls"]) == ("utr", 32)
-    before = (folder / "designs.csv").read_text()
-    (folder / "tuned.safetensors").unlink()  # as if it had been stopped before the end
+    assert "runs/demo holds another run, which is kept; this one goes to runs/demo-2" in again_result.stderr
+    assert (again["task"], again["calls"], again["folder"]) == ("utr", 32, "runs/demo-2")
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    designs = (tmp_path / "runs/demo-2/designs.csv").read_text()
+    (tmp_path / "runs/demo-2/tuned.safetensors").unlink()  # as if it had been stopped before the end
     unfinished = biotilt_cli("demo", *SMALL_DEMO)
-    assert unfinished.exit_code == 0 and "unfinished demo; going on with it" in unfinished.stderr
-    assert (folder / "designs.csv").read_text() == before
-    assert biotilt.Run.load(folder).experiment.config.task == "utr"
+    assert unfinished.exit_code == 0 and "runs/demo-2 holds an unfinished run of this; going on" in unfinished.stderr
+    assert (tmp_path / "runs/demo-2/designs.csv").read_text() == designs
+    assert not (tmp_path / "runs/demo-3").exists()
+
+
+def test_demo_takes_another_folder_beside_an_unfinished_run_of_something_else(biotilt_cli, experiment_file, tmp_path):
+    from biotilt.folder import free_folder
+
+    other, mine = Experiment.load(experiment_file(alpha=0.9)), Experiment.load(experiment_file())
+    assert free_folder(mine, tmp_path / "d") == (tmp_path / "d", "")
+    for name in ("d", "d-2"):
+        biotilt.tune(other, tmp_path / name)
+    (tmp_path / "d" / "tuned.safetensors").unlink()
+    place, why = free_folder(mine, tmp_path / "d")
+    assert place == tmp_path / "d-3" and "is kept" in why
 
 
 def test_demo_takes_its_options(biotilt_cli):
