@@ -152,6 +152,7 @@ def test_leftovers_of_killed_writers_are_removed_once_they_are_old(tmp_path):
     old, new, other = temporary_name(tmp_path), temporary_name(tmp_path), tmp_path / "mine.tmp"
     for path in (old, new, other):
         path.write_text("half")
-    os.utime(old, (time.time() - 120,) * 2)
+    long_ago = time.time() - 120
+    os.utime(old, (long_ago, long_ago))
     remove_leftovers(tmp_path)
     assert sorted(tmp_path.iterdir()) == sorted([new, other])
