@@ -97,7 +97,8 @@ def _set_numpy_numbers(found: NumpyState) -> None:
 
 def _set_filters(filters: list[Any]) -> None:
     warnings.resetwarnings()  # it also tells the interpreter to look at the list again
-    warnings.filters[:] = filters
+    shown: Any = warnings.filters  # a list, whatever its stub says
+    shown[:] = filters
 
 
 def _folder() -> str | None:
