@@ -118,3 +118,19 @@ def test_check_tells_that_all_designs_of_the_base_are_infeasible():
 def test_check_refuses_what_would_end_the_first_round():
     with pytest.raises(NothingScored, match='reward "mine" could score none of 16 designs: no program'):
         check(experiment(unscored))
+
+
+def test_what_a_judge_could_not_score_is_asked_again_by_the_next_evaluation(tmp_path):
+    broken = [False]
+
+    def judge(design):
+        return NotScored("no licence") if broken[0] and design[0] in "AC" else 1.0
+
+    run = tune(experiment(lambda design: 1.0, held_out=judge, batch=8, max_calls=8), tmp_path / "run")
+    table = tmp_path / "run" / "designs.csv"
+    broken[0] = True
+    run.evaluate(samples=8)
+    failed = table.read_text()
+    broken[0] = False
+    run.evaluate(samples=8)
+    assert "nan" in failed and "nan" not in table.read_text()

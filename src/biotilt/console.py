@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 
 from biotilt.errors import BiotiltError
+from biotilt.oracle.isolation import stdout_to_stderr
 
 ERROR, INTERRUPTED = 2, 130
 TABLE_WIDTH = 110  # where stdout is no terminal
@@ -47,7 +48,9 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
         _make_printable()
         try:
             with _plain_warnings():
-                _print(function(**arguments), as_json)
+                with stdout_to_stderr():  # only the answer is for stdout, whatever plug-ins and rewards print
+                    answer = function(**arguments)
+                _print(answer, as_json)
         except BiotiltError as error:
             if debug:
                 raise

@@ -129,7 +129,10 @@ class _Judge:
         store = Store(folder / "oracle.sqlite")
 
         def oracle(reward: Any, which: str) -> Oracle:
-            return experiment.oracle(reward, store, f"{folder}:evaluation:{which}")
+            made = experiment.oracle(reward, store, f"{folder}:evaluation:{which}")
+            # scores are known; what failed in an earlier evaluation is asked again, since its cause may be gone
+            made.load_state_dict({"position": 0, "calls": 0})
+            return made
 
         self.oracle = oracle
         self.decode = experiment.decode
