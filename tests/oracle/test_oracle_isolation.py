@@ -268,6 +268,12 @@ def test_errors_for_the_loop_that_a_reward_raises_are_those_of_a_design(pool, wh
     }
 
 
+def test_reasons_are_one_line_that_can_be_stored():
+    oracle = oracle_of(Answers(C=ValueError("odd\n  valence \udc80 \x1b[31m")))
+    oracle.score(["A", "C"])
+    assert reasons(oracle)["C"] == "ValueError: odd valence \\udc80 \\x1b[31m"
+
+
 def test_an_error_that_cannot_tell_its_text():
     class Mute(ValueError):
         def __str__(self):
@@ -275,7 +281,7 @@ def test_an_error_that_cannot_tell_its_text():
 
     oracle = oracle_of(Answers(C=Mute()))
     oracle.score(["A", "C"])
-    assert reasons(oracle)["C"] == "Mute: (its text raised RuntimeError)"
+    assert reasons(oracle)["C"] == "Mute: Mute whose text cannot be had (RuntimeError)"
 
 
 @pytest.mark.parametrize(("error", "words"), [

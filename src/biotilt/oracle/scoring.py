@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from biotilt.errors import ConfigError, RewardError
+from biotilt.errors import ConfigError, RewardError, one_line
 from biotilt.oracle.isolation import isolated
 
 LONGEST_REASON = 500  # some programs print pages
@@ -116,8 +116,7 @@ def ask_relaxed(reward: Any, designs: Any) -> Any:
             return reward.score_one_hot(designs.clone())  # which may be changed in place
     except BaseException as error:
         _pass_on(error)
-        what = f"{type(error).__name__}: {said(error)}"[:LONGEST_REASON]
-        raise RewardError(f'reward "{reward.name}" cannot score relaxed designs: {what}') from error
+        raise RewardError(f'reward "{reward.name}" cannot score relaxed designs: {_told(error)}') from error
 
 
 def _ask_one(reward: Callable, declared: Declaration, design: str, memory_limit: float | None) -> Outcome:
@@ -129,9 +128,9 @@ def _ask_one(reward: Callable, declared: Declaration, design: str, memory_limit:
         seconds = time.perf_counter() - start
         if _out_of_memory(error):
             limit = f"more than {memory_limit:g} MB: " if memory_limit else ""
-            reason = f"out of memory: {limit}{type(error).__name__} {said(error)}".rstrip()[:LONGEST_REASON]
+            reason = f"out of memory: {limit}{type(error).__name__} {one_line(error)}".rstrip()
             return Outcome(math.nan, reason, seconds, out_of_memory=True)
-        reason = f"{type(error).__name__}: {said(error)}"[:LONGEST_REASON]
+        reason = _told(error)
         return Outcome(math.nan, reason, seconds, is_transient(error, declared.transient))
     seconds = time.perf_counter() - start
     (value,) = _listed(output, declared.name, 1)
@@ -144,12 +143,8 @@ def _pass_on(error: BaseException) -> None:
         raise error
 
 
-def said(error: BaseException) -> str:
-    """Return the text of an error that the code of others raised, even if it cannot tell it."""
-    try:
-        return str(error)
-    except Exception as another:
-        return f"(its text raised {type(another).__name__})"
+def _told(error: BaseException) -> str:
+    return f"{type(error).__name__}: {one_line(error, LONGEST_REASON)}"[:LONGEST_REASON]
 
 
 def is_transient(error: BaseException, kinds: tuple[type[BaseException], ...] | None) -> bool:
@@ -161,7 +156,7 @@ def is_transient(error: BaseException, kinds: tuple[type[BaseException], ...] | 
 
 def _out_of_memory(error: BaseException) -> bool:
     # torch has no exception of its own for the memory of the CPU
-    short = isinstance(error, RuntimeError) and "can't allocate memory" in said(error)
+    short = isinstance(error, RuntimeError) and "can't allocate memory" in one_line(error)
     return isinstance(error, MemoryError) or short or getattr(error, "errno", None) == errno.ENOMEM
 
 
@@ -221,6 +216,6 @@ def _shown(value: Any) -> str:
 def _reason(value: Any, default: str) -> str:
     """Return what a mark such as `NotScored` says of itself."""
     try:
-        return str(getattr(value, "reason", default))[:LONGEST_REASON]
+        return one_line(getattr(value, "reason", default), LONGEST_REASON)
     except Exception:
         return default

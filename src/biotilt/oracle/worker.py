@@ -28,7 +28,7 @@ from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
-from biotilt.errors import BiotiltError
+from biotilt.errors import BiotiltError, one_line
 from biotilt.oracle.scoring import Declaration, OneByOne, ask
 from biotilt.supervise import adopt_orphans, end_with_parent, kill_descendants
 
@@ -146,7 +146,7 @@ def _serve(connection: Connection, content: bytes, memory_limit: float | None) -
         reward = cloudpickle.loads(content)
         declared = Declaration.by(reward)
     except (Exception, SystemExit) as error:
-        connection.send((0, "failed", f"{type(error).__name__}: {error}"))
+        connection.send((0, "failed", f"{type(error).__name__}: {one_line(error, 500)}"))
         return
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)  # workers share the cores among themselves
