@@ -36,7 +36,7 @@ def test_five_lines_of_python(experiment_file, tmp_path):
     run = biotilt.tune(experiment, tmp_path / "run")
     designs = run.sample(20, seed=1)
     summary = run.evaluate()
-    assert [row["name"] for row in summary["rows"]] == ["base", "best_of_n", "tuned"]
+    assert [row["name"] for row in summary["rows"]] == ["base", "best_of_n", "tuned", "harvest"]
     assert len(designs) == 20 and all(set(d) <= set("ACGT") and len(d) == 10 for d in designs)
     for name in ("designs.fasta", "designs.csv", "summary.json", "report.html"):
         assert (tmp_path / "run" / name).stat().st_size > 0
@@ -61,21 +61,34 @@ def test_summary_is_strict_json_with_the_promised_keys(keys, tmp_path):
 
     summary = json.loads((tmp_path / "run/summary.json").read_text(), parse_constant=refuse)
     assert (
-        summary.keys() - SUMMARY_KEYS == {"options", "warnings", "measures", "oracle"}
+        summary.keys() - SUMMARY_KEYS
+        == {
+            "options",
+            "warnings",
+            "measures",
+            "oracle",
+            "verdict",
+            "checks",
+            "reward",
+            "held_out",
+            "tables",
+            "problems",
+        }
         and summary.keys() >= SUMMARY_KEYS
     )
     assert (summary["task"], summary["objective"], summary["alpha"]) == ("thing", "vidd", 0.5)
     assert (summary["seed"], summary["calls"]) == (4, 32)
     assert summary["versions"]["torch"].startswith("2.")
     for row in summary["rows"]:
-        assert row.keys() - ROW_KEYS == {"n", "unscored", "infeasible", "gap", "more"} and row.keys() >= ROW_KEYS
+        others = {"n", "unscored", "infeasible", "gap", "more", "closest", "nearest", "length"}
+        assert row.keys() - ROW_KEYS == others and row.keys() >= ROW_KEYS
         assert row["optimised"].keys() == row["held_out"].keys() == {"median", "p5", "p95", "mean"}
-    assert [row["calls"] for row in summary["rows"]] == [0, 32, 32]
+    assert [row["calls"] for row in summary["rows"]] == [0, 32, 32, 32]
 
 
 def test_best_of_n_is_the_best_of_as_many_designs_as_tuning_had_calls(keys, tmp_path):
     run = biotilt.tune(experiment(keys, output={"samples": 4}), tmp_path / "run")
-    base, best, _ = run.evaluate(samples=8)["rows"]
+    base, best, *_ = run.evaluate(samples=8)["rows"]
     assert (base["n"], best["n"], best["calls"]) == (8, 8, 32)
     assert best["optimised"]["p5"] >= base["optimised"]["median"], "8 best of 32 against all of 8"
     assert best["kl_policy_base"] == pytest.approx(math.log(32 / 8))

@@ -24,7 +24,7 @@ def test_the_front_of_two_parts_is_on_the_page(keys, tmp_path):
     run = biotilt.tune(Experiment.from_dict(keys_of(keys, reward=TWO), tmp_path), tmp_path / "run")
     front = run.evaluate()["front"]
     assert front == json.loads((tmp_path / "run/summary.json").read_text())["front"]
-    assert set(front["rows"]) == {"base", "best_of_n", "tuned"}
+    assert set(front["rows"]) == {"base", "best_of_n", "tuned", "harvest"}
     assert "Several objectives" in (tmp_path / "run/report.html").read_text()
 
 

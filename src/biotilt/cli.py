@@ -265,13 +265,13 @@ app.command("fit-oracle")(fit_oracle)
 @answering
 def task_list() -> Answer:
     """List the ready-made tasks: what each is good for, and how good its models were on real data they never saw."""
-    from biotilt.report.columns import measured
+    from biotilt.digits import pretty
     from biotilt.tasks import task_names, task_quality, task_title
 
     found = {name: {"title": task_title(name), **task_quality(name)} for name in task_names()}
     blocks = [
         "\n".join([f"{name}: {about['title']}", *(f"  {line}" for line in [about.get("good_for")] if line)]
-        + [f"  {label}: {measured(value)}" for label, value in about.get("measured", {}).items()])
+        + [f"  {label}: {pretty(value)}" for label, value in about.get("measured", {}).items()])
         for name, about in found.items()
     ]  # fmt: skip
     return Answer(found, ("\n\n".join(blocks),))
@@ -300,16 +300,25 @@ def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
 def _judged(run: Run, samples: int | None = None) -> Answer:
     """Evaluate a run and show its table, its warnings and where its page is."""
     from biotilt.folder import shown
-    from biotilt.report import panel_table
 
     note("judging base, best-of-N and tuned designs …")
     folder = shown(run.folder)
     with go_on_with("evaluate", folder):
         summary = run.evaluate(samples=samples)
     page = folder / "report.html"
-    warnings = [f"warning: {warning}" for warning in summary["warnings"]]
     document = summary | {"folder": str(folder), "report": str(page)}
-    return Answer(document, (panel_table(summary["rows"], summary["measures"]), *warnings, f"the page: {page}"))
+    return Answer(document, (*_told(summary), f"the page: {page}"))
+
+
+def _told(summary: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what people see of a summary: the verdict first, then the table, warnings, problems and checks."""
+    from biotilt.report import checks_lines, panel_table, shown_rows, verdict_text
+
+    verdict = summary["verdict"]
+    table = panel_table(shown_rows(summary), summary["measures"], verdict, summary["reward"])
+    warnings = [f"warning: {warning}" for warning in summary["warnings"]]
+    problems = [f"problem: {problem}" for problem in summary["problems"]]
+    return verdict_text(verdict), table, *warnings, *problems, *checks_lines(summary["checks"])
 
 
 def _steered(found: Any, out: Path | None) -> str:

@@ -56,3 +56,31 @@ def number(text: str) -> float:
     if value == math.inf or (value == -math.inf and "inf" not in text.lower()) or "_" in text or not text.isascii():
         raise ValueError(f'"{text[:80]}" is no number')
     return value
+
+
+NOTHING = "–"
+
+
+def pretty(value: float | None) -> str:
+    """Return a number for prose and tables: `digits` with thousands separators and a true minus; a dash for none.
+
+    >>> [pretty(x) for x in (-1234.56, 7.5, 1.234e-8, None, float("nan"), float("-inf"))]
+    ['−1,235', '7.500', '1.234e−08', '–', '–', '−∞']
+    """
+    if value is None or math.isnan(value):
+        return NOTHING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = digits(float(value))
+    if "e" not in text and len(text.lstrip("-").partition(".")[0]) > 3:
+        text = f"{int(text):,}"  # beyond 999 no decimals are left
+    return text.replace("-", "−")
+
+
+def count(value: float | None) -> str:
+    """Return a whole number with thousands separators, or a dash.
+
+    >>> count(2048), count(None)
+    ('2,048', '–')
+    """
+    return NOTHING if value is None or math.isnan(value) else f"{value:,.0f}".replace("-", "−")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 LONGEST = 2_000  # characters of a message
+
+T = TypeVar("T")
 
 
 class BiotiltError(Exception):
@@ -99,3 +102,23 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     names = sorted(valid)
     close = get_close_matches(name[:80], names, n=1)  # its time grows with the square of the length
     return f'; did you mean "{close[0]}"?' if close else f"; valid: {', '.join(names)}"
+
+
+class Problems(list[str]):
+    """What went wrong on the way to a result that is kept without it, a line each."""
+
+    def attempt(self, what: str, default: T, function: Callable[[], T]) -> T:
+        """Return `function()`, or `default` with a line about `what` when it raises.
+
+        >>> problems = Problems()
+        >>> problems.attempt("the picture", 0, lambda: int("x")), problems
+        (0, ["the picture: ValueError: invalid literal for int() with base 10: 'x'"])
+        """
+        try:
+            return function()
+        except Exception as error:
+            kind = "" if isinstance(error, BiotiltError) else f"{type(error).__name__}: "
+            with suppress(Exception):  # an error whose text cannot be had
+                kind += " ".join(str(error).split())
+            self.append(f"{what}: {kind}")
+            return default

@@ -1,108 +1,233 @@
-"""What a run leaves for people: the panel of base, best-of-N and tuned, designs, summary and page."""
+"""What a run leaves for people: base, best-of-N, tuned and the harvest drawn and judged; tables, summary and page."""
 
 from __future__ import annotations
 
 import math
-import shlex
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from biotilt.config import Config
 from biotilt.core import Context, Policy, Replay, Roles, path_kl, sample
-from biotilt.designs import Record, read_designs, write_designs
-from biotilt.digits import exact
-from biotilt.evaluation.measure import describe, measure_all
+from biotilt.designs import read_designs
+from biotilt.errors import Problems
+from biotilt.evaluation.checks import made_and_not, sentences
+from biotilt.evaluation.measure import Measure, describe, plain
 from biotilt.evaluation.metrics import kmer_counts
-from biotilt.evaluation.panel import CHECKS, Reference, likelihood, panel, warnings
+from biotilt.evaluation.panel import Reference, likelihood, panel
 from biotilt.evaluation.pareto import front_summary
+from biotilt.evaluation.quantity import column_of, quantity
+from biotilt.evaluation.tables import COLUMNS, FILES, Designs, flagged, write_table
+from biotilt.evaluation.verdict import verdict_of
 from biotilt.experiment import ACCOUNTS, Experiment
 from biotilt.files import read_json, write_json
-from biotilt.folder import shown
+from biotilt.harvest import harvest, within
 from biotilt.oracle import Oracle, Store
-from biotilt.record import git_commit, read_record, versions
-from biotilt.report import ReportData, render_report
+from biotilt.record import git_commit, versions
+from biotilt.report.words import verdict_words
 from biotilt.samplers import BestOfN
-from biotilt.tasks import task_defaults, task_folder, task_measures, task_pictures
+from biotilt.tasks import task_measures
 
 if TYPE_CHECKING:
     from biotilt.run import Run
 
-Scored = tuple[list[str], list[float], list[float] | None]
-
-PICTURES = 12  # designs that are drawn, where a task draws them
+Components = dict[str, dict[str, list[float]]]
 
 
 def evaluate(run: Run, samples: int) -> dict[str, Any]:
-    """Draw and judge fresh designs of base and tuned, and best-of-N with as many base designs as tuning had calls.
+    """Draw and judge fresh designs of base and tuned, best-of-N with as many base designs as tuning had calls, and the
+    best of all that tuning scored.
 
-    Writes `designs.csv`, `designs.fasta`, `summary.json` and `report.html` into the run's folder; returns the
-    summary. No score of these designs was seen in tuning, and none counts as one of its oracle calls.
+    Writes a table a row, `summary.json` and `report.html` into the run's folder; returns the summary. No score of the
+    fresh designs was seen in tuning, and none counts as one of its oracle calls. What fails on the way to the tables'
+    further columns, the checks or the page is told there, and costs nothing else.
     """
+    problems = Problems()
     experiment, folder = run.experiment, run.folder
-    judge = _Judge(experiment, folder)
-    measures = task_measures(experiment.config.panel or experiment.config.task, experiment.config)
-    base, tuned = experiment.model.policy, run.model.policy
-    device = experiment.device
-    base.net.to(device)
-    tuned.net.to(device)
-    generator = torch.Generator(device).manual_seed(experiment.config.seed + 1_000_003)
+    judge = Judge(experiment, folder / "oracle.sqlite", f"{folder}:evaluation", problems)
     calls = int(run.history[-1]["calls"]) if run.history else 0
     spent = run.history[-1]["seconds"] if run.history else 0.0
-    rows: list[dict[str, Any]] = []
-    scored: dict[str, Scored] = {}
+    letters = experiment.model.alphabet is not None
+    rows: dict[str, Designs] = {}
+    for designs in _drawn(run, samples, judge, calls, spent, problems):
+        rows[designs.name] = designs
+        write_table(folder, designs, fasta=letters)
+    for name in FILES.keys() - rows.keys():
+        (folder / FILES[name]).unlink(missing_ok=True)  # of an earlier evaluation with more rows
+    about = finish(experiment, judge, rows, problems)
+    for designs in rows.values():
+        problems.attempt(f"the table of {designs.name}", None, lambda d=designs: write_table(folder, d, fasta=letters))
+    summary = _summary(run, calls, spent) | about | {"problems": list(problems)}
+    write_json(folder / "summary.json", summary)
 
-    def add(name: str, draw: Callable[[], torch.Tensor], calls: int, seconds: float, kls: tuple[Any, Any]) -> None:
+    from biotilt.pages import write_page
+
+    problems.attempt("the page", None, lambda: write_page(run, summary, rows, judge, problems))
+    if len(problems) > len(summary["problems"]):
+        summary["problems"] = list(problems)
+        write_json(folder / "summary.json", summary)
+    return summary
+
+
+class Judge:
+    """Scores designs by both oracles, outside the accounts of tuning."""
+
+    def __init__(self, experiment: Experiment, path: Path | None, account: str, problems: Problems):
+        store = Store(path)
+
+        def oracle(reward: Any, which: str) -> Oracle:
+            return experiment.oracle(reward, store, f"{account}:{which}")
+
+        self.oracle, self.problems = oracle, problems
+        self.optimised = oracle(experiment.reward, "optimised")
+        self.held_out = None if experiment.held_out is None else oracle(experiment.held_out, "held_out")
+        self.reference = problems.attempt("the reference", Reference(None, None), lambda: reference(experiment))
+        self.comparable = comparable(experiment)
+
+    def row(
+        self, name: str, texts: list[str], kls: tuple[float | None, float | None], calls: int, seconds: float, *,
+        loglik: list[float] | None = None, optimised: list[float] | None = None,
+    ) -> Designs:  # fmt: skip
+        """Return designs with their scores and panel row; `optimised` where it is known already.
+
+        A judge that breaks down has not scored them; the scores of the reward are kept.
+        """
+        found = Designs(name, texts, optimised or self._exact(self.optimised, texts), None, loglik)
+        if self.held_out is not None:
+            missing = [math.nan] * len(texts)
+            asked = self.held_out
+            found.held_out = self.problems.attempt(f"judging {name}", missing, lambda: self._exact(asked, texts))
+        # the panel's numbers are of float32, as tuning saw them
+        scores = [None if s is None else np.float32(s).tolist() for s in (found.optimised, found.held_out)]
+        found.row = panel(
+            name, texts, scores[0], scores[1], reference=self.reference, loglik_base=loglik,
+            kl_policy_base=kls[0], kl_base_policy=kls[1], calls=calls, seconds=seconds,
+        )  # fmt: skip
+        if not self.comparable:
+            found.row["gap"] = None
+        return found
+
+    @staticmethod
+    def _exact(oracle: Oracle, texts: list[str]) -> list[float]:
+        return oracle.score(texts).tolist()
+
+
+def _drawn(run: Run, samples: int, judge: Judge, calls: int, spent: float, problems: Problems) -> Iterator[Designs]:
+    """Yield the rows as they are drawn and judged, each before the next is begun."""
+    experiment = run.experiment
+    base, tuned = experiment.model.policy, run.model.policy
+    base.net.to(experiment.device)
+    tuned.net.to(experiment.device)
+    generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed + 1_000_003)
+
+    def fresh(
+        name: str, draw: Callable[[], Tensor], calls: int, seconds: float, kls: tuple[float | None, float | None]
+    ) -> Designs:
         started = time.perf_counter()
         designs = draw()
         seconds += time.perf_counter() - started
-        scored[name] = judge(designs)
-        rows.append(
-            panel(
-                name, *scored[name], reference=judge.reference,
-                loglik_base=likelihood(base, designs, generator).tolist(), kl_policy_base=kls[0],
-                kl_base_policy=kls[1], calls=calls, seconds=seconds,
-            )
-        )  # fmt: skip
-        if not comparable(experiment):
-            rows[-1]["gap"] = None
-        rows[-1]["more"] = measure_all(measures, scored[name][0])
+        loglik = likelihood(base, designs, generator).tolist()
+        return judge.row(name, experiment.decode(designs), kls, calls, seconds, loglik=loglik)
 
-    add("base", lambda: sample(base, samples, generator), 0, 0.0, (0.0, 0.0))
+    yield fresh("base", lambda: sample(base, samples, generator), 0, 0.0, (0.0, 0.0))
     kept = min(samples, calls // 3)  # to keep more would hardly be a choice
     if kept >= 2:
         # the law of the best part q of many draws has density 1/q on part of the base: KL = -log q, and the KL the
         # other way is infinite
-        kls = (math.log(calls / kept), None)
         context = Context(Roles(base, base, base), judge.optimised, experiment.config.alpha, generator, Replay(None))
         best = BestOfN(factor=calls / kept)
-        add("best_of_n", lambda: best.draw(context, kept).designs, calls, 0.0, kls)
+        kls = (math.log(calls / kept), None)
+        yield fresh("best_of_n", lambda: best.draw(context, kept).designs, calls, 0.0, kls)
     kls = _both_kls(tuned, base, samples, generator)
-    add("tuned", lambda: sample(tuned, samples, generator), calls, spent, kls)
+    yield fresh("tuned", lambda: sample(tuned, samples, generator), calls, spent, kls)
+    best_scored = problems.attempt("the harvest", [], lambda: harvest(experiment, run.folder, samples))
+    if len(best_scored) >= 2:
+        texts, scores = [text for text, _ in best_scored], [score for _, score in best_scored]
+        encode, device = experiment.model.codec.encode_many, experiment.device
+        loglik = problems.attempt(
+            "log p of the harvest", None, lambda: likelihood(base, encode(texts).to(device), generator).tolist()
+        )
+        yield judge.row("harvest", texts, (None, None), calls, spent, loglik=loglik, optimised=scores)
 
-    summary = _summary(run, rows, calls, spent) | {"measures": describe(measures)}
-    write_json(folder / "summary.json", summary)
-    top = _write_designs(folder, scored["tuned"], fasta=experiment.model.alphabet is not None)
-    report = _report(run, rows, scored, top, judge.reference)
-    pictures = task_pictures(experiment.config.panel or experiment.config.task, [d for d, *_ in top[:PICTURES]])
-    components, directions = _components(experiment, judge, scored)
-    if components:
-        summary["front"] = front_summary(components, directions=directions)
-        write_json(folder / "summary.json", summary)
-        report = replace(report, components=components, directions=directions, front=summary["front"])
-    more = {"measures": summary["measures"], "pictures": pictures, "oracle": summary["oracle"]}
-    render_report(replace(report, **more), folder / "report.html")
-    return summary
+
+def finish(experiment: Experiment, judge: Judge, rows: Mapping[str, Designs], problems: Problems) -> dict[str, Any]:
+    """Complete rows and tables with measures, parts and constraints; return what the summary says of them."""
+    config = experiment.config
+    measures: list[Measure] = problems.attempt(
+        "the measures of the task", [], lambda: task_measures(config.panel or config.task, config)
+    )
+    reward = quantity(experiment.reward)
+    held_out = None if experiment.held_out is None else quantity(experiment.held_out)
+    components, directions = _components(experiment, judge, rows, problems)
+    for name, designs in rows.items():
+        if reward["sign"] < 0:
+            designs.columns[column_of(reward["label"])] = [-score for score in designs.optimised]
+        _fill(designs, measures, components.get(name, {}), problems)
+        bounds = _bounds(experiment, designs, components.get(name, {}))
+        designs.flags = flagged(designs, judge.reference.measured_max, bounds)
+    panel_rows = [designs.row for designs in rows.values()]
+    checks = made_and_not(panel_rows, measures, _reasons(experiment, judge))
+    natural = [{"key": m.key, "header": m.header} for m in measures if m.natural]
+    scores = {name: (designs.optimised, designs.held_out) for name, designs in rows.items()}
+    broken = {name: [c["name"] for c in d.row.get("constraints", []) if c["broken"]] for name, d in rows.items()}
+    about: dict[str, Any] = {
+        "reward": reward,
+        "held_out": held_out,
+        "rows": panel_rows,
+        "checks": checks,
+        "warnings": sentences(panel_rows, checks),
+        "measures": describe(measures),
+        "verdict": verdict_of(panel_rows, scores, broken=broken, natural=natural),
+        "tables": {
+            "files": {name: FILES[name] for name in rows if name in FILES},
+            "rank_by": {name: designs.rank_by for name, designs in rows.items()},
+            "columns": _column_meanings(rows, reward, measures),
+        },
+    }
+    about["verdict"] |= verdict_words(about)
+    if len(next(iter(components.values()), {})) > 1:
+        front = problems.attempt("the Pareto fronts", None, lambda: front_summary(components, directions=directions))
+        about |= {"front": front, "directions": directions} if front else {}
+    return about
+
+
+def _fill(designs: Designs, measures: list[Measure], components: dict[str, list[float]], problems: Problems) -> None:
+    """Put the task's measures into the panel row, and those of each design with parts of its reward into columns."""
+    designs.columns |= {f"reward_{part}": scores for part, scores in components.items()}
+    designs.row["more"] = {}
+    for measure in measures:
+        what, compute, each = f"{measure.header} of {designs.name}", measure.compute, measure.each
+        found = problems.attempt(what, None, lambda compute=compute: compute(designs.texts))
+        designs.row["more"][measure.key] = plain(found)
+        if each is not None:
+            missing = [None] * len(designs.texts)
+            column = problems.attempt(f"{what}, each", missing, lambda each=each: each(designs.texts))
+            designs.columns[measure.key] = column
+
+
+def _column_meanings(rows: Mapping[str, Designs], reward: Mapping[str, Any], measures: list[Measure]) -> dict[str, str]:
+    """Return what each column of the tables means, for those that the tables have."""
+    first = [record for designs in rows.values() for record in designs.records()[:1]]
+    present = dict.fromkeys(key for record in first for key in record.values)
+    known = dict(COLUMNS)
+    known["optimised"] = f"{reward['label']}, {COLUMNS['optimised']}"
+    if reward["sign"] < 0:
+        known["optimised"] = f"minus the {reward['label']}: {COLUMNS['optimised']}"
+        known[column_of(reward["label"])] = f"{reward['label']}; lower is better"
+    known |= {measure.key: measure.meaning for measure in measures}
+    return {
+        name: known.get(name) or f"{name.removeprefix('reward_')}: a part of the reward, or a constraint"
+        for name in present
+    }
 
 
 def _components(
-    experiment: Experiment, judge: _Judge, scored: dict[str, Scored]
-) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
+    experiment: Experiment, judge: Judge, rows: Mapping[str, Designs], problems: Problems
+) -> tuple[Components, dict[str, str]]:
     """Return the scores of each objective for each row, and which are minimised; nothing where there is but one.
 
     Objectives are the parts of a combined reward, or the reward, and the constraints.
@@ -115,34 +240,45 @@ def _components(
         objectives[section.name or constraint.name] = (constraint, section.at_least is not None)
     if len(objectives) < 2:
         return {}, {}
-    components = {
-        row: {name: judge.oracle(part, name).score(found[0]).tolist() for name, (part, _) in objectives.items()}
-        for row, found in scored.items()
-    }
-    return components, {name: "minimise" for name, (_, maximised) in objectives.items() if not maximised}
+    found: Components = {row: {} for row in rows}
+    for row, designs in rows.items():
+        for name, (part, _) in objectives.items():
+            missing = [math.nan] * len(designs.texts)
+            ask = lambda p=part, n=name, d=designs: judge.oracle(p, n).score(d.texts).tolist()  # noqa: E731
+            found[row][name] = problems.attempt(f"{name} of {row}", missing, ask)
+    return found, {name: "minimise" for name, (_, maximised) in objectives.items() if not maximised}
 
 
-class _Judge:
-    """Scores designs by both oracles, outside the accounts of tuning."""
+def _bounds(experiment: Experiment, designs: Designs, components: dict[str, list[float]]) -> dict[str, list[bool]]:
+    """Put the mean of each constraint into the panel row; return which designs keep it."""
+    kept = {}
+    for section, constraint in zip(experiment.config.constraints, experiment.constraints):
+        name = section.name or constraint.name
+        values = components.get(name, [math.nan] * len(designs.texts))
+        kept[name] = [within(value, section.at_least, section.at_most) for value in values]
+        known = np.array([value for value in values if math.isfinite(value)])
+        mean, noise = (known.mean(), 1.96 * known.std() / math.sqrt(len(known))) if len(known) else (math.nan, 0.0)
+        # a bound holds on average: the mean may lie outside by its noise
+        low = -math.inf if section.at_least is None else section.at_least - noise
+        high = math.inf if section.at_most is None else section.at_most + noise
+        designs.row.setdefault("constraints", []).append(
+            {
+                "name": name, "mean": plain(mean), "at_least": section.at_least, "at_most": section.at_most,
+                "broken": bool(len(known)) and not low <= mean <= high,
+            }
+        )  # fmt: skip
+    return kept
 
-    def __init__(self, experiment: Experiment, folder: Path):
-        store = Store(folder / "oracle.sqlite")
 
-        def oracle(reward: Any, which: str) -> Oracle:
-            made = experiment.oracle(reward, store, f"{folder}:evaluation:{which}")
-            # scores are known; what failed in an earlier evaluation is asked again, since its cause may be gone
-            made.load_state_dict({"position": 0, "calls": 0})
-            return made
-
-        self.oracle = oracle
-        self.decode = experiment.decode
-        self.optimised = oracle(experiment.reward, "optimised")
-        self.held_out = None if experiment.held_out is None else oracle(experiment.held_out, "held_out")
-        self.reference = reference(experiment)
-
-    def __call__(self, designs: torch.Tensor) -> Scored:
-        held_out = None if self.held_out is None else self.held_out(designs).tolist()
-        return self.decode(designs), self.optimised(designs).tolist(), held_out
+def _reasons(experiment: Experiment, judge: Judge) -> dict[str, tuple[str, str]]:
+    """Return why some checks are not possible for this experiment, and what would make them so."""
+    found = {}
+    if judge.held_out is not None and not judge.comparable:
+        other = ("the judge speaks in another unit than the reward", "take a judge of the same quantity")
+        found |= {"gap": other, "beyond_measured": other}
+    if experiment.model.alphabet is None:
+        found["kmer3"] = ("these designs are not made of letters", "see the measures of the task in its place")
+    return found
 
 
 def comparable(experiment: Experiment) -> bool:
@@ -191,7 +327,7 @@ def _both_kls(p: Policy, q: Policy, batch: int, generator: torch.Generator) -> t
     return path_kl(p, q, batch, generator).mean().item(), path_kl(q, p, batch, generator).mean().item()
 
 
-def _summary(run: Run, rows: list[dict[str, Any]], calls: int, seconds: float) -> dict[str, Any]:
+def _summary(run: Run, calls: int, seconds: float) -> dict[str, Any]:
     config = run.experiment.config
     accounts = run.folder / ACCOUNTS
     return {
@@ -204,68 +340,4 @@ def _summary(run: Run, rows: list[dict[str, Any]], calls: int, seconds: float) -
         "calls": calls,
         "seconds": seconds,
         "versions": versions() | {"git": git_commit() or "unknown"},
-        "rows": rows,
-        "warnings": warnings(rows),
     }
-
-
-def _write_designs(folder: Path, scored: Scored, *, fasta: bool) -> list[tuple[str, float, float | None]]:
-    """Write the tuned designs, best first by the optimised oracle; return the top ones."""
-    designs, optimised, held_out = scored
-    nothing: list[float | None] = [None] * len(designs)
-    order = sorted(range(len(designs)), key=lambda i: -np.nan_to_num(optimised[i], nan=-np.inf))
-    rows = [(designs[i], optimised[i], (held_out or nothing)[i]) for i in order]
-    records = [
-        Record(f"design_{i + 1}", d, {"optimised": exact(a)} | ({} if b is None else {"held_out": exact(b)}))
-        for i, (d, a, b) in enumerate(rows)
-    ]
-    write_designs(folder / "designs.csv", records)
-    if fasta:
-        write_designs(folder / "designs.fasta", records)
-    return rows[:20]
-
-
-def _commands(run: Run) -> list[str]:
-    """Return what to type to get this page again; a run that was started from Python has no command of its own."""
-    started = read_record(run.folder).command
-    return [*([started] if started else []), shlex.join(["biotilt", "evaluate", str(shown(run.folder))])]
-
-
-def _task_frontier(config: Config) -> list[dict[str, Any]]:
-    """Return the runs over α that ship with a task; none when the reward is another than the task's."""
-    if config.task is None or config.reward.path != task_defaults(config.task)["reward"].get("path"):
-        return []
-    path = task_folder(config.task) / "frontier.json"
-    return read_json(path)["points"] if path.is_file() else []
-
-
-def _report(
-    run: Run, rows: list[dict[str, Any]], scored: dict[str, Scored], top: list[Any], known: Reference
-) -> ReportData:
-    config, model = run.experiment.config, run.experiment.model
-    fixed = model.policy.process.fixed  # type: ignore[attr-defined]
-    align = getattr(model.codec, "align", list)
-    return ReportData(
-        title=f"{config.task or config.name}: {config.objective.get('name', 'vidd')}",
-        task=config.task or config.name,
-        objective=config.objective.get("name", "vidd"),
-        options=vars(config.build_objective()),
-        alpha=config.alpha,
-        seed=config.seed,
-        rows=rows,
-        letters="" if model.alphabet is None else model.alphabet.letters,
-        reward=getattr(run.experiment.reward, "units", "") or "score",
-        warnings=warnings(rows),
-        checks=CHECKS,
-        history=run.history,
-        scores={name: (optimised, held_out) for name, (_, optimised, held_out) in scored.items()},
-        top=top,
-        base_sequences=align(scored["base"][0]),
-        tuned_sequences=align(scored["tuned"][0]),
-        frontier=_task_frontier(config),
-        measured_max=known.measured_max,
-        commands=_commands(run),
-        versions=versions() | {"git": git_commit() or "unknown"},
-        notes=task_card(run.experiment).get("notes", []),
-        fixed=None if fixed is None or model.alphabet is None else fixed.mask.tolist(),
-    )

@@ -58,7 +58,7 @@ def test_tune_json_with_options_that_have_names(biotilt_cli, experiment_file):
     summary = answer(biotilt_cli("tune", experiment_file(), *options, "--json"))
     assert (summary["seed"], summary["alpha"], summary["calls"]) == (5, 0.25, 16)
     assert (summary["folder"], summary["report"]) == ("r", "r/report.html")
-    assert [row["name"] for row in summary["rows"]] == ["base", "best_of_n", "tuned"]
+    assert [row["name"] for row in summary["rows"]] == ["base", "best_of_n", "tuned", "harvest"]
 
 
 def test_tune_without_judging(biotilt_cli, experiment_file, tmp_path):
@@ -79,7 +79,7 @@ def test_evaluate(biotilt_cli, run):
     result = biotilt_cli("evaluate", "run", "--samples", "8")
     assert result.exit_code == 0 and "n = 8" in result.stdout and "run/report.html" in result.stdout
     summary = answer(biotilt_cli("evaluate", "run", "--json"))
-    assert [row["n"] for row in summary["rows"]] == [12, 10, 12]
+    assert [row["n"] for row in summary["rows"]] == [12, 10, 12, 12]
     on_disk = json.loads((run / "summary.json").read_text())
     assert on_disk["rows"] == summary["rows"]
 

@@ -46,7 +46,17 @@ def make_report(**changes: Any) -> ReportData:
         ],
         "letters": "ACGU",
         "reward": "mean ribosome load",
-        "checks": ["a first check", "a second check"],
+        "checks": {
+            "made": [{"check": "a first check", "fired": {}}, {"check": "a second check", "fired": {}}],
+            "not_possible": [{"check": "a third check", "because": "there is no judge", "to_get": "add one"}],
+        },
+        "verdict": {
+            "headline": "Tuned won.",
+            "sentences": ["It is ahead."],
+            "tone": "good",
+            "winner": "tuned",
+            "by": "held_out",
+        },
         "history": [
             {"calls": 64, "reward": 6.5, "held_out": 6.2, "kl": 0.1, "seconds": 5.0},
             {"calls": 128, "reward": float("nan"), "held_out": None, "kl": None, "seconds": 10.0},

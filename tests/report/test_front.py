@@ -62,7 +62,7 @@ def test_the_caption_says_the_numbers():
     caption = front_caption(front_summary(TWO, directions=DIRECTIONS))
     assert "Untuned" in caption or "Base" in caption
     assert "2 points from 3 designs, hypervolume 10.00" in caption
-    assert "reference point (0.00, 9.00)" in caption
+    assert "reference point (0, 9.000)" in caption
     assert "no Pareto front" in front_caption(front_summary({"base": {"a": [float("nan")], "b": [1.0]}}))
 
 

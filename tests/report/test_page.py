@@ -82,7 +82,7 @@ def test_sections_stand_in_the_order_of_reading(page: str) -> None:
     ]
     places = [page.index(f">{heading}</h2>") for heading in headings]
     assert places == sorted(places)
-    assert page.index('class="lead"') < places[0]
+    assert page.index('class="headline"') < page.index('class="lead"') < places[0]
 
 
 def test_every_figure_is_described_and_every_id_is_used_once(page: str) -> None:
@@ -121,33 +121,53 @@ def test_user_text_is_shown_and_never_run() -> None:
     assert "49" not in reader.text
 
 
-def test_warnings_come_before_the_summary() -> None:
+def test_warnings_come_after_the_verdict_and_before_the_summary() -> None:
     page = report_html(make_report(warnings=["tuned: the designs have become alike."]))
-    assert page.index("the designs have become alike") < page.index('class="lead"')
-    assert "None of the checks" not in page
+    places = [page.index(text) for text in ('class="headline"', "the designs have become alike", 'class="lead"')]
+    assert places == sorted(places)
 
 
-def test_without_warnings_the_page_says_what_was_checked(page: str) -> None:
+def test_the_page_names_checks_that_were_made_and_those_that_could_not_be(page: str) -> None:
     text = Reader(page).text
-    assert "None of the checks for an exploited oracle fired." in text
-    assert "Checked: a first check; a second check." in text
+    assert "Checked, and nothing to report: a first check; a second check." in text
+    assert "a third check, because there is no judge; to get it, add one." in text
+
+
+def test_where_nothing_could_be_checked_the_page_says_so() -> None:
+    none = {"made": [], "not_possible": [{"check": "a", "because": "b", "to_get": "c"}]}
+    text = Reader(report_html(make_report(checks=none))).text
+    assert (
+        "No check was possible." in text and "nothing to report" not in text and "a, because b; to get it, c." in text
+    )
+
+
+def test_a_figure_that_fails_is_told_and_costs_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: object) -> str:
+        raise ValueError("no ink")
+
+    monkeypatch.setattr("biotilt.report.figures.kl_curve", broken)
+    text = Reader(report_html(make_report(problems=["QED of tuned: no RDKit"]))).text
+    assert "the curves of tuning: ValueError: no ink" in text and "QED of tuned: no RDKit" in text
+    assert "During tuning" not in text and "Scores before and after" in text
 
 
 def test_the_best_held_out_cell_is_marked(page: str) -> None:
     (cell,) = re.findall(r'<td class="win">(.*?)</td>', page, re.DOTALL)
-    assert cell.startswith("7.50")
+    assert cell.startswith("7.500")
 
 
 def test_headers_are_explained_twice(page: str) -> None:
     reader = Reader(page)
     tips = [attributes["title"] for tag, attributes in reader.elements if tag == "abbr"]
-    assert len(tips) == 12
+    assert len(tips) == 13
     assert all(tip in reader.texts for tip in tips)  # tooltips do not exist on a phone
 
 
 def test_letters_of_the_top_designs_are_coloured_and_fixed_ones_underlined() -> None:
     page = report_html(make_report(fixed=[False, False, True, True]))
-    assert '<span class="l0">A</span><span class="l1">C</span><span class="l2 held">GG</span></td><td>8.3</td>' in page
+    assert (
+        '<span class="l0">A</span><span class="l1">C</span><span class="l2 held">GG</span></td><td>8.300</td>' in page
+    )
     assert "Underlined letters were held fixed." in page
     assert page.count("Shaded positions were held fixed.") == 2
 
@@ -162,9 +182,8 @@ def test_flat_logos_say_so() -> None:
 def test_a_bare_run_still_has_a_page() -> None:
     rows = [make_row("tuned", 7.0, held_out=None, gap=None, distance=None, unscored=2, infeasible=1)]
     empty = {"history": [], "scores": {}, "top": [], "frontier": [], "commands": [], "versions": {}}
-    gone = {"base_sequences": [], "notes": [], "checks": [], "measured_max": None}
+    gone = {"base_sequences": [], "notes": [], "checks": {}, "verdict": {}, "measured_max": None}
     text = Reader(report_html(make_report(rows=rows, **empty, **gone))).text
-    assert "There is no held-out oracle" in text
     assert "2 could not be scored" in text and "1 infeasible" in text
     for absent in ("During tuning", "before and after", "Which letters", "naturalness", "reproduce"):
         assert absent not in text

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from biotilt.report import aggregate_table, comparison_table, panel_table, panel_text
-from biotilt.report.terminal import best_held_out
+from biotilt.report.terminal import best_row
 
 
 def text(table: Table) -> str:
@@ -17,7 +17,7 @@ def text(table: Table) -> str:
 
 
 def rows() -> list[dict]:
-    large = {"median": -1234.5, "p5": -2345.6, "p95": -1000.1, "mean": -1234.5}
+    large = {"median": -1234.6, "p5": -2345.6, "p95": -1000.1, "mean": -1234.5}
     return [
         make_row("base", 6.0, calls=0),
         make_row("best_of_n", 7.6),
@@ -29,19 +29,19 @@ def test_the_panel_fits_a_terminal_of_100_columns_and_cuts_nothing() -> None:
     shown = panel_text(rows())
     assert max(map(len, shown.splitlines())) <= 100
     assert "…" not in shown
-    for cell in ("−1,234.50 (−2,345.60 to −1,000.10)", "7.60 (6.60 to 8.60)", "2,048", "3 min 20 s", "–"):
+    for cell in ("−1,235", "−2,346 to −1,000", "7.600", "6.600 to 8.600", "2,048", "3 min 20 s", "–"):
         assert cell in shown
 
 
 def test_the_best_held_out_score_is_bold() -> None:
     out = io.StringIO()
     Console(file=out, width=100, force_terminal=True, color_system="standard").print(panel_table(rows()))
-    assert "\x1b[1;32m7.60 (6.60 to 8.60)" in out.getvalue()
+    assert "\x1b[1;32m7.600" in out.getvalue()
 
 
-def test_best_held_out_takes_the_first_of_equals_and_skips_the_unjudged() -> None:
-    assert best_held_out([make_row("a", 9.0, held_out=None), make_row("b", 5.0), make_row("c", 5.0)]) == 1
-    assert best_held_out([make_row("a", 9.0, held_out=None)]) is None
+def test_the_best_row_is_the_the_first_of_equals_and_skips_the_unjudged() -> None:
+    assert best_row([make_row("a", 9.0, held_out=None), make_row("b", 5.0), make_row("c", 5.0)]) == 1
+    assert best_row([make_row("a", 9.0, held_out=None)]) is None
 
 
 def test_failures_are_shown_only_when_there_are_some() -> None:
@@ -59,7 +59,7 @@ def test_a_line_a_run_fits_too() -> None:
     line = {"run": "runs/a[b]", "task": "utr", "objective": "vidd", "alpha": 0.3, "seed": 2, "calls": 2048}
     shown = text(comparison_table([line | numbers | {"kl_policy_base": None}]))
     assert max(map(len, shown.splitlines())) <= 100
-    for cell in ("runs/a[b]", "0.3", "7.25", "1.5%", "36.9", "2,048"):
+    for cell in ("runs/a[b]", "0.3", "7.250", "1.5%", "36.9", "2,048"):
         assert cell in shown
 
 
@@ -67,4 +67,4 @@ def test_seeds_show_mean_and_range() -> None:
     spread = {"mean": 7.5, "low": 7.0, "high": 8.25, "n": 3}
     numbers = {"optimised": spread, "held_out": spread, "distance": {"mean": 36.9}, "kl_policy_base": None}
     shown = text(aggregate_table([{"task": "utr", "objective": "ppo", "alpha": 0.1, "seeds": [0, 1, 2]} | numbers]))
-    assert "7.50 (7.00 to 8.25)" in shown and "│     3 │" in shown and "36.9" in shown
+    assert "7.500 (7.000 to 8.250)" in shown and "│     3 │" in shown and "36.9" in shown

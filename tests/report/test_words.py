@@ -1,3 +1,5 @@
+"""What a verdict says in words: who won, by how much, at what cost, and what to do; each agrees with the numbers."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -5,46 +7,126 @@ from typing import Any
 import pytest
 from report_samples import make_report, make_row
 
-from biotilt.report import plain_summary
+from biotilt.report import plain_summary, verdict_words
+
+REWARD = {"name": "mrl", "units": "", "label": "mean ribosome load", "sign": 1, "better": "higher"}
+ENERGY = {"name": "vina", "units": "kcal/mol", "label": "docking score, kcal/mol", "sign": -1, "better": "lower"}
+FILES = {"base": "base.csv", "best_of_n": "best_of_n.csv", "tuned": "designs.csv", "harvest": "harvest.csv"}
 
 
-def words(**changes: Any) -> str:
-    return " ".join(plain_summary(make_report(**changes)))
+def lead(value: float | None, low: float | None, high: float | None) -> dict[str, float | None]:
+    return {"value": value, "low": low, "high": high}
 
 
-def test_a_gain_is_told_with_its_price() -> None:
-    text = words()
-    assert "(task utr) was tuned with VIDD" in text and "higher mean ribosome load" in text
-    assert "predicted to reach 7.50 by a held-out oracle" in text
+def about(**changes: Any) -> dict[str, Any]:
+    """Return a summary in which tuned won by the judge; keys of the verdict and of the summary changed by name."""
+    verdict = {
+        "outcome": "won", "winner": "tuned", "by": "held_out", "level_with": [], "below_base": [], "use": "tuned",
+        "medians": {"base": 6.25, "best_of_n": 7.0, "tuned": 7.5}, "constraints_broken": {}, "harvest": None,
+        "differences": {"base": lead(1.25, 1.0, 1.5), "best_of_n": lead(0.5, 0.25, 0.75)},
+        "cost": {
+            "calls": 2048, "seconds": 200.0, "kl_policy_base": 2.0,
+            "naturalness": [{"key": "kmer3", "header": "3-mer r", "value": 0.91, "base": 0.95}],
+        },
+    }  # fmt: skip
+    summary = {
+        "reward": REWARD, "held_out": REWARD, "rows": [], "checks": {"made": [], "not_possible": []},
+        "tables": {"files": FILES},
+    }  # fmt: skip
+    whole = {key: changes.get(key, value) for key, value in summary.items()}
+    return whole | {"verdict": verdict | {key: value for key, value in changes.items() if key in verdict}}
+
+
+def said(**changes: Any) -> tuple[str, str, str]:
+    words = verdict_words(about(**changes))
+    return words["headline"], " ".join(words["sentences"]), words["tone"]
+
+
+def test_a_win_is_told_with_its_lead_its_noise_and_its_price() -> None:
+    headline, text, tone = said()
+    assert (headline, tone) == ("Tuned won.", "good")
+    assert "held-out judge (mean ribosome load; higher is better) the median of tuned is 7.500" in text
+    assert "0.5000 better than best of N (95% interval 0.2500 to 0.7500)" in text
+    assert (
+        "Tuned cost 2,048 oracle calls and 3 min 20 s; KL to the base 2.000 nats; 3-mer r 0.9100 (base 0.9500)." in text
+    )
+    assert text.endswith("What to do: use `designs.csv` (Tuned).")
+
+
+def test_when_best_of_n_won_its_table_is_the_one_to_use() -> None:
+    headline, text, tone = said(winner="best_of_n", use="best_of_n", differences={"tuned": lead(0.25, 0.125, 0.5)})
+    assert headline == "Best of N won." and "0.2500 better than tuned" in text and tone == "good"
+    assert text.endswith("What to do: use `best_of_n.csv` (Best of N).")
+
+
+def test_a_row_below_the_base_is_red_whoever_won() -> None:
+    headline, text, tone = said(winner="best_of_n", use="best_of_n", below_base=["tuned"])
+    assert headline == "Best of N won. Tuned is below the base." and tone == "bad"
+    assert "Tuned: worse than the untuned generator, beyond the noise. Do not use it." in text
+    headline, _, tone = said(outcome="no_gain", winner="base", use="base", below_base=["best_of_n", "tuned"])
+    assert headline == "Best of N and tuned are below the base." and tone == "bad"
+
+
+def test_a_tie_is_called_one_and_the_nearer_to_the_base_is_to_be_taken() -> None:
+    tie = {"best_of_n": lead(0.1, -0.2, 0.4)}
+    headline, text, tone = said(outcome="level", level_with=["best_of_n"], use="best_of_n", differences=tie)
+    assert headline == "Tuned and best of N are level: the difference is within the noise." and tone == "caution"
+    assert "(95% interval −0.2000 to 0.4000, within the noise)" in text
+    assert "use `best_of_n.csv` (Best of N): the rows are level, and this one is nearer to the base." in text
+
+
+def test_without_a_gain_the_base_is_to_be_used() -> None:
+    headline, text, tone = said(outcome="no_gain", winner="tuned", level_with=["base"], use="base")
+    assert headline == "Nothing was gained over the base." and tone == "caution" and "use `base.csv`" in text
+
+
+def test_the_harvest_is_taken_only_by_the_judges_word() -> None:
+    best = {"median": 8.0, "lead": lead(0.5, 0.25, 0.75), "take": True}
+    assert verdict_words(about(harvest=best))["take"] == "harvest"
+    text = said(harvest=best)[1]
+    assert "a median of 8.000 by the judge, 0.5000 better than tuned" in text
+    assert "use `harvest.csv`, the harvest; for fresh designs, those of tuned." in text
+    alone = said(harvest=best | {"take": False}, by="optimised", held_out=None)
+    assert "chosen by this very score" in alone[1] and "use `designs.csv`" in alone[1]
+
+
+def test_without_a_judge_a_win_is_not_green() -> None:
+    _, text, tone = said(by="optimised", held_out=None)
+    assert tone == "caution" and "By the reward that was optimised (mean ribosome load" in text
+    assert "There is no held-out judge, so nothing here tells a real gain from an exploited reward." in text
+
+
+def test_a_check_that_fired_on_the_winner_takes_the_green_away() -> None:
+    fired = {"made": [{"key": "kl", "check": "KL", "fired": {"tuned": "tuned: far"}}], "not_possible": []}
+    assert said(checks=fired)[2] == "caution"
+    other = {"made": [{"key": "kl", "check": "KL", "fired": {"best_of_n": "best_of_n: far"}}], "not_possible": []}
+    assert said(checks=other)[2] == "good"
+
+
+def test_an_energy_keeps_its_sign_and_better_is_lower() -> None:
+    text = said(by="optimised", reward=ENERGY, held_out=None)[1]
+    assert "(docking score, kcal/mol; lower is better) the median of tuned is −7.500: 1.250 better than base" in text
+
+
+def test_a_constraint_that_a_row_breaks_is_told_with_its_numbers() -> None:
+    bound = {"name": "gc", "mean": 0.71, "at_least": None, "at_most": 0.6, "broken": True}
+    row = make_row("best_of_n", 9.0, constraints=[bound])
+    text = said(constraints_broken={"best_of_n": ["gc"]}, rows=[row])[1]
+    assert "Best of N breaks a constraint and cannot win: gc is 0.7100 on average, at most 0.6000 was asked." in text
+
+
+@pytest.mark.parametrize(("outcome", "says"), [("nothing_scored", "could be scored"), ("infeasible", "infeasible")])
+def test_where_nothing_can_be_told_that_is_the_verdict(outcome: str, says: str) -> None:
+    headline, _, tone = said(outcome=outcome, winner=None, use=None)
+    assert says in headline and "there is no verdict" in headline and tone == "bad"
+
+
+def test_the_opening_names_task_algorithm_and_direction() -> None:
+    text = " ".join(plain_summary(make_report()))
+    assert "(task utr) was tuned with VIDD to make designs with a higher mean ribosome load" in text
     # base held-out scores are 5, 6, 7, 8: three of four are below 7.5
-    assert "reaches 6.25, so tuning gained 1.25; the typical tuned design scores above 75% of" in text
-    assert "at the same number of oracle calls, reaches 7.00, which is 0.50 lower." in text
-    assert "Tuning cost 2,048 oracle calls and 3 min 20 s." in text
-
-
-@pytest.mark.parametrize(
-    ("tuned", "base", "best"),
-    [
-        (6.0, "tuning lost 0.25", "which is 1.00 higher"),
-        (6.251, "tuning gained nothing", "which is 0.75 higher"),
-        (7.0, "tuning gained 0.75", "which is the same"),
-    ],
-)
-def test_no_gain_is_told_as_plainly(tuned: float, base: str, best: str) -> None:
-    rows = [make_row("base", 6.25), make_row("best_of_n", 7.0), make_row("tuned", tuned)]
-    text = words(rows=rows)
-    assert base in text and best in text
-
-
-def test_unequal_calls_are_not_called_equal() -> None:
-    text = words(rows=[make_row("best_of_n", 7.0, calls=640), make_row("tuned", 7.5)])
-    assert "at 640 oracle calls" in text and "the same number" not in text
-
-
-def test_what_is_missing_is_not_compared() -> None:
-    assert "untuned generator" not in words(rows=[make_row("tuned", 7.5)])
-    assert "There is no held-out oracle" in words(rows=[make_row("tuned", 7.5, held_out=None)])
-    assert "no tuned designs" in words(rows=[make_row("base", 6.0)])
-    infeasible = dict.fromkeys(("median", "p5", "p95", "mean"))
-    text = words(rows=[make_row("base", 6.0), make_row("tuned", 7.5, held_out=infeasible)])
-    assert "reach – by" in text and "gained" not in text
+    assert text.endswith("The typical tuned design is better than 75% of the untuned ones.")
+    turned = make_report(reward="docking score, kcal/mol", better="lower", scores={"base": ([1.0], [7.0, 8.0, 9.0])})
+    assert "with a lower docking score, kcal/mol" in " ".join(plain_summary(turned))
+    assert "better than 66% of the untuned ones" in " ".join(plain_summary(turned))
+    assert len(plain_summary(make_report(rows=[make_row("base", 6.0)]))) == 1

@@ -1,5 +1,6 @@
 """How good a set of designs is, and whether the score that says so can be believed."""
 
+from biotilt.evaluation.checks import made_and_not, warnings
 from biotilt.evaluation.compare import Run, aggregate, comparison, load_run, load_runs
 from biotilt.evaluation.metrics import (
     as_array,
@@ -11,10 +12,10 @@ from biotilt.evaluation.metrics import (
     summary,
     unique_fraction,
 )
-from biotilt.evaluation.panel import CHECKS, Reference, likelihood, panel, warnings
+from biotilt.evaluation.panel import Reference, likelihood, panel
+from biotilt.evaluation.verdict import difference_of_medians, verdict_of
 
 __all__ = [
-    "CHECKS",
     "Reference",
     "Run",
     "aggregate",
@@ -22,14 +23,17 @@ __all__ = [
     "beyond",
     "bootstrap_interval",
     "comparison",
+    "difference_of_medians",
     "kmer_correlation",
     "kmer_counts",
     "likelihood",
     "load_run",
     "load_runs",
+    "made_and_not",
     "mean_pairwise_distance",
     "panel",
     "summary",
     "unique_fraction",
+    "verdict_of",
     "warnings",
 ]

@@ -110,6 +110,26 @@ def mean_pairwise_distance(sequences: Sequence[str]) -> float:
     return (length * pairs - equal) / pairs
 
 
+def nearest_distances(sequences: Sequence[str]) -> list[int]:
+    """Return for each sequence the Hamming distance to the nearest other, in the order given; [] for fewer than two.
+
+    Letters beyond the end of the shorter of two count as differences. O(N² L).
+
+    >>> nearest_distances(["AAAA", "AAAC", "GGG"])
+    [1, 1, 4]
+    """
+    if len(sequences) < 2:
+        return []
+    length = max(map(len, sequences))
+    codes = np.array([[ord(letter) for letter in text.ljust(length, "\0")] for text in sequences], dtype=np.int32)
+    nearest = []
+    for row, code in enumerate(codes):
+        differing = (codes != code).sum(1)
+        differing[row] = length + 1  # not to itself
+        nearest.append(int(differing.min()))
+    return nearest
+
+
 def quantile(sorted_values: np.ndarray, q: float) -> float:
     """Return the `q` quantile, 0 ≤ q ≤ 1, of ascending values without NaN; linear between neighbours.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-NOTHING = "–"
-_ROW_TITLES = {"base": "Base", "best_of_n": "Best of N", "tuned": "Tuned"}
+from biotilt.digits import NOTHING, count, pretty
+
+_ROW_TITLES = {
+    "base": "Base", "best_of_n": "Best of N", "tuned": "Tuned", "harvest": "Harvest", "steered": "Steered",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,6 @@ class Column:
         """Return the number of `row` as text, a dash where there is none."""
         value = row.get(self.key)
         return NOTHING if value is None else self.write(value)
-
-
-def number(value: float | None, decimals: int = 2) -> str:
-    """Return a number with a true minus sign and thousands separators, or a dash for None and NaN.
-
-    >>> number(-1234.5, 1), number(None)
-    ('−1,234.5', '–')
-    """
-    return NOTHING if value is None or math.isnan(value) else f"{value:,.{decimals}f}".replace("-", "−")
 
 
 def duration(seconds: float | None) -> str:
@@ -65,17 +58,6 @@ def percent(part: float | None) -> str:
     return "<0.1%" if part < 0.001 else ">99.9%" if part > 0.999 else f"{part:.1%}"
 
 
-def measured(value: float | None) -> str:
-    """Return a number of any size with three significant digits, or a dash.
-
-    >>> measured(-0.01234), measured(1234.5), measured(None)
-    ('−0.0123', '1234', '–')
-    """
-    if value is None or math.isnan(value):
-        return NOTHING
-    return (f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", "−")
-
-
 def row_title(name: str) -> str:
     """Return the name of a row as people read it.
 
@@ -86,7 +68,7 @@ def row_title(name: str) -> str:
 
 
 def _scores(values: Mapping[str, float | None]) -> str:
-    return f"{number(values['median'])} ({number(values['p5'])} to {number(values['p95'])})"
+    return f"{pretty(values['median'])} ({pretty(values['p5'])} to {pretty(values['p95'])})"
 
 
 COLUMNS = (
@@ -109,7 +91,7 @@ COLUMNS = (
         "Gap",
         "Optimised median minus held-out median. If it grows much beyond the base's, part of the gain exists "
         "only in the eyes of the optimised oracle.",
-        number,
+        pretty,
     ),
     Column(
         "beyond_measured",
@@ -123,14 +105,20 @@ COLUMNS = (
         "distance",
         "Distance",
         "Mean number of positions at which two designs of the set differ. A fall means less diverse designs.",
-        lambda value: number(value, 1),
+        pretty,
+    ),
+    Column(
+        "closest",
+        "Closest pair",
+        "Positions at which the two most alike designs of the set differ; 0 for a repeat.",
+        count,
     ),
     Column(
         "kmer3",
         "3-mer\u00a0r",
         "Correlation between the frequencies of three-letter words in the designs and in real high-scoring "
         "sequences; 1 is identical.",
-        number,
+        pretty,
     ),
     Column(
         "loglik_base",
@@ -138,26 +126,26 @@ COLUMNS = (
         "Mean log-likelihood of the designs under the untuned generator, in nats: a lower bound on it (the "
         "denoising loss). Much lower than the base's own: unlikely sequences. Much higher: designs that all "
         "follow the generator's favourite patterns.",
-        lambda value: number(value, 1),
+        pretty,
     ),
     Column(
         "kl_policy_base",
         "KL to base",
         "KL divergence of the set's law from the base, in nats: how unusual the designs are for the untuned generator.",
-        number,
+        pretty,
     ),
     Column(
         "kl_base_policy",
         "KL from base",
         "KL divergence of the base from the set's law, in nats. It grows when kinds of natural designs are "
         "no longer made, which the other direction does not see.",
-        number,
+        pretty,
     ),
     Column(
         "calls",
         "Calls",
         "How many designs the oracle scored to obtain this set.",
-        lambda value: number(value, 0),
+        count,
     ),
     Column("seconds", "Time", "Time to obtain this set, tuning included.", duration),
 )

@@ -19,15 +19,19 @@ class ReportData:
         objective: name of the algorithm.
         alpha: temperature of the tilt, > 0.
         seed: of the run.
-        rows: panel rows; those named "base", "best_of_n" and "tuned" are named in the summary.
+        rows: panel rows, scores in the field's sign; "base", "tuned" and "steered" are named in the summary.
         letters: the alphabet of the designs, in order.
         options: other options of the objective.
         reward: what a score measures, with its unit, as in "mean ribosome load".
+        better: "higher" or "lower", which way of the reward is good.
+        verdict: from `evaluation.verdict` and `verdict_words`; empty for none.
         warnings: signs of reward hacking, plain sentences.
-        checks: what was looked at to find them, a phrase each.
+        checks: `made` and `not_possible`, from `evaluation.checks`.
+        problems: what went wrong on the way to this page, a line each.
         history: one mapping a round with calls, reward, held_out, kl and seconds; numbers may be None.
         scores: row name -> (optimised, held-out or None), `(B,)` each; NaN and -inf are allowed.
-        top: the best designs, each (design, optimised, held-out or None).
+        top: the best designs of the row `top_of`, each (design, optimised, held-out or None), ranked by `rank_by`.
+        tables: `files`, a name for each row, and `columns`, what they mean.
         base_sequences, tuned_sequences: for the logos; of one length each, else no logo is drawn.
         frontier: runs over alpha, mappings with label, kl, held_out and alpha; may be empty.
         measured_max: largest value ever measured, or None.
@@ -51,12 +55,18 @@ class ReportData:
     rows: Sequence[Mapping[str, Any]]
     letters: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    reward: str = "score"
+    reward: str = "reward"
+    better: str = "higher"
+    verdict: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
-    checks: Sequence[str] = ()
+    checks: Mapping[str, Any] = field(default_factory=dict)
+    problems: Sequence[str] = ()
     history: Sequence[Mapping[str, float | None]] = ()
     scores: Mapping[str, Scored] = field(default_factory=dict)
     top: Sequence[tuple[str, float, float | None]] = ()
+    top_of: str = "tuned"
+    rank_by: str = "held_out"
+    tables: Mapping[str, Any] = field(default_factory=dict)
     base_sequences: Sequence[str] = ()
     tuned_sequences: Sequence[str] = ()
     frontier: Sequence[Mapping[str, Any]] = ()

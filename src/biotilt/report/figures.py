@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; a line style repeats what a colour says.
-ROW_COLOURS = {"base": "#7a7a7a", "best_of_n": "#d98200", "tuned": "#0072b2"}
+ROW_COLOURS = {
+    "base": "#7a7a7a", "best_of_n": "#d98200", "tuned": "#0072b2", "steered": "#0072b2", "harvest": "#009e73",
+}  # fmt: skip
 _SPARE_COLOURS = ("#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 _LIMIT_COLOUR = "#b3261e"
 _STYLE: dict[Any, Any] = {

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from biotilt.report.columns import number, row_title
+from biotilt.digits import pretty
+from biotilt.report.columns import row_title
 from biotilt.report.figures import _colour, _figure, _svg
 
 _MANY = 100  # designs; a larger cloud is drawn as pixels, since each of its points would cost the page 170 bytes
@@ -42,7 +43,7 @@ def front_plot(
                 rasterized=len(drawn) > _MANY,
             )  # fmt: skip
             edge = sorted((point[place[0]], point[place[1]]) for point in about["points"])
-            volume = "" if about["hypervolume"] is None else f", hypervolume {number(about['hypervolume'])}"
+            volume = "" if about["hypervolume"] is None else f", hypervolume {pretty(about['hypervolume'])}"
             # between two points of the front the one that is better in x decides how far y may go
             style = "steps-pre" if better[0] == "higher" else "steps-post"
             axes.plot(
@@ -63,10 +64,10 @@ def front_caption(summary: Mapping[str, Any]) -> str:
         return "No design has a finite score of every objective, so there is no Pareto front."
     sizes = "; ".join(
         f"{row_title(row)}: {about['front']} points from {about['scored']} designs"
-        + ("" if about["hypervolume"] is None else f", hypervolume {number(about['hypervolume'])}")
+        + ("" if about["hypervolume"] is None else f", hypervolume {pretty(about['hypervolume'])}")
         for row, about in summary["rows"].items()
     )
-    corner = ", ".join(number(value) for value in summary["reference"])
+    corner = ", ".join(pretty(value) for value in summary["reference"])
     return (
         f"On the Pareto front, better in one objective only at the cost of another: {sizes}. The hypervolume is what a "
         f"front dominates, seen from the reference point ({corner})."

@@ -10,12 +10,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from biotilt.digits import count, pretty
+from biotilt.errors import Problems
 from biotilt.files import write_text
 from biotilt.report import figures
-from biotilt.report.columns import COLUMNS, duration, measured, number, percent, row_title
+from biotilt.report.columns import COLUMNS, duration, percent, row_title
 from biotilt.report.data import ReportData
 from biotilt.report.front import front_caption, front_plot
-from biotilt.report.terminal import best_held_out
+from biotilt.report.terminal import best_row
 from biotilt.report.words import plain_summary
 
 # ends before the full stop or bracket of the sentence around the address
@@ -58,23 +60,30 @@ def report_html(run: ReportData) -> str:
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("biotilt.report").joinpath("template.html").read_text(encoding="utf-8"))
+    problems = run.problems if isinstance(run.problems, Problems) else Problems(run.problems)
+    by = str(run.verdict.get("by", "held_out"))
+    drawn = {
+        "curves": problems.attempt("the curves of tuning", [], lambda: _curves(run)),
+        "distributions": problems.attempt("the histograms of scores", [], lambda: _distributions(run)),
+        "logos": problems.attempt("the logos", [], lambda: _logos(run)),
+        "frontier": problems.attempt("the figure of scores and KL", None, lambda: _frontier(run)),
+        "front": problems.attempt("the figure of the Pareto fronts", None, lambda: _front(run)),
+    }
     return template.render(
+        **drawn,
+        problems=problems,  # read after the figures were tried
         run=run,
         summary=plain_summary(run),
         columns=COLUMNS,
-        best=best_held_out(run.rows),
-        scales=_scales(run.rows),
+        by=by,
+        best=best_row(run.rows, run.verdict, run.better),
+        scales=_scales(run.rows, by),
         colours=figures.ROW_COLOURS,
-        curves=_curves(run),
-        distributions=_distributions(run),
-        logos=_logos(run),
-        frontier=_frontier(run),
-        front=_front(run),
         letters=figures.letter_colours(run.letters),
         top=[(_pieces(design, run), optimised, held_out) for design, optimised, held_out in run.top],
         note_parts=[_note_parts(note) for note in run.notes],
-        number=number,
-        measured=measured,
+        pretty=pretty,
+        count=count,
         percent=percent,
         duration=duration,
         row_title=row_title,
@@ -85,12 +94,12 @@ def report_html(run: ReportData) -> str:
 def _curves(run: ReportData) -> list[Figure]:
     if not run.history:
         return []
-    limit = "" if run.measured_max is None else f" The largest value ever measured is {number(run.measured_max)}."
+    limit = "" if run.measured_max is None else f" The largest value ever measured is {pretty(run.measured_max)}."
     found = [
         Figure(
             figures.reward_curve(run.history, run.measured_max, run.reward),
-            "Mean score of the designs drawn in each round. Both lines should rise together; when only the "
-            "optimised one rises, the oracle is being exploited." + limit,
+            f"Mean {run.reward} of the designs drawn in each round; {run.better} is better. Where there are two lines, "
+            "both should improve together; when only the optimised one does, the oracle is being exploited." + limit,
         )
     ]
     if any(point.get("kl") is not None for point in run.history):
@@ -108,7 +117,7 @@ def _distributions(run: ReportData) -> list[Figure]:
     held_out = {name: scores[1] for name, scores in run.scores.items() if scores[1] is not None}
     every = [s for scores in (*optimised.values(), *held_out.values()) for s in figures.finite_scores(scores)]
     span = (min(every), max(every)) if every else None
-    line = "" if run.measured_max is None else f" Largest value ever measured: {number(run.measured_max)}."
+    line = "" if run.measured_max is None else f" Largest value ever measured: {pretty(run.measured_max)}."
     return [
         Figure(figures.distribution(scores, run.measured_max, run.reward, oracle, span), caption + line)
         for scores, oracle, caption in (
@@ -142,8 +151,8 @@ def _frontier(run: ReportData) -> Figure | None:
     if not run.frontier and not figures.frontier_rows(run.rows):
         return None
     caption = (
-        "Held-out score (median) against distance from the base. Higher at the same KL is better; a higher "
-        "score bought with a much larger KL is not by itself an improvement."
+        f"Held-out {run.reward} (median) against distance from the base. {run.better.capitalize()} at the same KL is "
+        "better; a score bought with a much larger KL is not by itself an improvement."
     )
     if not run.frontier:
         caption += " Runs at other values of α would draw the whole frontier."
@@ -169,9 +178,9 @@ def _pieces(design: str, run: ReportData) -> list[Piece]:
     ]
 
 
-def _scales(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return for each row the places, in percent of one axis for all, of its held-out p5, median and p95."""
-    found = {str(row["name"]): row["held_out"] for row in rows if row["held_out"]}
+def _scales(rows: Sequence[Mapping[str, Any]], by: str) -> dict[str, dict[str, float]]:
+    """Return for each row the places, in percent of one axis for all, of p5, median and p95 of its scores `by`."""
+    found = {str(row["name"]): row[by] for row in rows if row[by]}
     found = {
         name: {key: values[key] for key in ("p5", "median", "p95")}
         for name, values in found.items()

@@ -9,35 +9,45 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from biotilt.report.columns import COLUMNS, NOTHING, measured, number, percent, row_title
+from biotilt.digits import NOTHING, count, pretty
+from biotilt.report.columns import COLUMNS, percent, row_title
 
 Rows = Sequence[Mapping[str, Any]]
 _WIDTH = 100
 
 
-def panel_table(rows: Rows, measures: Sequence[Mapping[str, str]] = ()) -> Table:
-    """Return the panel of `rows`, mappings of `summary.json`; the best held-out median is bold.
+def panel_table(
+    rows: Rows,
+    measures: Sequence[Mapping[str, str]] = (),
+    verdict: Mapping[str, Any] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> Table:
+    """Return the panel of `rows`, mappings of `summary.json`; the best median is bold.
 
-    `measures`: what the task adds, mappings with key and header.
+    `measures`: what the task adds, mappings with key and header; `verdict` and `about` (label and better of the reward)
+    as in the summary.
     """
-    table = Table(title="All scores: median (5th to 95th percentile)", title_justify="left")
+    told = "All scores" if about is None else f"{about['label']}, {about['better']} is better"
+    table = Table(title=escape(f"{told}: median, and 5th to 95th percentile"), title_justify="left")
     table.add_column("")
     for row in rows:
         name = escape(row_title(str(row["name"])))
-        table.add_column(f"{name}\nn = {number(row.get('n'), 0)}", justify="right")
-    best = best_held_out(rows)
+        table.add_column(f"{name}\nn = {count(row.get('n'))}", justify="right")
+    best = best_row(rows, verdict, "higher" if about is None else str(about["better"]))
+    by = "held_out" if verdict is None else verdict["by"]
     for column in COLUMNS:
-        cells = [column.text(row) for row in rows]
-        if column.key == "held_out" and best is not None:
+        cells = [column.text(row).replace(" (", "\n").removesuffix(")") for row in rows]
+        if column.key == by and best is not None:
             cells[best] = f"[bold green]{cells[best]}[/bold green]"
         table.add_row(column.header, *cells)
     for measure in measures:
         values = [row.get("more", {}).get(measure["key"]) for row in rows]
-        table.add_row(escape(measure["header"]), *[measured(value) for value in values])
+        table.add_row(escape(measure["header"]), *[pretty(value) for value in values])
     for key, header in (("unscored", "Not scored"), ("infeasible", "Infeasible")):
         if any(row.get(key) for row in rows):
-            table.add_row(header, *[number(row.get(key), 0) for row in rows])
+            table.add_row(header, *[count(row.get(key)) for row in rows])
     return table
 
 
@@ -73,12 +83,12 @@ def comparison_table(lines: Rows) -> Table:
             escape(str(line["objective"])),
             f"{line['alpha']:g}",
             str(line["seed"]),
-            number(line["optimised"]),
-            number(line["held_out"]),
+            pretty(line["optimised"]),
+            pretty(line["held_out"]),
             percent(line["beyond_measured"]),
-            number(line["distance"], 1),
-            number(line["kl_policy_base"], 1),
-            number(line["calls"], 0),
+            pretty(line["distance"]),
+            pretty(line["kl_policy_base"]),
+            count(line["calls"]),
         )
     return table
 
@@ -90,7 +100,7 @@ def aggregate_table(lines: Rows) -> Table:
         _add_column(table, header, named=position < 2)
     for line in lines:
         scores = [_spread(line[key]) for key in ("optimised", "held_out")]
-        means = [number((line[key] or {}).get("mean"), 1) for key in ("distance", "kl_policy_base")]
+        means = [pretty((line[key] or {}).get("mean")) for key in ("distance", "kl_policy_base")]
         names = (escape(str(line["task"])), escape(str(line["objective"])))
         table.add_row(*names, f"{line['alpha']:g}", str(len(line["seeds"])), *scores, *means)
     return table
@@ -101,14 +111,33 @@ def _add_column(table: Table, header: str, *, named: bool) -> None:
     table.add_column(header, justify="left" if named else "right", overflow="fold", no_wrap=not named)
 
 
-def best_held_out(rows: Rows) -> int | None:
-    """Return the place of the row with the highest held-out median, or None when no row has one."""
+def best_row(rows: Rows, verdict: Mapping[str, Any] | None = None, better: str = "higher") -> int | None:
+    """Return the place of the row that won, or without a verdict that with the best held-out median; None for none."""
+    if verdict:
+        return next((place for place, row in enumerate(rows) if row["name"] == verdict["winner"]), None)
+    sign = -1 if better == "lower" else 1
     medians = [(row.get("held_out") or {}).get("median") for row in rows]
-    known = [(median, -place) for place, median in enumerate(medians) if median is not None]
+    known = [(sign * median, -place) for place, median in enumerate(medians) if median is not None]
     return -max(known)[1] if known else None
+
+
+def verdict_text(verdict: Mapping[str, Any]) -> Text:
+    """Return the verdict in the colour of its tone: red for what is worse than the base or could not be judged."""
+    style = {"good": "bold green", "caution": "bold yellow", "bad": "bold red"}[verdict["tone"]]
+    return Text.assemble((verdict["headline"], style), "\n", " ".join(verdict["sentences"]))
+
+
+def checks_lines(checks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Return what was checked without a warning, and what could not be checked and why, a line each."""
+    quiet = [check["check"] for check in checks["made"] if not check["fired"]]
+    lines = [f"checked, nothing to report: {'; '.join(quiet)}"] if quiet else []
+    return lines + [
+        f"not possible here: {check['check']}, because {check['because']}; to get it, {check['to_get']}"
+        for check in checks["not_possible"]
+    ]
 
 
 def _spread(value: Mapping[str, float] | None) -> str:
     if value is None:
         return NOTHING
-    return f"{number(value['mean'])} ({number(value['low'])} to {number(value['high'])})"
+    return f"{pretty(value['mean'])} ({pretty(value['low'])} to {pretty(value['high'])})"

@@ -1,4 +1,4 @@
-"""The summary of a run in words for a reader who has never heard of diffusion models."""
+"""The verdict and the summary of a run in words, for a reader who has never heard of diffusion models."""
 
 from __future__ import annotations
 
@@ -6,86 +6,211 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from biotilt.report.columns import duration, number
+from biotilt.digits import count, pretty
+from biotilt.report.columns import duration, row_title
 from biotilt.report.data import ReportData
 
+Summary = Mapping[str, Any]
+_TONES = {"won": "good", "level": "caution", "no_gain": "caution", "infeasible": "bad", "nothing_scored": "bad"}
 
-def plain_summary(data: ReportData) -> list[str]:
-    """Return sentences: what was tuned, what came out, how it compares, what it cost."""
-    tuned = data.row("tuned")
-    opening = (
-        f"A generator of sequences (task {data.task}) was tuned with {_spoken(data.objective)} to make "
-        f"designs with a higher {data.reward}, while staying close to the sequences it had learned from."
+
+def verdict_words(about: Summary) -> dict[str, Any]:
+    """Return `headline`, `sentences`, `tone` and `take` of a verdict, as JSON: one text for page, terminal and summary.
+
+    `about`: a run's summary with verdict, reward, held_out, rows, warnings and tables. `tone` is "good", "caution"
+    (level, no judge, or a check fired) or "bad" (a row below the base, no gain, nothing to compare). `take` is the
+    row whose table to use.
+    """
+    verdict = about["verdict"]
+    outcome, winner = verdict["outcome"], verdict["winner"]
+    if winner is None:
+        return {"headline": _HOPELESS[outcome][0], "sentences": [_HOPELESS[outcome][1]], "tone": "bad", "take": None}
+    judge = about["held_out"] if verdict["by"] == "held_out" else about["reward"]
+    harvested = (verdict["harvest"] or {}).get("take", False)
+    take = "harvest" if harvested else verdict["use"]
+    sentences = [_lead(verdict, judge), *_below(verdict), *_broken(verdict, about), _cost(verdict)]
+    sentences += [_harvest(verdict, judge)] if verdict["harvest"] else []
+    sentences += [_unjudged(about)] if verdict["by"] == "optimised" else []
+    file = about["tables"]["files"].get(take)
+    todo = f"Use `{file}`" if file else f"Use the designs called {row_title(take)}"
+    sentences.append(f"What to do: {todo[:1].lower()}{todo[1:]}{_why(verdict, take)}.")
+    tone = _TONES[outcome]
+    if verdict["below_base"] or verdict["constraints_broken"].get(take):
+        tone = "bad"
+    elif tone == "good" and (verdict["by"] == "optimised" or _accused(about, winner)):
+        tone = "caution"
+    return {"headline": _headline(verdict), "sentences": sentences, "tone": tone, "take": take}
+
+
+_HOPELESS = {
+    "nothing_scored": (
+        "Nothing could be scored: there is no verdict.",
+        "No design of any row has a score, by the reward or by a judge; see the reasons in failures.csv and among the "
+        "problems below. Nothing was checked either.",
+    ),
+    "infeasible": (
+        "Every typical design is infeasible: there is no verdict.",
+        "Half of the designs of every row or more are infeasible (a score of −∞), so no row can be told from another. "
+        "Loosen the bound that makes them so, or start from a generator that can keep it.",
+    ),
+}
+
+
+def _headline(verdict: Summary) -> str:
+    names = [verdict["winner"], *verdict["level_with"]]
+    below = list(verdict["below_base"])
+    lost = f" {_listed(below)} {'is' if len(below) == 1 else 'are'} below the base." if below else ""
+    if verdict["outcome"] == "won":
+        return f"{row_title(verdict['winner'])} won.{lost}"
+    if verdict["outcome"] == "no_gain":
+        others = [name for name in names if name != "base"]
+        return lost.strip() if below and not others else f"Nothing was gained over the base.{lost}"
+    return f"{_listed(names)} are level: the difference is within the noise.{lost}"
+
+
+def _lead(verdict: Summary, judge: Summary) -> str:
+    """Say how far the winner is ahead of each other row; differences are stated as better, whichever way that is."""
+    name, sign = verdict["winner"], judge["sign"]
+    who = "By the held-out judge" if verdict["by"] == "held_out" else "By the reward that was optimised"
+    median = verdict["medians"][name]
+    text = (
+        f"{who} ({judge['label']}; {judge['better']} is better) the median of {_inline(name)} is "
+        f"{pretty(None if median is None else sign * median)}"
     )
-    if tuned is None:
-        return [opening, "This run has no tuned designs to report."]
-    judged = [_outcome(tuned), *_comparisons(data, tuned)] if tuned["held_out"] else [_unjudged(tuned)]
-    return [opening, *judged, _cost(tuned)]
+    leads = [
+        f"{pretty(change['value'])} better than {_inline(other)} {_interval(change)}"
+        for other, change in verdict["differences"].items()
+        if change["value"] is not None
+    ]
+    lost = [other for other, change in verdict["differences"].items() if change["value"] is None]
+    leads += [f"{_inline(other)} is mostly infeasible" for other in lost]
+    return f"{text}: {'; '.join(leads)}." if leads else f"{text}."
 
 
-def _outcome(tuned: Mapping[str, Any]) -> str:
-    return (
-        f"A typical tuned design is predicted to reach {number(tuned['held_out']['median'])} by a held-out "
-        "oracle, a second predictor that tuning never saw."
-    )
+def _interval(change: Summary) -> str:
+    if change["low"] is None or change["high"] is None:
+        return "(no interval: part of the designs are infeasible)"
+    noise = "" if change["low"] > 0 or change["high"] < 0 else ", within the noise"
+    return f"(95% interval {pretty(change['low'])} to {pretty(change['high'])}{noise})"
 
 
-def _unjudged(tuned: Mapping[str, Any]) -> str:
-    return (
-        f"A typical tuned design is predicted to reach {number(tuned['optimised']['median'])} by the oracle "
-        "that was optimised. There is no held-out oracle, so nothing here tells a real gain from an "
-        "exploited predictor."
-    )
+def _below(verdict: Summary) -> list[str]:
+    names = verdict["below_base"]
+    if not names:
+        return []
+    return [f"{_listed(names)}: worse than the untuned generator, beyond the noise. Do not use {_them(names)}."]
 
 
-def _comparisons(data: ReportData, tuned: Mapping[str, Any]) -> list[str]:
-    mine, found = tuned["held_out"]["median"], []
-    base, best = _held_out_median(data, "base"), _held_out_median(data, "best_of_n")
-    if None not in (mine, base):
-        above = _share_below(data, mine)
-        share = f"; the typical tuned design scores above {above} of the untuned ones" if above else ""
-        outcome = _words(mine - base, "tuning gained {}", "tuning lost {}", "tuning gained nothing")
-        found.append(f"The untuned generator reaches {number(base)}, so {outcome}{share}.")
-    if None not in (mine, best):
-        outcome = _words(mine - best, "{} lower", "{} higher", "the same")
-        price = _price(data, tuned)
-        found.append(
-            f"Keeping only the best of many untuned designs, {price}, reaches {number(best)}, which is {outcome}."
-        )
+def _broken(verdict: Summary, about: Summary) -> list[str]:
+    rows = {row["name"]: row for row in about["rows"]}
+    found = []
+    for name, constraints in verdict["constraints_broken"].items():
+        told = [c for c in rows[name]["constraints"] if c["name"] in constraints]
+        listed = "; ".join(f"{c['name']} is {pretty(c['mean'])} on average, {_bound(c)}" for c in told)
+        found.append(f"{row_title(name)} breaks a constraint and cannot win: {listed}.")
     return found
 
 
-def _held_out_median(data: ReportData, name: str) -> Any:
-    row = data.row(name)
-    return None if row is None or not row["held_out"] else row["held_out"]["median"]
+def _bound(constraint: Summary) -> str:
+    bounds = [("at least", constraint["at_least"]), ("at most", constraint["at_most"])]
+    return " and ".join(f"{words} {pretty(limit)} was asked" for words, limit in bounds if limit is not None)
 
 
-def _words(change: float, up: str, down: str, same: str) -> str:
-    shown = number(abs(change))
-    return same if shown == number(0.0) else (up if change > 0 else down).format(shown)
+def _cost(verdict: Summary) -> str:
+    cost, name = verdict["cost"], verdict["use"]
+    parts = [f"{count(cost['calls'])} oracle calls and {duration(cost['seconds'])}"]
+    if cost["kl_policy_base"] is not None:
+        parts.append(f"KL to the base {pretty(cost['kl_policy_base'])} nats")
+    parts += [
+        f"{n['header']} {pretty(n['value'])}" + ("" if n["base"] is None else f" (base {pretty(n['base'])})")
+        for n in cost["naturalness"]
+    ]
+    return f"{row_title(name)} cost {'; '.join(parts)}."
 
 
-def _price(data: ReportData, tuned: Mapping[str, Any]) -> str:
-    best = data.row("best_of_n")
-    if best is None or best["calls"] == tuned["calls"]:
-        return "at the same number of oracle calls"
-    return f"at {number(best['calls'], 0)} oracle calls"
+def _harvest(verdict: Summary, judge: Summary) -> str:
+    harvest, use = verdict["harvest"], verdict["use"]
+    median = None if harvest["median"] is None else judge["sign"] * harvest["median"]
+    change = harvest["lead"]
+    compared = (
+        "" if change["value"] is None else f", {_better(change['value'])} than {_inline(use)} {_interval(change)}"
+    )
+    if verdict["by"] == "held_out":
+        return (
+            f"The harvest, the best of all that was scored, has a median of {pretty(median)} by the judge{compared}. "
+            "The optimised reward chose it, so only the judge's word counts."
+        )
+    return (
+        f"The harvest, the best of all that was scored, has a median of {pretty(median)}{compared}. It was chosen by "
+        "this very score: the best that was found, no sample of what a generator makes."
+    )
 
 
-def _share_below(data: ReportData, median: float) -> str | None:
-    held_out = data.scores.get("base", ((), None))[1]
-    if held_out is None:
+def _better(value: float) -> str:
+    return f"{pretty(abs(value))} {'better' if value >= 0 else 'worse'}"
+
+
+def _unjudged(about: Summary) -> str:
+    if about["held_out"] is None:
+        return "There is no held-out judge, so nothing here tells a real gain from an exploited reward."
+    return (
+        "The held-out judge scored none of these designs, so nothing here tells a real gain from an exploited reward."
+    )
+
+
+def _why(verdict: Summary, take: str) -> str:
+    if take == "harvest":
+        return ", the harvest; for fresh designs, those of " + _inline(verdict["use"])
+    if verdict["outcome"] == "no_gain":
+        return ", which cost nothing, or give tuning more calls or a smaller α"
+    if verdict["outcome"] == "level":
+        known = verdict["cost"]["kl_policy_base"] is not None
+        return f" ({row_title(take)}): the rows are level" + (", and this one is nearer to the base" if known else "")
+    return f" ({row_title(take)})"
+
+
+def _accused(about: Summary, winner: str) -> bool:
+    return any(winner in check["fired"] for check in about["checks"]["made"])
+
+
+def _listed(names: list[str]) -> str:
+    """Return names of rows as a sentence begins with them."""
+    titles = [row_title(names[0]), *map(_inline, names[1:])]
+    return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
+
+
+def _inline(name: str) -> str:
+    title = row_title(name)
+    return f"{title[:1].lower()}{title[1:]}" if title != name else name
+
+
+def _them(names: list[str]) -> str:
+    return "it" if len(names) == 1 else "them"
+
+
+def plain_summary(data: ReportData) -> list[str]:
+    """Return sentences: what was done, and how a typical new design compares with the untuned ones."""
+    done = f"tuned with {_spoken(data.objective)}" if data.row("tuned") else f"steered with {_spoken(data.objective)}"
+    opening = (
+        f"A generator of sequences (task {data.task}) was {done} to make designs with a {data.better} {data.reward}, "
+        "while staying close to the sequences it had learned from."
+    )
+    mine = data.row("tuned") or data.row("steered")
+    share = None if mine is None else _share_beaten(data, mine)
+    if share is None:
+        return [opening]
+    return [opening, f"The typical {mine['name']} design is better than {share} of the untuned ones."]
+
+
+def _share_beaten(data: ReportData, mine: Mapping[str, Any]) -> str | None:
+    by = "held_out" if data.verdict.get("by", "held_out") == "held_out" else "optimised"
+    median = (mine.get(by) or {}).get("median")
+    values = data.scores.get("base", ((), None))[by == "held_out"]
+    scored = [score for score in values or () if score is not None and not math.isnan(score)]
+    if median is None or not scored:
         return None
-    scored = [score for score in held_out if not math.isnan(score)]
-    if not scored:
-        return None
-    share = sum(score < median for score in scored) / len(scored)
-    # rounded down, so that "100%" is said only of all
-    return f"{math.floor(100 * share)}%"
-
-
-def _cost(tuned: Mapping[str, Any]) -> str:
-    return f"Tuning cost {number(tuned['calls'], 0)} oracle calls and {duration(tuned['seconds'])}."
+    worse = sum(score > median if data.better == "lower" else score < median for score in scored)
+    return f"{math.floor(100 * worse / len(scored))}%"  # rounded down, so that "100%" is said only of all
 
 
 def _spoken(objective: str) -> str:

@@ -176,6 +176,11 @@ class Declared:
         return f"−{units}" if units and self.direction == "minimise" else units
 
     @property
+    def negated(self) -> bool:
+        """Whether people of the field write minus this score."""
+        return bool(getattr(self.part, "negated", False)) != (self.direction == "minimise")
+
+    @property
     def range(self) -> tuple[float, float] | None:
         """The lowest and the highest score of this reward, in its direction; None when not known."""
         known = self.limits or getattr(self.part, "range", None)

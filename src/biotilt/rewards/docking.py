@@ -72,6 +72,8 @@ class Vina:
 
     name: ClassVar[str] = "vina"
     units: ClassVar[str] = "kcal/mol"
+    label: ClassVar[str] = "docking score"
+    negated: ClassVar[bool] = True  # what people of the field write is minus the score
     differentiable: ClassVar[bool] = False
     batched: ClassVar[bool] = False
     paths: ClassVar[tuple[str, ...]] = ("receptor", "box", "ligand")

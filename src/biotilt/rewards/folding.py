@@ -130,6 +130,7 @@ class EnsembleDefect(_Targeted):
     """
 
     name = "ensemble_defect"
+    negated = True
     ensemble = True
 
     def _score(self, design: str) -> float:

@@ -176,7 +176,8 @@ class Lipinski(_OfMolecule):
     """
 
     name = "lipinski"
-    units = "rules broken, negated"
+    units = "rules broken"
+    negated = True
 
     def measure(self, molecule: Any) -> float:
         counts = needs_extra("rdkit.Chem.Lipinski", EXTRA)
@@ -203,7 +204,8 @@ class Alerts(_OfMolecule):
     catalogs: Annotated[Sequence[str], Field(min_length=1)] = ("PAINS", "BRENK")
 
     name = "alerts"
-    units = "alerts, negated"
+    units = "alerts"
+    negated = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

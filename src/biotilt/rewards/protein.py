@@ -68,6 +68,7 @@ class Instability(_Property):
 
     name = "instability"
     sign = -1.0
+    negated = True
 
     def property(self, analysis: Any) -> float:
         return analysis.instability_index()

@@ -167,6 +167,10 @@ class SecondaryStructure:
         _ = self._predictor  # a wrong file is found before any design is scored
 
     @property
+    def label(self) -> str:
+        return {"H": "helix", "E": "β-strand", "C": "coil"}[self.which] + " content"
+
+    @property
     def version(self) -> str:
         return f"1-{digest(self.which + self._predictor.version)}"
 

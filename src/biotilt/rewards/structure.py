@@ -170,6 +170,7 @@ class Globularity(_OfStructure):
 
     name = "globularity"
     units = "excess radius of gyration"
+    negated = True
 
     def measure(self, structure: Structure) -> float:
         places = structure.alpha_carbons
@@ -191,6 +192,7 @@ class Symmetry(_OfStructure):
 
     name = "symmetry"
     units = "Å"
+    negated = True
 
     def measure(self, structure: Structure) -> float:
         places = structure.alpha_carbons
@@ -258,6 +260,7 @@ class ReferenceRMSD(_ToReference):
 
     name = "reference_rmsd"
     units = "Å"
+    negated = True
 
     def measure(self, structure: Structure) -> float:
         found, wanted = structure.alpha_carbons, self._places

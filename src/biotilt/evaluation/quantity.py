@@ -1,0 +1,48 @@
+"""What a score is called, in which unit, and which way is better: as people of the field read it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def quantity(reward: Any) -> dict[str, Any]:
+    """Return name, units, label, `sign` and `better` of a reward, as JSON.
+
+    Scores are the higher the better everywhere in biotilt. `sign` × score is the number as the field writes it: −1 for
+    a reward that negates what it measures, such as an energy of binding; `better` is then "lower". `label` is the words
+    for an axis or a sentence, the unit included.
+
+    >>> from biotilt.rewards.base import FunctionReward, declare
+    >>> affinity = declare(FunctionReward(lambda d: [0.0], "binding_energy", units="kcal/mol"), direction="minimise")
+    >>> quantity(affinity)["label"], quantity(affinity)["sign"], quantity(affinity)["better"]
+    ('binding energy, kcal/mol', -1, 'lower')
+    """
+    negated = bool(getattr(reward, "negated", False))
+    units = getattr(reward, "units", "")
+    units = units.removeprefix("−") if negated else units
+    return {
+        "name": reward.name,
+        "units": units,
+        "label": _label(reward, units),
+        "sign": -1 if negated else 1,
+        "better": "lower" if negated else "higher",
+    }
+
+
+def _label(reward: Any, units: str) -> str:
+    if hasattr(reward, "members") and units:  # a predictor is named after its file; what it predicts is its unit
+        return units
+    words = getattr(reward, "label", "") or str(reward.name).replace("_", " ")
+    if len(names := getattr(reward, "names", ())) > 1:
+        words = f"{words} of {', '.join(names[:-1])} and {names[-1]}"
+    return f"{words}, {units}" if units and units not in words else words
+
+
+def column_of(label: str) -> str:
+    """Return a label as the name of a column.
+
+    >>> column_of("docking score, kcal/mol")
+    'docking_score_kcal_mol'
+    """
+    return re.sub(r"\W+", "_", label).strip("_").lower()

@@ -1,0 +1,38 @@
+"""The harvest: the best of everything that a run scored, from its ledger, for no further call."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from biotilt.experiment import Experiment
+from biotilt.oracle import Ledger
+
+
+def harvest(experiment: Experiment, folder: Path, most: int) -> list[tuple[str, float]]:
+    """Return up to `most` different designs that tuning scored, with their scores, the highest first.
+
+    Designs that were not scored or are infeasible are left out, as are those that break a constraint. It is no sample
+    of any law: the optimised reward chose it. Empty where the ledger is gone.
+    """
+    reward, constraints = ledgers(experiment, folder)
+    scores = {row.design: row.score for row in reward.rows() if math.isfinite(row.score)}
+    for section, ledger in zip(experiment.config.constraints, constraints):
+        kept = {row.design for row in ledger.rows() if within(row.score, section.at_least, section.at_most)}
+        scores = {design: score for design, score in scores.items() if design in kept}
+    # equal scores stay in the order in which they were asked
+    return sorted(scores.items(), key=lambda item: item[1], reverse=True)[:most]
+
+
+def ledgers(experiment: Experiment, folder: Path) -> tuple[Ledger, list[Ledger]]:
+    """Return what tuning in this folder asked of the reward, and of each constraint."""
+    store, run = experiment._store(folder), experiment._run_id(folder)
+    sections = zip(experiment.config.constraints, experiment.constraints)
+    named = [(f"{run}:constraint:{section.name or part.name}", part.name) for section, part in sections]
+    return Ledger(store, run, experiment.reward.name), [Ledger(store, *key) for key in named]
+
+
+def within(value: float, at_least: float | None, at_most: float | None) -> bool:
+    """Return whether a value keeps its bounds; one that is not finite does not."""
+    low, high = -math.inf if at_least is None else at_least, math.inf if at_most is None else at_most
+    return math.isfinite(value) and low <= value <= high

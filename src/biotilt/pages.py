@@ -1,0 +1,118 @@
+"""From a run, its summary and its designs to the page about it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from biotilt.config import Config
+from biotilt.errors import Problems
+from biotilt.evaluation.tables import Designs
+from biotilt.experiment import Experiment
+from biotilt.files import read_json
+from biotilt.folder import shown as shown_path
+from biotilt.outputs import Judge, task_card
+from biotilt.record import read_record
+from biotilt.report import ReportData, render_report
+from biotilt.report.shown import in_field, shown_rows, sign_of
+from biotilt.tasks import task_defaults, task_folder, task_pictures
+
+if TYPE_CHECKING:
+    from biotilt.run import Run
+
+TOP, PICTURES = 20, 12  # designs on the page, and those that are drawn where a task draws them
+
+
+def write_page(
+    run: Run, summary: Mapping[str, Any], rows: Mapping[str, Designs], judge: Judge, problems: Problems
+) -> None:
+    """Write `report.html` into the folder of a run."""
+    config = run.experiment.config
+    data = report_data(
+        run.experiment, summary, rows, judge, problems,
+        title=f"{config.task or config.name}: {config.objective.get('name', 'vidd')}",
+        history=_history(run, summary), frontier=_task_frontier(config), commands=_commands(run), kind="tuned",
+    )  # fmt: skip
+    render_report(data, run.folder / "report.html")
+
+
+def report_data(
+    experiment: Experiment, summary: Mapping[str, Any], rows: Mapping[str, Designs], judge: Judge, problems: Problems,
+    *, kind: str, **more: Any,
+) -> ReportData:  # fmt: skip
+    """Return what the page needs; `kind` is the row that the run is about, "tuned" or "steered"."""
+    config, model = experiment.config, experiment.model
+    fixed = getattr(model.policy.process, "fixed", None)
+    align = getattr(model.codec, "align", list)
+    reward, held_out = sign_of(summary["reward"]), sign_of(summary["held_out"])
+    shown = rows[summary["verdict"]["take"] or kind]
+    order = shown.order()[:TOP]
+    nothing: list[float | None] = [None] * len(shown.texts)
+    judged = in_field(shown.held_out or nothing, held_out)
+    optimised = in_field(shown.optimised, reward)
+    texts = [shown.texts[i] for i in order]
+    panel = config.panel or config.task
+    limit = judge.reference.measured_max
+    return ReportData(
+        task=config.task or config.name,
+        objective=str(summary["objective"]),
+        options=summary["options"],
+        alpha=config.alpha,
+        seed=config.seed,
+        rows=shown_rows(summary),
+        letters="" if model.alphabet is None else model.alphabet.letters,
+        reward=summary["reward"]["label"],
+        better=summary["reward"]["better"],
+        verdict=summary["verdict"],
+        checks=summary["checks"],
+        warnings=summary["warnings"],
+        problems=problems,
+        scores={
+            name: (in_field(d.optimised, reward), None if d.held_out is None else in_field(d.held_out, held_out))
+            for name, d in rows.items()
+        },
+        top=[(shown.texts[i], optimised[i], judged[i]) for i in order],
+        top_of=shown.name,
+        rank_by=shown.rank_by,
+        base_sequences=align(rows["base"].texts),
+        tuned_sequences=align(rows[kind].texts),
+        measured_max=None if limit is None else reward * limit,
+        versions=summary["versions"],
+        notes=task_card(experiment).get("notes", []),
+        fixed=None if fixed is None or model.alphabet is None else fixed.mask.tolist(),
+        measures=summary["measures"],
+        pictures=problems.attempt("the pictures", [], lambda: task_pictures(panel, texts[:PICTURES])),
+        oracle=summary["oracle"],
+        components={name: _parts(d, summary) for name, d in rows.items()} if summary.get("front") else {},
+        directions=summary.get("directions", {}),
+        front=summary.get("front", {}),
+        tables=summary["tables"],
+        **more,
+    )
+
+
+def _parts(designs: Designs, summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: designs.columns[f"reward_{name}"] for name in summary["front"]["objectives"]}
+
+
+def _history(run: Run, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    signs = {"reward": sign_of(summary["reward"]), "held_out": sign_of(summary["held_out"])}
+    return [
+        {key: value if value is None else signs.get(key, 1) * value for key, value in row.items()}
+        for row in run.history
+    ]
+
+
+def _commands(run: Run) -> list[str]:
+    """Return what to type to get this page again; a run that was started from Python has no command of its own."""
+    started = read_record(run.folder).command
+    return [*([started] if started else []), shlex.join(["biotilt", "evaluate", str(shown_path(run.folder))])]
+
+
+def _task_frontier(config: Config) -> list[dict[str, Any]]:
+    """Return the runs over α that ship with a task; none when the reward is another than the task's."""
+    if config.task is None or config.reward.path != task_defaults(config.task)["reward"].get("path"):
+        return []
+    path = task_folder(config.task) / "frontier.json"
+    return read_json(path)["points"] if path.is_file() else []
