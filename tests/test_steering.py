@@ -65,14 +65,44 @@ def test_a_sampler_that_needs_a_gradient_is_refused_before_any_call():
     assert not asked
 
 
-def test_the_command_writes_the_heaviest_first(tmp_path):
+def run(*words):
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_the_command_writes_a_table_ranked_by_the_judge_and_a_page_beside_it(tmp_path):
     (tmp_path / "e.toml").write_text('task = "utr"\nalpha = 0.3\n[sampler]\nname = "importance"\n', encoding="utf-8")
     out = tmp_path / "designs.csv"
-    command = ["steer", str(tmp_path / "e.toml"), "--count", "6", "--out", str(out), "--json"]
-    told = json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout)
+    told = json.loads(run("steer", tmp_path / "e.toml", "--count", "6", "--out", out, "--json").stdout)
     rows = list(csv.DictReader(out.open(encoding="utf-8")))
-    order = sorted(range(6), key=lambda i: -told["weights"][i])
+    order = sorted(range(6), key=lambda i: -told["held_out"][i])
     assert [row["sequence"] for row in rows] == [told["designs"][i] for i in order]
-    assert [float(row["optimised"]) for row in rows] == [told["rewards"][i] for i in order], "to the last digit"
-    assert [float(row["weight"]) for row in rows] == [told["weights"][i] for i in order]
+    for column, key in (("optimised", "rewards"), ("held_out", "held_out"), ("weight", "weights")):
+        assert [float(row[column]) for row in rows] == [told[key][i] for i in order], "every digit is kept"
+    assert all(float(row["log_p_base"]) < 0 for row in rows)
     assert sum(told["weights"]) == pytest.approx(1, abs=1e-5)
+    assert [row["name"] for row in told["rows"]] == ["base", "steered"] and told["verdict"]["headline"]
+    page = (tmp_path / "designs.html").read_text(encoding="utf-8")
+    assert told["report"] == str(tmp_path / "designs.html")
+    assert told["verdict"]["headline"] in page and "steered with importance" in page
+
+
+def test_without_a_page_nothing_but_the_sampler_is_asked(tmp_path):
+    (tmp_path / "e.toml").write_text('task = "utr"\n[sampler]\nname = "importance"\n', encoding="utf-8")
+    result = run("steer", tmp_path / "e.toml", "--count", "4", "--out", tmp_path / "d.csv", "--no-page")
+    assert result.exit_code == 0 and "wrote" in result.stdout and "the page:" not in result.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.csv", "e.toml"]
+
+
+def test_the_closest_pair_is_told_and_near_copies_are_warned_of():
+    from biotilt.evaluation.checks import near_copies
+
+    found = steer(experiment(sampler={"name": "importance"}), 8)
+    pairs = [(a, b) for i, a in enumerate(found.designs) for b in found.designs[:i]]
+    assert found.closest == min(sum(x != y for x, y in zip(a, b)) for a, b in pairs)
+    assert found.document()["closest_pair"] == found.closest
+    assert near_copies(found.designs) == ""
+    copies = ["A" * 170, "C" * 4 + "A" * 166, "A" * 166 + "G" * 4]
+    assert near_copies(copies) == (
+        "designs: near-copies. Half of the designs have another within 4.000 of 170.0 positions; the closest two "
+        "differ at 4. Count them as a few designs, not as 3."
+    )

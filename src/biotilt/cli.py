@@ -189,6 +189,7 @@ def steer(
     count: Annotated[int, typer.Option(min=1, help="Designs to draw.")] = 64,
     proposal: Annotated[Path | None, typer.Option(help="A tuned run that draws in place of the base.")] = None,
     out: Annotated[Path | None, typer.Option(help="A .csv, .tsv, .fasta, .smi or .txt file.")] = None,
+    page: Annotated[bool, typer.Option(help="With --out: judge the base too, and write a page beside it.")] = True,
     assignments: Assignments = None,
     seed: Seed = None,
     alpha: Alpha = None,
@@ -197,6 +198,7 @@ def steer(
     from biotilt.designs import check_designs_output
     from biotilt.experiment import Experiment
     from biotilt.run import load_model
+    from biotilt.steered import page_beside, report_steered
     from biotilt.steering import steer as steer_experiment
 
     if out is not None:
@@ -205,9 +207,16 @@ def steer(
     model = None if proposal is None else load_model(proposal)
     with counting("oracle calls") as report:
         found = steer_experiment(experiment, count, proposal=model, report=report)
-    if out is not None:
-        found.write(out)
-    return Answer(found.document() | {"out": None if out is None else str(out)}, (_steered(found, out),))
+    document = found.document() | {"out": None if out is None else str(out)}
+    if out is None or not page:
+        if out is not None:
+            found.write(out)
+        return Answer(document, (_steered(found, out),))
+    note("judging the designs and as many of the base …")
+    summary = report_steered(found, experiment, out, page_beside(out))
+    document |= {key: summary[key] for key in ("verdict", "rows", "checks", "warnings", "problems")}
+    document["report"] = str(page_beside(out))
+    return Answer(document, (_steered(found, out), *_told(summary), f"the page: {page_beside(out)}"))
 
 
 @app.command("list")
@@ -245,7 +254,7 @@ def evaluate(
 @answering
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of evaluated runs.")],
-    row: Annotated[str, typer.Option(help="Which row of the runs' tables: base, best_of_n, tuned.")] = "tuned",
+    row: Annotated[str, typer.Option(help="Which row: base, best_of_n, tuned or harvest.")] = "tuned",
 ) -> Answer:
     """Compare evaluated runs, and average those that differ only by seed."""
     from biotilt.evaluation import aggregate, comparison, load_runs
@@ -325,22 +334,32 @@ def _steered(found: Any, out: Path | None) -> str:
     """Say in a few lines what a sampler drew."""
     import numpy as np
 
-    def median(scores: list[float]) -> str:
-        return f"{np.nanmedian(scores):.3f}"
+    from biotilt.digits import count, pretty
+    from biotilt.evaluation.checks import near_copies
 
-    lines = [f"{len(found.designs)} designs for {found.calls} oracle calls; median score {median(found.rewards)}"]
+    def median(scores: list[float]) -> str:
+        known = [score for score in scores if not np.isnan(score)]
+        return pretty(float(np.median(known)) if known else None)
+
+    lines = [
+        f"{len(found.designs)} designs for {count(found.calls)} oracle calls; median reward {median(found.rewards)}"
+    ]
     if found.held_out is not None:
         lines[0] += f", held-out {median(found.held_out)}"
     effective = 1 / sum(w * w for w in found.weights)
     if effective < 0.99 * len(found.designs):
-        lines.append(f"their weights differ: they count as {effective:.1f} designs of equal weight")
+        lines.append(f"their weights differ: they count as {pretty(effective)} designs of equal weight")
+    if found.closest is not None:
+        longest = max(map(len, found.designs))
+        lines.append(f"the closest two differ at {found.closest} of {longest} positions")
+        lines += [f"warning: {said}" for said in [near_copies(found.designs)] if said]
     if found.log_z is not None:
-        lines.append(f"log Z = {found.log_z:.3f}")
+        lines.append(f"log Z = {pretty(found.log_z)}")
     lines += [f"warning: {warning}" for warning in found.warnings]
     if out is not None:
         return "\n".join([*lines, f"wrote {out}"])
     order = np.argsort([-w for w in found.weights], kind="stable")[:10]
-    best = [f"{found.designs[i]}  {found.rewards[i]:.3f}  weight {found.weights[i]:.3g}" for i in order]
+    best = [f"{found.designs[i]}  {pretty(found.rewards[i])}  weight {pretty(found.weights[i])}" for i in order]
     return "\n".join([*lines, *best, *(["…"] if len(found.designs) > len(best) else [])])
 
 

@@ -101,15 +101,23 @@ class Judge:
             missing = [math.nan] * len(texts)
             asked = self.held_out
             found.held_out = self.problems.attempt(f"judging {name}", missing, lambda: self._exact(asked, texts))
-        # the panel's numbers are of float32, as tuning saw them
-        scores = [None if s is None else np.float32(s).tolist() for s in (found.optimised, found.held_out)]
-        found.row = panel(
+        found.row = self.panel_row(name, texts, found.optimised, found.held_out, loglik, kls, calls, seconds)
+        return found
+
+    def panel_row(
+        self, name: str, texts: list[str], optimised: list[float], held_out: list[float] | None,
+        loglik: list[float] | None, kls: tuple[float | None, float | None], calls: int, seconds: float,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return the panel row of designs that were scored; its numbers are of float32, as tuning sees scores."""
+        scores = [None if s is None else np.float32(s).tolist() for s in (optimised, held_out)]
+        assert scores[0] is not None
+        row = panel(
             name, texts, scores[0], scores[1], reference=self.reference, loglik_base=loglik,
             kl_policy_base=kls[0], kl_base_policy=kls[1], calls=calls, seconds=seconds,
         )  # fmt: skip
         if not self.comparable:
-            found.row["gap"] = None
-        return found
+            row["gap"] = None
+        return row
 
     @staticmethod
     def _exact(oracle: Oracle, texts: list[str]) -> list[float]:
@@ -154,7 +162,10 @@ def _drawn(run: Run, samples: int, judge: Judge, calls: int, spent: float, probl
         yield judge.row("harvest", texts, (None, None), calls, spent, loglik=loglik, optimised=scores)
 
 
-def finish(experiment: Experiment, judge: Judge, rows: Mapping[str, Designs], problems: Problems) -> dict[str, Any]:
+def finish(
+    experiment: Experiment, judge: Judge, rows: Mapping[str, Designs], problems: Problems,
+    files: Mapping[str, str] = FILES,
+) -> dict[str, Any]:  # fmt: skip
     """Complete rows and tables with measures, parts and constraints; return what the summary says of them."""
     config = experiment.config
     measures: list[Measure] = problems.attempt(
@@ -183,7 +194,7 @@ def finish(experiment: Experiment, judge: Judge, rows: Mapping[str, Designs], pr
         "measures": describe(measures),
         "verdict": verdict_of(panel_rows, scores, broken=broken, natural=natural),
         "tables": {
-            "files": {name: FILES[name] for name in rows if name in FILES},
+            "files": {name: files[name] for name in rows if name in files},
             "rank_by": {name: designs.rank_by for name, designs in rows.items()},
             "columns": _column_meanings(rows, reward, measures),
         },

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Replay, Roles
-from biotilt.designs import Record, write_designs
-from biotilt.digits import exact
+from biotilt.designs import write_designs
 from biotilt.errors import ConfigError, RewardError
+from biotilt.evaluation.metrics import nearest_distances
+from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
 from biotilt.model import Model
 from biotilt.oracle import Store
@@ -40,15 +41,17 @@ class Steered:
     warnings: list[str] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """Write the designs as a table or FASTA, the heaviest first."""
-        order = sorted(range(len(self.designs)), key=lambda i: -self.weights[i])
-        rows = []
-        for rank, i in enumerate(order, 1):
-            about = {"weight": exact(self.weights[i]), "optimised": exact(self.rewards[i])}
-            if self.held_out is not None:
-                about["held_out"] = exact(self.held_out[i])
-            rows.append(Record(f"design_{rank}", self.designs[i], about))
-        write_designs(path, rows)
+        """Write the designs as a table or FASTA, ranked by the judge, or by the reward where there is none."""
+        write_designs(path, self.as_row().records())
+
+    def as_row(self) -> Designs:
+        """Return them as a row of a panel."""
+        return Designs("steered", self.designs, self.rewards, self.held_out, weights=self.weights)
+
+    @property
+    def closest(self) -> int | None:
+        """Positions at which the two most alike designs differ; None for fewer than two."""
+        return min(nearest_distances(self.designs), default=None)
 
     def document(self) -> dict[str, Any]:
         """Return everything as JSON can hold it: null for a score that is not a number."""
@@ -56,7 +59,8 @@ class Steered:
         def plain(scores: list[float] | None) -> list[float | None] | None:
             return None if scores is None else [s if math.isfinite(s) else None for s in scores]
 
-        return vars(self) | {"rewards": plain(self.rewards), "held_out": plain(self.held_out)}
+        closest = {"closest_pair": self.closest}
+        return vars(self) | closest | {"rewards": plain(self.rewards), "held_out": plain(self.held_out)}
 
 
 def steer(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from biotilt.digits import pretty
 from biotilt.evaluation.measure import Measure
+from biotilt.evaluation.metrics import nearest_distances
 
 Row = Mapping[str, Any]
 
@@ -130,6 +132,16 @@ def _distance(row: Row, base: Row | None) -> str | None:
         f"{row['name']}: the designs have become alike. Two differ at {pretty(row['distance'])} positions "
         f"on average, against {pretty(base['distance'])} for the base ({kept:.0%})."
     )
+
+
+def near_copies(designs: list[str], name: str = "designs") -> str:
+    """Return a sentence when half of the designs or more are near-copies of another; "" when not, or for one design."""
+    nearest = nearest_distances(designs)
+    if not nearest:
+        return ""
+    middle, length = statistics.median(nearest), statistics.fmean(map(len, designs))
+    row = {"name": name, "n": len(designs), "nearest": middle, "closest": min(nearest), "length": length}
+    return _nearest(row, None) or ""
 
 
 def _nearest(row: Row, base: Row | None) -> str | None:

@@ -27,7 +27,10 @@ MEASURES = (
 
 @dataclass(frozen=True)
 class Run:
-    """What a finished run wrote in its `summary.json`; `rows` are panel rows by name."""
+    """What a finished run wrote in its `summary.json`; `rows` are panel rows by name.
+
+    `signs` × score, of the reward and of the judge, is the number as the field writes it.
+    """
 
     folder: Path
     task: str
@@ -38,6 +41,7 @@ class Run:
     calls: int
     seconds: float
     rows: Mapping[str, Mapping[str, Any]]
+    signs: tuple[int, int] = (1, 1)
 
     @property
     def settings(self) -> str:
@@ -69,8 +73,14 @@ def load_run(folder: str | Path) -> Run:
         folder=path.parent,
         options=content.get("options") or {},
         rows={row["name"]: row for row in content["rows"]},
+        signs=(_sign(content.get("reward")), _sign(content.get("held_out"))),
         **{key: content[key] for key in NEEDED if key != "rows"},
     )
+
+
+def _sign(about: Any) -> int:
+    """Return the sign that a summary gives for a quantity; 1 for summaries of before there was one."""
+    return -1 if isinstance(about, dict) and about.get("sign") == -1 else 1
 
 
 def load_runs(folders: Sequence[str | Path]) -> list[Run]:
@@ -115,6 +125,7 @@ def _line(run: Run, row: str) -> dict[str, Any]:
         "options": dict(run.options),
         "alpha": run.alpha,
         "seed": run.seed,
+        "signs": list(run.signs),
         "optimised": (panel.get("optimised") or {}).get("median"),
         "held_out": (panel.get("held_out") or {}).get("median"),
         "gap": panel.get("gap"),
@@ -136,7 +147,7 @@ def _group(runs: Sequence[Run], row: str) -> dict[str, Any]:
         folders[run.seed] = run.folder
     numbers = ("optimised", "held_out", "gap", *MEASURES, "calls", "seconds")
     return {
-        **{key: lines[0][key] for key in ("task", "objective", "options", "alpha")},
+        **{key: lines[0][key] for key in ("task", "objective", "options", "alpha", "signs")},
         "seeds": [run.seed for run in runs],
         **{key: _spread([line[key] for line in lines]) for key in numbers},
     }

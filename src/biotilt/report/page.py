@@ -129,7 +129,8 @@ def _distributions(run: ReportData) -> list[Figure]:
 
 
 def _logos(run: ReportData) -> list[Figure]:
-    sets = {"untuned designs (base)": run.base_sequences, "tuned designs": run.tuned_sequences}
+    made = "steered designs" if run.row("steered") else "tuned designs"
+    sets = {"untuned designs (base)": run.base_sequences, made: run.tuned_sequences}
     if not run.letters or any(len({len(s) for s in sequences}) != 1 for sequences in sets.values()):
         return []
     heights = {title: figures.information(sequences, run.letters) for title, sequences in sets.items()}

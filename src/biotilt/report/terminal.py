@@ -83,8 +83,7 @@ def comparison_table(lines: Rows) -> Table:
             escape(str(line["objective"])),
             f"{line['alpha']:g}",
             str(line["seed"]),
-            pretty(line["optimised"]),
-            pretty(line["held_out"]),
+            *[pretty(value) for value in _in_field(line)],
             percent(line["beyond_measured"]),
             pretty(line["distance"]),
             pretty(line["kl_policy_base"]),
@@ -99,7 +98,7 @@ def aggregate_table(lines: Rows) -> Table:
     for position, header in enumerate(("Task", "Objective", "α", "Seeds", "Optimised", "Held-out", "Dist.", "KL")):
         _add_column(table, header, named=position < 2)
     for line in lines:
-        scores = [_spread(line[key]) for key in ("optimised", "held_out")]
+        scores = [_spread(value, sign) for value, sign in zip((line["optimised"], line["held_out"]), _signs(line))]
         means = [pretty((line[key] or {}).get("mean")) for key in ("distance", "kl_policy_base")]
         names = (escape(str(line["task"])), escape(str(line["objective"])))
         table.add_row(*names, f"{line['alpha']:g}", str(len(line["seeds"])), *scores, *means)
@@ -137,7 +136,19 @@ def checks_lines(checks: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]
     ]
 
 
-def _spread(value: Mapping[str, float] | None) -> str:
+def _signs(line: Mapping[str, Any]) -> tuple[int, int]:
+    """Return what turns the two scores of a line into the field's."""
+    optimised, held_out = line.get("signs", (1, 1))
+    return optimised, held_out
+
+
+def _in_field(line: Mapping[str, Any]) -> list[float | None]:
+    scores = (line["optimised"], line["held_out"])
+    return [None if value is None else sign * value for value, sign in zip(scores, _signs(line))]
+
+
+def _spread(value: Mapping[str, float] | None, sign: int) -> str:
     if value is None:
         return NOTHING
-    return f"{pretty(value['mean'])} ({pretty(value['low'])} to {pretty(value['high'])})"
+    low, high = sorted((sign * value["low"], sign * value["high"]))
+    return f"{pretty(sign * value['mean'])} ({pretty(low)} to {pretty(high)})"

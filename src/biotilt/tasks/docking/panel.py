@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
-from biotilt.evaluation.measure import Measure
+from biotilt.evaluation.measure import Limit, Measure
 from biotilt.rewards.molecule import HeavyAtoms
 from biotilt.tasks.molecule import panel
 
@@ -19,6 +19,8 @@ def measures() -> list[Measure]:
         "atoms",
         "Mean number of heavy atoms. Docking scores grow with size: a gain that comes with it is worth little.",
         _mean_size,
+        HeavyAtoms(),
+        limit=Limit(grown=1.25),
     )
     return [size, *panel.measures()]
 

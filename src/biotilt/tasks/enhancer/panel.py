@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from biotilt.evaluation.measure import Measure
+from biotilt.evaluation.measure import Limit, Measure, Values
 from biotilt.evaluation.metrics import kmer_correlation
 from biotilt.files import read_json
 from biotilt.rewards.learned import LearnedReward
@@ -29,6 +29,8 @@ def measures() -> list[Measure]:
             "Correlation of how often the motifs of 95 transcription factors occur (word chance ≤ 1e-4, both strands) "
             "with the most active tenth of real HepG2 elements. Near 1: motifs are used as nature does.",
             _for_elements(motif_correlation),
+            limit=Limit(fall=0.15),
+            natural=True,
         ),
         Measure(
             "wtc11",
@@ -36,6 +38,7 @@ def measures() -> list[Measure]:
             "Mean activity in another cell type, stem cells, predicted by an oracle that shares no element with the "
             f"optimised one. Real elements active in HepG2: {real['wtc11']:.2f}. Low is specific to liver cells.",
             _for_elements(lambda designs: _mean("wtc11_held_out", designs)),
+            _each(lambda designs: _oracle("wtc11_held_out")(designs)),
         ),
         Measure(
             "contrast",
@@ -49,6 +52,8 @@ def measures() -> list[Measure]:
             "GC fraction",
             f"Share of G and C. Most active real elements: {real['gc']:.2f}; all: {real['gc_all']:.2f}.",
             _for_elements(gc_fraction),
+            _each(lambda designs: [gc_fraction([design]) for design in designs]),
+            limit=Limit(fall=0.1, rise=0.1),
         ),
         Measure(
             "cpg",
@@ -56,6 +61,8 @@ def measures() -> list[Measure]:
             f"How often CG occurs against its letters' frequencies. Most active real elements: {real['cpg']:.2f}; all: "
             f"{real['cpg_all']:.2f}. High values are those of CpG islands, which cells may methylate.",
             _for_elements(cpg_ratio),
+            _each(lambda designs: [cpg_ratio([design]) for design in designs]),
+            limit=Limit(grown=1.5),
         ),
     ]
 
@@ -87,6 +94,17 @@ def _for_elements(compute: Callable[[list[str]], float | None]) -> Callable[[lis
     def measure(designs: list[str]) -> float | None:
         fit = designs and all(len(design) == LENGTH and not set(design) - set("ACGT") for design in designs)
         return compute(designs) if fit else None
+
+    return measure
+
+
+def _each(compute: Callable[[list[str]], Values]) -> Callable[[list[str]], Values]:
+    """Return the numbers of single designs; None for those that are not DNA of 200 letters."""
+
+    def measure(designs: list[str]) -> Values:
+        fit = [len(design) == LENGTH and not set(design) - set("ACGT") for design in designs]
+        found = iter(compute([design for design, good in zip(designs, fit) if good]) if any(fit) else [])
+        return [next(found) if good else None for good in fit]
 
     return measure
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 
 from biotilt.errors import ConfigError, needs_extra
-from biotilt.evaluation.measure import Measure
+from biotilt.evaluation.measure import Limit, Measure, Values
 from biotilt.rewards.molecule import EXTRA, Alerts, DrugLikeness, LogP, SyntheticAccessibility, parse
 from biotilt.tasks.molecule import quality
 
@@ -17,8 +17,14 @@ _WIDTH, _HEIGHT = 260, 220  # of a picture, pixels
 def measures() -> list[Measure]:
     """Return the measures that the task adds to the panel."""
     return [
-        Measure("valid", "valid", "Share of designs that are molecules to RDKit; higher is better.", quality.validity),
-        Measure("unique", "unique", "Different molecules among the valid; higher is better.", quality.uniqueness),
+        Measure(
+            "valid", "valid", "Share of designs that are molecules to RDKit; higher is better.", quality.validity,
+            limit=Limit(fall=0.05),
+        ),
+        Measure(
+            "unique", "unique", "Different molecules among the valid; higher is better.", quality.uniqueness,
+            limit=Limit(fall=0.05),
+        ),
         Measure(
             "novel",
             "novel",
@@ -30,21 +36,34 @@ def measures() -> list[Measure]:
             "diversity",
             "1 − mean Tanimoto similarity of all pairs (Morgan, radius 2): 0 when all are one molecule.",
             quality.diversity,
+            limit=Limit(kept=0.9),
         ),
-        Measure("scaffolds", "scaffolds", "Different Bemis-Murcko scaffolds a molecule.", quality.scaffolds),
-        Measure("qed", "QED", "Mean drug-likeness, 0 to 1; higher is better.", _mean(DrugLikeness())),
+        Measure(
+            "scaffolds", "scaffolds", "Different Bemis-Murcko scaffolds a molecule.", quality.scaffolds,
+            limit=Limit(kept=0.8),
+        ),
+        Measure(
+            "qed", "QED", "Mean drug-likeness, 0 to 1; higher is better.", _mean(DrugLikeness()), _each(DrugLikeness()),
+        ),
         Measure(
             "sa", "SA", "Mean synthetic accessibility, 1 (easy) to 10; lower is better.",
             lambda designs: _scaled(_mean(SyntheticAccessibility())(designs)),
+            lambda designs: [_scaled(ease) for ease in _each(SyntheticAccessibility())(designs)],
         ),
-        Measure("logp", "log P", "Mean octanol-water log P (Crippen).", _mean(LogP())),
-        Measure("alerts", "alerts", "Share with a PAINS or BRENK alert; lower is better.", _alerted),
+        Measure("logp", "log P", "Mean octanol-water log P (Crippen).", _mean(LogP()), _each(LogP())),
+        Measure(
+            "alerts", "alerts", "Share with a PAINS or BRENK alert; lower is better.", _alerted,
+            lambda designs: [None if score is None else 0.0 - score for score in _each(Alerts())(designs)],
+            limit=Limit(rise=0.1),
+        ),
         Measure(
             "fcd",
             "FCD",
             "Fréchet ChemNet distance to real molecules of scaffolds that the generator never saw; lower is closer. It "
             "shrinks with the number of different molecules, so compare rows of one size only.",
             _distance,
+            limit=Limit(grown=2.0),
+            natural=True,
         ),
     ]  # fmt: skip
 
@@ -55,6 +74,10 @@ def _mean(reward: Callable[[list[str]], list[float]]) -> Callable[[list[str]], f
         return statistics.fmean(scores) if scores else None
 
     return compute
+
+
+def _each(reward: Callable[[list[str]], list[float]]) -> Callable[[list[str]], Values]:
+    return lambda designs: [None if math.isnan(score) else score for score in reward(designs)]
 
 
 def _scaled(ease: float | None) -> float | None:

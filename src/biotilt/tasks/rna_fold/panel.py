@@ -9,7 +9,7 @@ from typing import Any
 
 from biotilt.designs.paired import partners_of
 from biotilt.errors import ConfigError, needs_extra
-from biotilt.evaluation.measure import Measure
+from biotilt.evaluation.measure import Limit, Measure, Values
 from biotilt.rewards.base import NamedReward
 from biotilt.rewards.folding import EnsembleDefect, MFEMatch, TargetProbability, fold_compound
 from biotilt.rewards.rna import GCFraction
@@ -27,26 +27,40 @@ def measures(config: Any) -> list[Measure]:
     target = config.design.target
     if target is None:
         raise ConfigError('design.target is missing: the structure to fold into, for example target = "((((....))))"')
-    fold = _mean(MFEMatch(target=target), lambda score: float(score == 1.0))
+    matches, defect, probability = (
+        MFEMatch(target=target),
+        EnsembleDefect(target=target),
+        TargetProbability(target=target),
+    )
+
+    def solved(score: float) -> float:
+        return float(score == 1.0)
+
     return [
-        Measure("solved", "solved", "Share whose structure of least energy (Turner 2004) is the target.", fold),
+        Measure(
+            "solved", "solved", "Share whose structure of least energy (Turner 2004) is the target.",
+            _mean(matches, solved), _each(matches, solved),
+        ),
         Measure(
             "defect", "defect",
             "Mean normalised ensemble defect (Turner 2004): the expected share of positions that are not as in the "
             "target; lower is better.",
-            _mean(EnsembleDefect(target=target), lambda score: -score),
+            _mean(defect, lambda score: -score), _each(defect, lambda score: 0.0 - score),
         ),
         Measure(
             "probability", "p(target)", "Mean probability of the target at equilibrium (Turner 2004), 0 to 1.",
-            _mean(TargetProbability(target=target), math.exp),
+            _mean(probability, math.exp), _each(probability, math.exp),
         ),
         Measure(
             "solved_andronescu", "solved (A.)",
             "Share solved under the energies of Andronescu 2007: a gain that is lost here may be one of the energies "
             "alone.",
-            _mean(MFEMatch(target=target, parameters="andronescu2007"), lambda score: float(score == 1.0)),
+            _mean(MFEMatch(target=target, parameters="andronescu2007"), solved), limit=Limit(fall=0.1),
         ),
-        Measure("gc", "GC", "Mean share of G and C. Much above 0.6 means stems of G and C only.", _mean(GCFraction())),
+        Measure(
+            "gc", "GC", "Mean share of G and C. Much above 0.6 means stems of G and C only.",
+            _mean(GCFraction()), _each(GCFraction()), limit=Limit(fall=0.15, rise=0.15), natural=True,
+        ),
     ]  # fmt: skip
 
 
@@ -58,6 +72,10 @@ def _mean(
         return statistics.fmean(values) if values else None
 
     return compute
+
+
+def _each(reward: NamedReward, of: Callable[[float], float] = lambda score: score) -> Callable[[list[str]], Values]:
+    return lambda designs: [None if math.isnan(score) else of(score) for score in reward(designs)]
 
 
 def pictures(designs: list[str]) -> list[str]:

@@ -1,0 +1,102 @@
+"""Steered designs judged beside the base: their table, their verdict and their page."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biotilt.core import sample
+from biotilt.designs import write_designs
+from biotilt.errors import Problems
+from biotilt.evaluation.panel import likelihood
+from biotilt.evaluation.tables import Designs
+from biotilt.experiment import Experiment
+from biotilt.outputs import Judge, finish
+from biotilt.pages import report_data
+from biotilt.record import command_line, git_commit, versions
+from biotilt.report import render_report
+from biotilt.steering import Steered
+
+EQUAL = 0.99  # part of the designs that must count for the weights to be left out of medians
+
+
+def page_beside(out: Path) -> Path:
+    """Return where the page goes: beside the table, with the suffix .html.
+
+    >>> page_beside(Path("runs/designs.csv.gz")).as_posix()
+    'runs/designs.html'
+    """
+    name = out.name.removesuffix(".gz")
+    return out.with_name(f"{Path(name).stem}.html")
+
+
+def report_steered(found: Steered, experiment: Experiment, out: Path, page: Path) -> dict[str, Any]:
+    """Write the table of steered designs with what is known about each, and a page that compares them with the base.
+
+    As many designs of the base are scored: that is a part of judging, as in `evaluate`, and no call of the sampler.
+    Returns the summary, as `evaluate` does. What fails on the way is told on the page.
+    """
+    found.write(out)  # before anything that can fail
+    problems = Problems()
+    try:
+        rows, summary, judge = _summary(found, experiment, out, problems)
+        problems.attempt("the table", None, lambda: write_designs(out, rows["steered"].records()))
+        sampler = summary["objective"]
+        data = report_data(
+            experiment, summary, rows, judge, problems, kind="steered",
+            title=f"{summary['task']}: steered with {sampler.replace('_', ' ')}",
+            commands=[line for line in [command_line()] if line],
+        )  # fmt: skip
+        problems.attempt("the page", None, lambda: render_report(data, page))
+    finally:
+        experiment.close()
+    return summary | {"problems": list(problems)}
+
+
+def _summary(
+    found: Steered, experiment: Experiment, out: Path, problems: Problems
+) -> tuple[dict[str, Designs], dict[str, Any], Judge]:
+    config, base = experiment.config, experiment.model.policy
+    judge = Judge(experiment, None, "steering", problems)
+    generator = torch.Generator(experiment.device).manual_seed(config.seed + 1_000_003)
+    drawn = sample(base, max(len(found.designs), 2), generator)
+    known = likelihood(base, drawn, generator).tolist()
+    rows = {"base": judge.row("base", experiment.decode(drawn), (0.0, 0.0), 0, 0.0, loglik=known)}
+
+    encode = experiment.model.codec.encode_many
+    steered = found.as_row()
+    steered.loglik = problems.attempt(
+        "log p of the designs", None,
+        lambda: likelihood(base, encode(found.designs).to(experiment.device), generator).tolist(),
+    )  # fmt: skip
+    picked = _by_weight(found)
+    counted = [None if c is None else [c[i] for i in picked] for c in (found.rewards, found.held_out, steered.loglik)]
+    assert counted[0] is not None
+    texts = [found.designs[i] for i in picked]
+    steered.row = judge.panel_row(
+        "steered", texts, counted[0], counted[1], counted[2], (None, None), found.calls, found.seconds
+    )
+    rows["steered"] = steered
+    about = finish(experiment, judge, rows, problems, files={"steered": out.name})
+    sampler = config.build_sampler()
+    summary = {
+        "oracle": {}, "task": config.task or config.name, "objective": sampler.name, "options": dict(vars(sampler)),
+        "alpha": config.alpha, "seed": config.seed, "calls": found.calls, "seconds": found.seconds,
+        "versions": versions() | {"git": git_commit() or "unknown"},
+    }  # fmt: skip
+    return rows, summary | about, judge
+
+
+def _by_weight(found: Steered) -> list[int]:
+    """Return the places of the designs that the panel counts: each once, or drawn by weight where weights differ."""
+    weights = [0.0 if math.isnan(weight) else weight for weight in found.weights]
+    squares = sum(weight * weight for weight in weights)
+    if not squares or 1 / squares >= EQUAL * len(weights):
+        return list(range(len(weights)))
+    drawn = torch.multinomial(
+        torch.tensor(weights), len(weights), replacement=True, generator=torch.Generator().manual_seed(0)
+    )
+    return drawn.tolist()
