@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biotilt.cli_fit import fit_oracle, given, pretrain
-from biotilt.console import Answer, answering, go_on_with, note
+from biotilt.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, go_on_with, note
 from biotilt.errors import ConfigError
 from biotilt.progress import counting, tuning_progress
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="biotilt",
+    cls=Commands,
     help="Tilt a pretrained diffusion model of sequences toward any reward.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -35,7 +36,7 @@ Alpha = Annotated[float | None, typer.Option(help="Temperature: smaller tilts ha
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run the code that the folder names though somebody else made it.")
 ]
-Seed = Annotated[int | None, typer.Option(min=0, help="Seed of the run.")]
+Seed = Annotated[int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of the run.")]
 
 
 def _version(wanted: bool) -> None:
@@ -160,9 +161,9 @@ def tune(
 @answering
 def sample(
     model: Annotated[Path, typer.Argument(help="The folder of a finished run, or a generator's file.")],
-    count: Annotated[int, typer.Option(min=1, help="Designs to draw.")] = 100,
+    count: Annotated[int, typer.Option(min=1, max=MOST_DESIGNS, help="Designs to draw.")] = 100,
     out: Annotated[Path | None, typer.Option(help="A .fasta, .csv, .tsv, .smi or .txt file.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED)] = 0,
     fixed: Annotated[str | None, typer.Option(help='Pattern to keep, "." where free: "GCC......"')] = None,
 ) -> Answer:
     """Draw designs; without --out they are printed as FASTA."""
@@ -186,7 +187,7 @@ def sample(
 @answering
 def steer(
     file: ExperimentFile,
-    count: Annotated[int, typer.Option(min=1, help="Designs to draw.")] = 64,
+    count: Annotated[int, typer.Option(min=1, max=MOST_DESIGNS, help="Designs to draw.")] = 64,
     proposal: Annotated[Path | None, typer.Option(help="A tuned run that draws in place of the base.")] = None,
     out: Annotated[Path | None, typer.Option(help="A .csv, .tsv, .fasta, .smi or .txt file.")] = None,
     page: Annotated[bool, typer.Option(help="With --out: judge the base too, and write a page beside it.")] = True,

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
-from biotilt.console import Answer, answering
+from biotilt.console import MOST_SEED, Answer, answering
 from biotilt.errors import DataError
 from biotilt.progress import progress
 
-FitSeed = Annotated[int, typer.Option(min=0, help="Seed of the split and the weights.")]
+FitSeed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the split and the weights.")]
 AlphabetName = Annotated[str, typer.Option("--alphabet", help="dna, rna or protein.")]
 DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="FASTA, CSV, TSV or text, also .gz.")]
 SequenceColumn = Annotated[str | None, typer.Option("--column", help="Column of the sequences.")]
@@ -32,12 +32,12 @@ def pretrain(
     out: ModelOut,
     column: SequenceColumn = None,
     pads: Pads = None,
-    steps: Annotated[int, typer.Option(min=1, help="Gradient steps.")] = 4000,
-    batch: Annotated[int, typer.Option(min=1)] = 128,
+    steps: Annotated[int, typer.Option(min=1, max=10**9, help="Gradient steps.")] = 4000,
+    batch: Annotated[int, typer.Option(min=1, max=10**6)] = 128,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
     network: Annotated[str, typer.Option(help="cnn or mlp.")] = "cnn",
-    channels: Annotated[int | None, typer.Option(min=1, help="Width of the cnn.")] = None,
-    blocks: Annotated[int | None, typer.Option(min=1, help="Depth of the cnn.")] = None,
+    channels: Annotated[int | None, typer.Option(min=1, max=65_536, help="Width of the cnn.")] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, max=500, help="Depth of the cnn.")] = None,
     process: Annotated[str, typer.Option(help="any_order, masked, uniform or simplex.")] = "any_order",
     per_step: Annotated[int | None, typer.Option(help="any_order: letters a step.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="masked, uniform, simplex: steps.")] = None,
@@ -82,8 +82,8 @@ def fit_oracle(
     pads: Pads = None,
     name: Annotated[str | None, typer.Option(help="What it predicts; default the target column.")] = None,
     units: Annotated[str, typer.Option(help="Shown in reports.")] = "",
-    members: Annotated[int, typer.Option(min=1, help="Networks in the ensemble.")] = 3,
-    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    members: Annotated[int, typer.Option(min=1, max=1000, help="Networks in the ensemble.")] = 3,
+    epochs: Annotated[int, typer.Option(min=1, max=10**6)] = 30,
     validation: Annotated[float, typer.Option(help="Share of the rows to choose the epoch by.")] = 0.07,
     test: Annotated[float, typer.Option(help="Share of the rows to report correlations on.")] = 0.1,
     seed: FitSeed = 0,

@@ -6,21 +6,24 @@ import functools
 import inspect
 import io
 import json
+import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
-from biotilt.errors import BiotiltError
+from biotilt.errors import LONGEST, BiotiltError, ConfigError, one_line
 from biotilt.oracle.isolation import stdout_to_stderr
 
-ERROR, INTERRUPTED = 2, 130
+ERROR, UNEXPECTED, INTERRUPTED, CLOSED = 2, 70, 130, 141  # as sysexits.h and shells have it
+MOST_SEED, MOST_DESIGNS = 2**63 - 1, 1_000_000  # that a command takes; as in `options.py`
 TABLE_WIDTH = 110  # where stdout is no terminal
 
 _OPTIONS = {
@@ -38,25 +41,14 @@ class Answer:
 
 
 def answering(function: Callable[..., Answer]) -> Callable[..., None]:
-    """Turn a function that returns an Answer into a command with `--json` and `--debug`.
-
-    An error of biotilt becomes one message on stderr and exit code 2, an interrupt exit code 130.
-    """
+    """Turn a function that returns an Answer into a command with `--json` and `--debug`; see `Commands` for errors."""
 
     @functools.wraps(function)
     def run(*, as_json: bool, debug: bool, **arguments: Any) -> None:
-        _make_printable()
-        try:
-            with _plain_warnings():
-                with stdout_to_stderr():  # only the answer is for stdout, whatever plug-ins and rewards print
-                    answer = function(**arguments)
-                _print(answer, as_json)
-        except BiotiltError as error:
-            if debug:
-                raise
-            _fail(str(error), type(error).__name__, as_json, ERROR)
-        except KeyboardInterrupt as interrupt:
-            _fail(str(interrupt) or "interrupted", "Interrupted", as_json, INTERRUPTED)
+        with _plain_warnings():
+            with stdout_to_stderr():  # only the answer is for stdout, whatever plug-ins and rewards print
+                answer = function(**arguments)
+            _print(answer, as_json)
 
     signature = inspect.signature(function, eval_str=True)
     extra = [
@@ -132,8 +124,81 @@ def _print(answer: Answer, as_json: bool) -> None:
             console.print(part)
 
 
-def _fail(message: str, kind: str, as_json: bool, code: int) -> None:
-    note(f"error: {message}" if code == ERROR else message)
-    if as_json:
-        _print_json(json.dumps({"error": message, "kind": kind}, ensure_ascii=False))
-    raise typer.Exit(code)
+class Commands(TyperGroup):
+    """All commands, and the one place where whatever goes wrong in them ends: one line on stderr, and an exit code.
+
+    2: an error that the user can act on; 70: a fault of biotilt; 130: interrupted; 141: nobody reads the answer any
+    more. With `--json` the message is also a document on stdout; with `--debug` the exception itself ends the program.
+    """
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **unused: Any) -> NoReturn:
+        words = list(sys.argv[1:] if args is None else args)
+        sys.exit(_guarded(lambda: self._run(words, prog_name or "biotilt"), "--json" in words, "--debug" in words))
+
+    def _run(self, words: list[str], name: str) -> None:
+        for word in words:
+            if "\0" in word:
+                raise ConfigError(f"{word}: an argument must not contain the character NUL")
+        with self.make_context(name, list(words)) as context:
+            self.invoke(context)
+
+
+def _guarded(run: Callable[[], None], as_json: bool, debug: bool) -> int:
+    """Run a command line and return its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, io.StringIO())
+    _make_printable()
+    try:
+        run()
+        sys.stdout.flush()
+        return 0
+    except typer.Exit as leave:
+        return leave.exit_code
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        if _nobody_listens():
+            return CLOSED
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(error)
+            return ERROR
+        if debug and not isinstance(error, KeyboardInterrupt):
+            raise
+        code, message = _told(error)
+        message = one_line(message, LONGEST)
+        note(message if code == INTERRUPTED else f"error: {message}")
+        if as_json:
+            kind = "Interrupted" if code == INTERRUPTED else type(error).__name__
+            _print_json(json.dumps({"error": message, "kind": kind}, ensure_ascii=False))
+        return code
+
+
+def _told(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the message of what ended a command."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, one_line(error, LONGEST) or "interrupted"
+    if isinstance(error, BiotiltError):
+        return ERROR, str(error)
+    if hasattr(error, "format_message"):  # of the command line itself
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else "biotilt"
+        return ERROR, f"{error.format_message().rstrip('.')}; see `{path} --help`"  # type: ignore[attr-defined]
+    told = one_line(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in told or "out of memory" in told:
+        return ERROR, f"not enough memory ({told}): smaller batches or models need less"
+    if isinstance(error, OSError) and error.filename is not None:
+        return ERROR, f"cannot use {one_line(error.filename)}: {error.strerror}"
+    return UNEXPECTED, f"unexpected {type(error).__name__}: {told}; please report it; --debug shows the traceback"
+
+
+def _nobody_listens() -> bool:
+    """Whether the reader of stdout or stderr has gone, as with `| head`; then nothing is said at exit either."""
+    gone = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            gone = True
+        except (OSError, ValueError):  # a full disk, or closed: the error itself is told
+            pass
+    return gone

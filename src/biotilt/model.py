@@ -15,9 +15,9 @@ from biotilt.designs import Alphabet, Codec, fixed_from_positions, parse_fixed, 
 from biotilt.errors import ConfigError, DataError, one_line, suggest
 from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
 from biotilt.networks import build_network, describe_network
-from biotilt.options import build_options, shown
+from biotilt.options import Count, Seed, build_options, shown
 from biotilt.plugins import registry
-from biotilt.schema import Name, Named, StoredTensors
+from biotilt.schema import Name, Named, StoredTensors, checked
 
 
 class GeneratorFile(StoredTensors):
@@ -46,6 +46,7 @@ class Model:
 
     def sample(self, count: int, *, seed: int = 0) -> list[str]:
         """Return `count` designs as strings."""
+        seed, count = checked(seed, Seed, "seed", ConfigError), checked(count, Count, "count", ConfigError)
         device = next(self.policy.net.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
         return self.decode(sample(self.policy, count, generator))
