@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import io
 import json
 import os
+import select
 import shlex
 import sys
 import warnings
@@ -156,7 +158,7 @@ def _guarded(run: Callable[[], None], as_json: bool, debug: bool) -> int:
     except typer.Exit as leave:
         return leave.exit_code
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        if _nobody_listens():
+        if isinstance(error, BrokenPipeError | SystemExit) and _nobody_listens():  # rich makes the one the other
             return CLOSED
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error)
@@ -185,8 +187,9 @@ def _told(error: BaseException) -> tuple[int, str]:
     told = one_line(error)
     if isinstance(error, MemoryError) or "can't allocate memory" in told or "out of memory" in told:
         return ERROR, f"not enough memory ({told}): smaller batches or models need less"
-    if isinstance(error, OSError) and error.filename is not None:
-        return ERROR, f"cannot use {one_line(error.filename)}: {error.strerror}"
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, BrokenPipeError):
+        what = "write the answer" if error.filename is None else f"use {one_line(error.filename)}"
+        return ERROR, f"cannot {what}: {error.strerror}"
     return UNEXPECTED, f"unexpected {type(error).__name__}: {told}; please report it; --debug shows the traceback"
 
 
@@ -194,11 +197,10 @@ def _nobody_listens() -> bool:
     """Whether the reader of stdout or stderr has gone, as with `| head`; then nothing is said at exit either."""
     gone = False
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            gone = True
-        except (OSError, ValueError):  # a full disk, or closed: the error itself is told
-            pass
+        with contextlib.suppress(OSError, ValueError):  # no pipe at all
+            poll = select.poll()
+            poll.register(stream.fileno(), 0)
+            if any(event & select.POLLERR for _, event in poll.poll(0)):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                gone = True
     return gone
