@@ -158,7 +158,8 @@ def _guarded(run: Callable[[], None], as_json: bool, debug: bool) -> int:
     except typer.Exit as leave:
         return leave.exit_code
     except (Exception, KeyboardInterrupt, SystemExit) as error:
-        if isinstance(error, BrokenPipeError | SystemExit) and _nobody_listens():  # rich makes the one the other
+        pipe = error.__context__ if isinstance(error, SystemExit) else error  # rich makes the one of the other
+        if isinstance(pipe, BrokenPipeError) and (pipe is not error or _nobody_listens()):
             return CLOSED
         if type(error).__name__ == "NoArgsIsHelpError":
             typer.echo(error)
