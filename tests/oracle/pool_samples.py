@@ -78,6 +78,19 @@ class NoRing(float):
     reason = "no ring"
 
 
+class Loud(Faulty):
+    """Prints when it is loaded, and whenever it is asked."""
+
+    def __setstate__(self, state):
+        print("loaded", flush=True)
+        self.__dict__.update(state)
+
+    def one(self, design: str) -> float:
+        print("asked", flush=True)
+        os.write(1, b"of a descriptor\n")
+        return expected(design)
+
+
 class Unloadable(Faulty):
     def __reduce__(self):
         return (int, ("no number",))

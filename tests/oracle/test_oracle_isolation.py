@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from oracle_samples import Answers, Letters, oracle_of, reasons
+from pool_samples import Loud
 
 from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, RewardError
 from biotilt.oracle.isolation import adopt, isolated, reseed
@@ -210,6 +211,12 @@ def test_what_is_written_to_stdout_goes_to_stderr(capfd):
     out, err = capfd.readouterr()
     assert out == "before after\n"
     assert sorted(err.splitlines()) == ["from C", "from Python", "from a descriptor", "from a program"]
+
+
+def test_what_a_worker_writes_to_stdout_goes_to_stderr(pool, capfd):
+    assert pool(Loud(), workers=1).score(["A"]).tolist() == [11.0]
+    out, err = capfd.readouterr()
+    assert (out, err.splitlines()) == ("", ["loaded", "asked", "of a descriptor"])
 
 
 REWARD = """

@@ -92,6 +92,13 @@ def test_errors_that_no_design_causes_keep_their_kind(oracle_on_ray):
     assert oracle.calls == 0
 
 
+def test_a_reward_that_forks_gives_every_design_its_own_score(oracle_on_ray):
+    designs = ["F1", "A", "FA", "CC", "F2", "AAA"]
+    oracle = oracle_on_ray(Faulty(), chunk=3)
+    assert oracle.score(designs).tolist() == [expected(design) for design in designs]
+    assert oracle.accounts()["workers_replaced"] == 0
+
+
 def test_tuning_and_judging_have_a_place_each(oracle_on_ray):
     tuning, judging = oracle_on_ray(Faulty()), oracle_on_ray(Long())
     assert tuning.score(["AC", "G"]).tolist() == [12.0, 1.0]

@@ -36,6 +36,8 @@ from biotilt.supervise import adopt_orphans, end_with_parent, kill_descendants
 def nurse(descriptor: int) -> None:
     """Fork workers on demand until the other end is closed; then end them all. Runs in an interpreter of its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(OSError):
+        os.dup2(2, 1)  # what a module prints while it is imported is no answer of a command
     adopt_orphans()  # of guards that somebody killed
     control = Connection(descriptor)
     content, modules, memory_limit = control.recv()
