@@ -24,8 +24,9 @@ import torch
 
 from biotilt.config import override
 from biotilt.core import Context, Policy, Replay, Roles, path_kl, sample
+from biotilt.evaluation.checks import warnings
 from biotilt.evaluation.measure import measure_all
-from biotilt.evaluation.panel import panel, warnings
+from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
 from biotilt.oracle import Oracle, Store
 from biotilt.outputs import comparable, reference

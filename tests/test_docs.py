@@ -29,6 +29,7 @@ MADE = re.compile(r"runs/|mine\.|oracle\.safetensors|.*left_to_right\.py|.*best_
 FAILURES = "failures.csv"  # written only when a design could not be scored
 RUN_FILES = {
     "experiment.json", "oracle.sqlite", "checkpoint.safetensors", "tensorboard/", "history.json",
+    "base.csv", "best_of_n.csv", "harvest.csv",
     "tuned.safetensors", "designs.csv", "designs.fasta", "summary.json", "report.html", "oracle.json",
 }  # fmt: skip
 SUFFIXES = "py|md|toml|txt|json|safetensors|html|png|csv|csv.gz|fasta|sqlite"

@@ -26,7 +26,9 @@ FAILURES = "failures.csv"
 CHECKPOINTS = (CHECKPOINT, CHECKPOINT_BEFORE)
 ORACLE = ("oracle.sqlite", "oracle.sqlite-journal")  # a journal that outlived its database would be played back
 MADE_BY_TUNE = (TUNED, HISTORY, ACCOUNTS, FAILURES)
-MADE_BY_EVALUATE = ("summary.json", "report.html", "designs.csv", "designs.fasta")
+MADE_BY_EVALUATE = (
+    "summary.json", "report.html", "designs.csv", "designs.fasta", "base.csv", "best_of_n.csv", "harvest.csv",
+)  # fmt: skip
 
 
 def shown(path: Path) -> Path:

@@ -50,13 +50,13 @@ def test_a_win_is_told_with_its_lead_its_noise_and_its_price() -> None:
     assert (
         "Tuned cost 2,048 oracle calls and 3 min 20 s; KL to the base 2.000 nats; 3-mer r 0.9100 (base 0.9500)." in text
     )
-    assert text.endswith("What to do: use `designs.csv` (Tuned).")
+    assert text.endswith("What to do: use designs.csv (Tuned).")
 
 
 def test_when_best_of_n_won_its_table_is_the_one_to_use() -> None:
     headline, text, tone = said(winner="best_of_n", use="best_of_n", differences={"tuned": lead(0.25, 0.125, 0.5)})
     assert headline == "Best of N won." and "0.2500 better than tuned" in text and tone == "good"
-    assert text.endswith("What to do: use `best_of_n.csv` (Best of N).")
+    assert text.endswith("What to do: use best_of_n.csv (Best of N).")
 
 
 def test_a_row_below_the_base_is_red_whoever_won() -> None:
@@ -72,12 +72,12 @@ def test_a_tie_is_called_one_and_the_nearer_to_the_base_is_to_be_taken() -> None
     headline, text, tone = said(outcome="level", level_with=["best_of_n"], use="best_of_n", differences=tie)
     assert headline == "Tuned and best of N are level: the difference is within the noise." and tone == "caution"
     assert "(95% interval −0.2000 to 0.4000, within the noise)" in text
-    assert "use `best_of_n.csv` (Best of N): the rows are level, and this one is nearer to the base." in text
+    assert "use best_of_n.csv (Best of N): the rows are level, and this one is nearer to the base." in text
 
 
 def test_without_a_gain_the_base_is_to_be_used() -> None:
     headline, text, tone = said(outcome="no_gain", winner="tuned", level_with=["base"], use="base")
-    assert headline == "Nothing was gained over the base." and tone == "caution" and "use `base.csv`" in text
+    assert headline == "Nothing was gained over the base." and tone == "caution" and "use base.csv" in text
 
 
 def test_the_harvest_is_taken_only_by_the_judges_word() -> None:
@@ -85,9 +85,9 @@ def test_the_harvest_is_taken_only_by_the_judges_word() -> None:
     assert verdict_words(about(harvest=best))["take"] == "harvest"
     text = said(harvest=best)[1]
     assert "a median of 8.000 by the judge, 0.5000 better than tuned" in text
-    assert "use `harvest.csv`, the harvest; for fresh designs, those of tuned." in text
+    assert "use harvest.csv, the harvest; for fresh designs, those of tuned." in text
     alone = said(harvest=best | {"take": False}, by="optimised", held_out=None)
-    assert "chosen by this very score" in alone[1] and "use `designs.csv`" in alone[1]
+    assert "chosen by this very score" in alone[1] and "use designs.csv" in alone[1]
 
 
 def test_without_a_judge_a_win_is_not_green() -> None:

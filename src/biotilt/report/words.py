@@ -32,7 +32,7 @@ def verdict_words(about: Summary) -> dict[str, Any]:
     sentences += [_harvest(verdict, judge)] if verdict["harvest"] else []
     sentences += [_unjudged(about)] if verdict["by"] == "optimised" else []
     file = about["tables"]["files"].get(take)
-    todo = f"Use `{file}`" if file else f"Use the designs called {row_title(take)}"
+    todo = f"Use {file}" if file else f"Use the designs called {row_title(take)}"
     sentences.append(f"What to do: {todo[:1].lower()}{todo[1:]}{_why(verdict, take)}.")
     tone = _TONES[outcome]
     if verdict["below_base"] or verdict["constraints_broken"].get(take):
