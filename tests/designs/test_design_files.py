@@ -287,7 +287,7 @@ def test_a_record_without_the_key_has_no_number(file):
     assert first == 3.0 and math.isnan(second)
 
 
-@pytest.mark.parametrize("cell", ["high", "1.2.3", "1_000", "inf", "1e999", '"1,5"'])
+@pytest.mark.parametrize("cell", ["high", "1.2.3", "1_000", "inf", "1e999", "-1e999", '"1,5"'])
 def test_a_cell_that_is_no_number_is_an_error_with_its_line(file, cell):
     path = file("a.csv", f"seq,y\nA,1\n\nC,{cell}\n")
     with pytest.raises(DataError) as error:
