@@ -7,6 +7,7 @@ import shutil
 import sys
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import ideal_structures as ideal
 import numpy as np
@@ -212,7 +213,7 @@ def test_real_structures_are_read_as_biotite_reads_them(path):
 
 def test_structures_need_no_b_factors_unless_they_are_confidences(file, tmp_path):
     path = file(*(atom(i, name)[:54] for i, name in enumerate(("MET", "LYS", "VAL"))))
-    options = {"reference": str(path), "model": "pdb", "path": str(tmp_path)}
+    options: dict[str, Any] = {"reference": str(path), "model": "pdb", "path": str(tmp_path)}
     assert TMScore(**options)(["MKV"]) == pytest.approx([1.0])
     assert ReferenceRMSD(**options)(["MKV"]) == pytest.approx([0.0], abs=1e-5)
     with pytest.raises(DataError, match=r"x\.pdb: the structure has no B-factors, where folding programs write"):
@@ -220,7 +221,7 @@ def test_structures_need_no_b_factors_unless_they_are_confidences(file, tmp_path
     copy = "import shutil, sys; shutil.copy(*sys.argv[1:3])"
     program = (sys.executable, "-c", copy, str(path), "{pdb}", "{fasta}")
     assert np.allclose(ProgramFolder(program).fold(("MKV",)).alpha_carbons, ideal.helix(3), atol=1e-3)
-    score = PLDDT(model="program", program=program)(["MKV"])[0]
+    score: Any = PLDDT(model="program", program=program)(["MKV"])[0]
     assert np.isnan(score) and "has no confidences" in score.reason
 
 
@@ -252,5 +253,5 @@ def test_what_a_folding_program_writes_beside_the_structure_is_checked(file, tmp
     made = file(atom(0, "MET"))
     code = "import shutil, sys; shutil.copy(*sys.argv[1:3]); shutil.copy(*sys.argv[3:5])"
     program = (sys.executable, "-c", code, str(made), "{pdb}", str(tmp_path / "s.json"), "{json}", "{fasta}")
-    score = PLDDT(model="program", program=program)(["M"])[0]
+    score: Any = PLDDT(model="program", program=program)(["M"])[0]
     assert np.isnan(score) and "what the folding program wrote cannot be used: design.json" in score.reason

@@ -60,7 +60,7 @@ def load_run(folder: str | Path) -> Run:
         DataError: it lacks a key of a run's summary.
     """
     path = Path(folder)
-    path = path if path.suffix == ".json" else path / SUMMARY
+    path = path if path.suffix.lower() == ".json" else path / SUMMARY
     content = read_json(path)
     missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
     if missing:
