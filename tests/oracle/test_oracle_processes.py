@@ -26,8 +26,8 @@ from biotilt.oracle import build_backend
 
 print("script", flush=True)
 backend = build_backend("pool", Faulty(folder=Path(sys.argv[1])), workers=2)
-ticket = backend.submit(["H1", "H2"])
-files = [Path(sys.argv[1]) / name for name in ("H1", "H2")]
+ticket = backend.submit(["H1", "D2"])
+files = [Path(sys.argv[1]) / name for name in ("H1", "D2", "program")]
 while not all(file.exists() and file.read_text().endswith("\\n") for file in files):
     time.sleep(0.01)
 print("busy", flush=True)
@@ -36,7 +36,7 @@ ticket.wait(60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_their_parent(tmp_path, number):
+def test_workers_and_their_daemons_end_with_their_parent(tmp_path, number):
     script = tmp_path / "script.py"  # it has no `if __name__ == "__main__"`
     script.write_text(SCRIPT.format(folder=str(Path(__file__).parent)))
     parent = subprocess.Popen(
@@ -45,9 +45,9 @@ def test_workers_end_with_their_parent(tmp_path, number):
     )  # fmt: skip
     assert parent.stdout is not None
     assert [parent.stdout.readline(), parent.stdout.readline()] == ["script\n", "busy\n"]
-    workers = [int((tmp_path / name).read_text()) for name in ("H1", "H2")]
+    workers = [int((tmp_path / name).read_text()) for name in ("H1", "D2", "program")]
     for worker in workers:
-        os.kill(worker, 0)  # both are alive
+        os.kill(worker, 0)  # all are alive
     os.killpg(parent.pid, number)
     _, errors = parent.communicate(timeout=20)
     for worker in workers:
