@@ -63,7 +63,7 @@ def main() -> None:
         parts["train"][0], parts["train"][1].tolist(), Padded(PROTEIN, LONGEST), name="melting_temperature", members=2,
         architecture={"channels": 32, "layers": 1, "motifs": 48, "motif_width": 7, "pool": 50, "dropout": 0.4},
         config=FitConfig(epochs=options.epochs, batch=64, bfloat16=True),
-        split=Split(validation=0.15, test=0.05), seed=options.seed,
+        split=Split(validation=0.15, test=0.05, identity=None), replicates="keep", seed=options.seed,
     )  # fmt: skip
     short = np.array([len(s) <= SHORT for s in sequences])
     found: dict[str, float] = {"train": len(parts["train"][0]), "test": len(sequences), "test_short": int(short.sum())}

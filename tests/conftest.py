@@ -69,7 +69,7 @@ def sequences() -> list[str]:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory, sequences: list[str]) -> Path:
     """A folder with generator.safetensors, masked.safetensors, oracle.safetensors, reward.py and data.csv."""
-    from biotilt.fitting import fit_oracle, pretrain_model
+    from biotilt.fitting import Split, fit_oracle, pretrain_model
     from biotilt.training import FitConfig, PretrainConfig
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -84,6 +84,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, sequences: list[str]) -> Path
             network={"channels": 8, "blocks": 1},
             process=process,
             config=PretrainConfig(steps=60, warmup=5, batch=64, lr=0.02, check_every=60),
+            split=Split(identity=None),
         )
         model.save(folder / f"{name}.safetensors")
     values = [float(s.count("G")) + 0.1 * s.count("C") for s in sequences]
@@ -95,6 +96,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, sequences: list[str]) -> Path
         members=1,
         architecture={"channels": 8, "layers": 1, "kernel": 3, "hidden": 8, "dropout": 0.0},
         config=FitConfig(epochs=8, batch=16, lr=0.01),
+        split=Split(identity=None),
     )
     oracle.save(folder / "oracle.safetensors")
     (folder / "reward.py").write_text(REWARD)

@@ -23,6 +23,11 @@ Pads = Annotated[
     typer.Option(help="For designs of several lengths: the side, left or right, where short ones are filled."),
 ]
 ModelOut = Annotated[Path, typer.Option(help="Safetensors file to write; a JSON card goes beside it.")]
+Identity = Annotated[
+    float,
+    typer.Option(help="Sequences of which this part is identical are never on two sides of the split; 1: copies only."),
+]
+AS = {"mean": "the mean of replicates", "keep": "replicates as they are"}
 
 
 @answering
@@ -42,12 +47,14 @@ def pretrain(
     per_step: Annotated[int | None, typer.Option(help="any_order: letters a step.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="masked, uniform, simplex: steps.")] = None,
     schedule: Annotated[str | None, typer.Option(help="masked, uniform: loglinear, cosine or polynomial.")] = None,
+    identity: Identity = 0.8,
     seed: FitSeed = 0,
 ) -> Answer:
     """Train a generator on sequences."""
-    from biotilt.fitting import pretrain_model, write_card
+    from biotilt.fitting import Split, check_outputs, pretrain_model, write_card
     from biotilt.training import PretrainConfig
 
+    check_outputs(out)
     records, codec = _read(data, alphabet_name, column, pads)
     config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
     choices = given(per_step=per_step, num_steps=num_steps, schedule=schedule)
@@ -60,14 +67,16 @@ def pretrain(
             network={"name": network} | given(channels=channels, blocks=blocks),
             process={"name": process} | choices,
             config=config,
+            split=Split(identity=identity),
             seed=seed,
             report=lambda step, train, validation: show(step, {"train": train, "validation": validation}),
         )
     model.save(out)
-    card = write_card(out, data, metrics, options=vars(config) | {"seed": seed})
+    card = write_card(out, data, metrics, options=vars(config) | {"identity": identity, "seed": seed})
     text = (
         f"wrote {out}: {metrics['test_nats']:.2f} nats a design on held-back sequences "
-        f"(letter frequencies alone: {metrics['test_nats_of_letter_frequencies']:.2f})"
+        f"(letter frequencies alone: {metrics['test_nats_of_letter_frequencies']:.2f}); "
+        f"{len(records)} sequences, split by {metrics['clusters']} clusters of {identity:.0%} identity"
     )
     return Answer({"out": str(out), **card}, (text,))
 
@@ -86,6 +95,10 @@ def fit_oracle(
     epochs: Annotated[int, typer.Option(min=1, max=10**6)] = 30,
     validation: Annotated[float, typer.Option(help="Share of the rows to choose the epoch by.")] = 0.07,
     test: Annotated[float, typer.Option(help="Share of the rows to report correlations on.")] = 0.1,
+    identity: Identity = 0.8,
+    replicates: Annotated[
+        str, typer.Option(help="Rows of one sequence: mean (one row, their mean) or keep (as they are).")
+    ] = "mean",
     seed: FitSeed = 0,
 ) -> Answer:
     """Fit a predictor to measurements; it reports correlations on rows it never saw."""
@@ -93,9 +106,10 @@ def fit_oracle(
     from biotilt.designs import numbers
     from biotilt.training import FitConfig
 
+    fitting.check_outputs(out)
     records, codec = _read(data, alphabet_name, column, pads)
     values = numbers(records, target, data)
-    split, config = fitting.Split(validation, test), FitConfig(epochs=epochs)
+    split, config = fitting.Split(validation, test, identity), FitConfig(epochs=epochs)
     with _about(data), progress("epoch", members * epochs) as show:
         reward, metrics = fitting.fit_oracle(
             [record.sequence for record in records],
@@ -106,16 +120,21 @@ def fit_oracle(
             members=members,
             config=config,
             split=split,
+            replicates=replicates,  # type: ignore[arg-type]
             seed=seed,
             report=lambda member, epoch, error: show(member * epochs + epoch + 1, {"error": error}),
         )
     reward.save(out)
     largest = max(value for value in values if math.isfinite(value))
-    options = vars(config) | vars(split) | {"members": members, "seed": seed}
+    options = vars(config) | vars(split) | {"members": members, "replicates": replicates, "seed": seed}
     card = fitting.write_card(out, data, metrics, options=options, target=target, measured_max=largest)
+    chance = 1 / math.sqrt(max(metrics["test_sequences"] - 1, 1))  # of uncorrelated data
     text = (
         f"wrote {out}: Pearson {metrics['pearson']:.3f}, Spearman {metrics['spearman']:.3f} on "
-        f"{metrics['test_designs']} rows it never saw; largest value measured {largest:g}"
+        f"{metrics['test_designs']} rows it never saw (chance alone: ±{chance:.2f}); "
+        f"largest value measured {largest:g}; {metrics['measured']} "
+        f"measurements of {metrics['different_sequences']} sequences ({AS[replicates]}), split by "
+        f"{metrics['clusters']} clusters of {identity:.0%} identity"
     )
     return Answer({"out": str(out), **card}, (text,))
 

@@ -7,43 +7,84 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from biotilt.atomic import check_output
 from biotilt.core import Policy
 from biotilt.designs import Codec, as_codec
+from biotilt.designs.identity import related
 from biotilt.errors import DataError
 from biotilt.files import write_json
 from biotilt.model import Model, build_process
 from biotilt.networks import build_network
+from biotilt.options import build_options, shown
 from biotilt.record import command_line, versions
 from biotilt.rewards.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.training import FitConfig, PretrainConfig, fit_regressor, predict, pretrain
 from biotilt.training.pretrain import validation_bound
 
+FEWEST_CLUSTERS = 10
+
 
 @dataclass(frozen=True)
 class Split:
-    """Shares of the data for validation and test, in [0, 1); the rest trains."""
+    """Shares of the data for validation and test, in [0, 1); the rest trains.
+
+    Sequences of which `identity` in (0, 1] is the same (`designs.identity`) are never on two sides, nor are repeats
+    and, of nucleic acids, reverse complements; 1 keeps only those together. None splits rows as if none were related,
+    which is right only where relatives are kept apart otherwise.
+    """
 
     validation: float = 0.07
     test: float = 0.1
+    identity: float | None = 0.8
 
     def __post_init__(self) -> None:
-        if min(self.validation, self.test) < 0 or self.validation + self.test >= 1:
+        if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
             raise DataError(f"validation and test shares must be ≥ 0 and sum below 1, got {self}")
+        if self.identity is not None and not 0 < self.identity <= 1:
+            raise DataError(f"identity must be in (0, 1], got {self.identity}")
 
     def rows(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return shuffled row numbers of the training, validation and test parts."""
+        return self.parts(list(range(count)), seed)
+
+    def parts(self, clusters: list[int], seed: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return shuffled row numbers of the training, validation and test parts, which share no cluster.
+
+        `clusters`: of each row, numbered from 0. Clusters that validation and test have no room for train. Raises
+        DataError when there are fewer than 20 rows, or clusters are too few or too large to fill the parts.
+        """
+        count, number = len(clusters), len(set(clusters))
         if count < 20:
             raise DataError(f"{count} rows are too few to split into training, validation and test; 20 at least")
-        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-        validation, test = max(int(count * self.validation), 1), max(int(count * self.test), 1)
-        return order[validation + test :], order[:validation], order[validation : validation + test]
+        members: list[list[int]] = [[] for _ in range(number)]
+        for row, cluster in enumerate(clusters):
+            members[cluster].append(row)
+        wanted = [max(int(count * share), 1) for share in (self.validation, self.test)]
+        parts: list[list[int]] = [[], [], []]
+        for cluster in torch.randperm(number, generator=torch.Generator().manual_seed(seed)).tolist():
+            rows = members[cluster]
+            fits = (i for i, most in enumerate(wanted) if len(parts[i]) + len(rows) <= most)
+            parts[next(fits, 2)] += rows
+        if number < FEWEST_CLUSTERS or any(2 * len(part) < most for part, most in zip(parts, wanted)):
+            raise DataError(
+                f"{count} rows are {number} clusters of related sequences, the largest of {max(map(len, members))}: "
+                "or too uneven to keep training, validation and test apart. A higher identity makes more (1 keeps only "
+                "copies together); more diverse data would be better"
+            )
+        return torch.tensor(parts[2]), torch.tensor(parts[0]), torch.tensor(parts[1])
+
+    def clusters(self, sequences: list[str], codec: Codec) -> list[int]:
+        """Return the cluster of each sequence, from 0."""
+        if self.identity is None:
+            return list(range(len(sequences)))
+        return related(sequences, codec.alphabet, self.identity)
 
 
 def pretrain_model(
@@ -65,6 +106,9 @@ def pretrain_model(
     """
     codec = as_codec(codec)
     tokens = codec.encode_many(sequences)
+    split = split or Split()
+    clusters = split.clusters(sequences, codec)
+    train, validation, test = split.parts(clusters, seed)
     length, size = tokens.shape[1], len(codec.symbols)
     process_options: dict[str, Any] = {"length": length, "letters": size} | (
         process or {"name": "any_order", "per_step": max(length // 10, 1)}
@@ -75,12 +119,12 @@ def pretrain_model(
     torch.manual_seed(seed)  # initial weights
     net = build_network(net_options.pop("name"), net_options)
     policy = Policy(build_process(process_options.pop("name"), process_options), net)
-    train, validation, test = (split or Split()).rows(len(tokens), seed)
     generator = torch.Generator().manual_seed(seed)
     bound = pretrain(policy, tokens[train], tokens[validation], config or PretrainConfig(), generator, report)
     frequencies = torch.bincount(tokens[train].flatten().long(), minlength=size) / tokens[train].numel()
     metrics = {
         "train_designs": len(train),
+        "clusters": len(set(clusters)),
         "validation_nats": bound,
         "test_nats": validation_bound(policy, tokens[test]),
         "test_nats_of_letter_frequencies": -frequencies.log()[tokens[test].long()].sum(-1).mean().item(),
@@ -100,28 +144,37 @@ def fit_oracle(
     architecture: dict[str, Any] | None = None,
     config: FitConfig | None = None,
     split: Split | None = None,
+    replicates: Literal["mean", "keep"] = "mean",
     seed: int = 0,
     report: Callable[[int, int, float], None] = lambda member, epoch, error: None,
 ) -> tuple[LearnedReward, dict[str, float]]:
     """Fit an ensemble of `members` regressors to measurements; return it with Pearson and Spearman on its test part.
 
-    Rows whose value is NaN are left out. Raises DataError when fewer than 20 rows have a value.
+    Rows whose value is NaN are left out. `replicates`: "mean" makes one row of the rows of one sequence, with their
+    mean; "keep" leaves them as they are. Values are learned standardised, whatever their units; predictions are in the
+    units given. Raises DataError when fewer than 20 rows have a value, or values are infinite, all the same, or such
+    that a score, a float of 32 bits, cannot hold them or tell them apart.
     """
-    keep = [i for i, value in enumerate(values) if math.isfinite(value)]
-    codec = as_codec(codec)
-    if len(keep) < 20:
-        raise DataError(f"{len(keep)} of {len(values)} rows have a number to learn from; 20 at least")
-    if len({values[i] for i in keep}) == 1:
-        raise DataError(f"every row has the same value, {values[keep[0]]:g}: there is nothing to learn")
-    tokens = codec.encode_many([sequences[i] for i in keep])
+    codec, split = as_codec(codec), split or Split()
+    if replicates not in ("mean", "keep"):
+        raise DataError(f'replicates must be "mean" or "keep", got {shown(replicates)}')
+    sequences, values = _measured(sequences, values, codec)
+    measured = len(values)
+    if replicates == "mean":
+        sequences, values = _mean_of_replicates(sequences, values)
+    tokens = codec.encode_many(sequences)
     x = F.one_hot(tokens.long(), len(codec.symbols)).float()
-    y = torch.tensor([values[i] for i in keep])
-    train, validation, test = (split or Split()).rows(len(y), seed)
+    y = _targets(values)
+    clusters = split.clusters(sequences, codec)
+    train, validation, test = split.parts(clusters, seed)
+    if len(set(y[train].tolist())) == 1:
+        raise DataError(f"every row of the training part has the same value, {y[train][0]:g}: nothing to learn")
     options: dict[str, Any] = {"letters": len(codec.symbols), "length": tokens.shape[1]} | (architecture or {})
+    regressor = build_options(RegressorConfig, options, "architecture")
     models = []
     for member in range(members):
         torch.manual_seed(seed * 1000 + member)  # initial weights and dropout
-        model = Regressor(RegressorConfig(**options))
+        model = Regressor(regressor)
         fit_regressor(
             model,
             (x[train], y[train]),
@@ -133,7 +186,72 @@ def fit_oracle(
         models.append(model)
     reward = LearnedReward(models, codec, name, "unsaved", units)
     predicted = torch.stack([predict(model, x[test]) for model in models]).mean(0)
-    return reward, {"train_designs": len(train), "test_designs": len(test)} | correlations(predicted, y[test])
+    counts = {
+        "measured": measured,
+        "different_sequences": len(set(sequences)),
+        "clusters": len(set(clusters)),
+        "train_designs": len(train),
+        "test_designs": len(test),
+        "test_sequences": len({sequences[i] for i in test.tolist()}),
+    }
+    return reward, counts | correlations(predicted, y[test])
+
+
+def _measured(sequences: list[str], values: list[float], codec: Codec) -> tuple[list[str], list[float]]:
+    """Return the sequences that have a value, in upper case where they are letters, and their values."""
+    if infinite := [row for row, value in enumerate(values, 1) if math.isinf(value)]:
+        raise DataError(f"sequence {infinite[0]}: its value is infinite; leave it empty if it was not measured")
+    keep = [i for i, value in enumerate(values) if not math.isnan(value)]
+    if len(keep) < 20:
+        raise DataError(f"{len(keep)} of {len(values)} rows have a number to learn from; 20 at least")
+    if len({values[i] for i in keep}) == 1:
+        raise DataError(f"every row has the same value, {values[keep[0]]:g}: there is nothing to learn")
+    normalise = codec.alphabet.normalise if codec.alphabet is not None else str
+    return [normalise(sequences[i]) for i in keep], [values[i] for i in keep]
+
+
+def _mean_of_replicates(sequences: list[str], values: list[float]) -> tuple[list[str], list[float]]:
+    found: dict[str, list[float]] = {}
+    for sequence, value in zip(sequences, values):
+        found.setdefault(sequence, []).append(value)
+    # divided first: the sum of huge values may be none
+    return list(found), [sum(value / len(some) for value in some) for some in found.values()]
+
+
+def _targets(values: list[float]) -> Tensor:
+    """Return measurements as float32, in which rewards score; DataError when it cannot hold or tell them apart."""
+    exact = np.array(values, dtype=np.float64)
+    largest = float(np.abs(exact).max())
+    spread = float((exact / largest).std()) * largest  # squares of huge or tiny values would be infinite or 0
+    limits = torch.finfo(torch.float32)
+    if largest > limits.max / 1000 or spread < limits.tiny * 1000:
+        raise DataError(
+            f"the values, up to {largest:.3g} and spread by {spread:.3g}, are too large or too small for the scores of "
+            "an oracle (floats of 32 bits, 1e-35 to 1e35); give them in other units"
+        )
+    if spread < 100 * largest * limits.eps:
+        raise DataError(
+            f"the values, about {largest:.6g}, differ by {spread:.3g} only, which scores (floats of 32 bits) cannot "
+            "tell apart; subtract what they have in common"
+        )
+    return torch.from_numpy(exact).float()
+
+
+def check_outputs(model: Path) -> None:
+    """Raise an error when a model or its card cannot be written: known before, not after, the time of training."""
+    for path in (card_of(model), model):
+        check_output(path)
+
+
+def card_of(model: Path) -> Path:
+    """Return the path of a model's card, beside it; DataError when that is the model itself."""
+    card = Path(model).with_suffix(".json")
+    if card == Path(model):
+        raise DataError(
+            f"{model}: a card in JSON is written beside the model, under that name; call the model "
+            f"{card.with_suffix('.safetensors').name}"
+        )
+    return card
 
 
 def write_card(model: Path, data: Path, metrics: dict[str, float], **more: Any) -> dict[str, Any]:
@@ -148,16 +266,20 @@ def write_card(model: Path, data: Path, metrics: dict[str, float], **more: Any) 
         "versions": versions(),
         **more,
     }
-    write_json(model.with_suffix(".json"), card)
+    write_json(card_of(model), card)
     return card
 
 
 def correlations(predicted: Tensor, measured: Tensor) -> dict[str, float]:
-    """Return Pearson and Spearman correlations and r² of predictions `(N,)` with measurements `(N,)`."""
+    """Return Pearson, Spearman and r² of predictions `(N,)` with measurements `(N,)`; NaN if one is constant."""
     from scipy.stats import rankdata
 
     def pearson_of(a: Any, b: Any) -> float:
-        return float(np.corrcoef(a, b)[0, 1])
+        a, b = (np.asarray(x, dtype=np.float64) for x in (a, b))
+        if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+            return float("nan")  # of a constant there is no correlation
+        scaled = [(x - x.mean()) / np.abs(x - x.mean()).max() for x in (a, b)]  # tiny values have no squares
+        return float(np.corrcoef(*scaled)[0, 1])
 
     pearson = pearson_of(predicted.numpy(), measured.numpy())
     spearman = pearson_of(rankdata(predicted.numpy()), rankdata(measured.numpy()))

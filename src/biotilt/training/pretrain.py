@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from biotilt.core import Policy, move_toward
+from biotilt.errors import DataError
 from biotilt.options import BatchSize, Below1, Count, NotNegative, Positive, check_options
 
 
@@ -74,6 +76,8 @@ def pretrain(
             running = 0.0
             if bound < best:
                 best, best_weights = bound, copy.deepcopy(averaged.state_dict())
+    if not math.isfinite(best):
+        raise DataError(f"training diverged: no bound on validation is finite; lower lr (it is {config.lr})")
     net.load_state_dict(best_weights)
     net.eval()
     return best

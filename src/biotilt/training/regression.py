@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn import functional as F
 
+from biotilt.errors import DataError
 from biotilt.options import BatchSize, Count, NotNegative, Positive, check_options
 
 
@@ -39,12 +39,21 @@ def fit_regressor(
 ) -> float:
     """Fit `model` to (one-hots `(N, L, V)`, targets `(N,)`) in place; return the lowest validation error.
 
-    Dropout draws from the global generator: the caller seeds it. `report(epoch, validation MSE)` is called once
-    an epoch.
+    The model's predictions are in the units of the targets, by its buffers `mean` and `scale`; errors are squares of
+    differences in units of the training targets' standard deviation, so that a fit does not depend on units. Dropout
+    draws from the global generator: the caller seeds it. `report(epoch, validation error)` is called once an epoch.
     """
     x, y = train
-    model.get_buffer("mean").fill_(y.mean())
-    model.get_buffer("scale").fill_(y.std())
+    # in float64: squares of small targets, such as molar ones, may be 0 in float32
+    mean, scale = y.double().mean(), y.double().std()
+    model.get_buffer("mean").fill_(mean)
+    model.get_buffer("scale").fill_(scale)
+    if not float(model.get_buffer("scale")) > 0:
+        raise DataError("the targets are all the same: there is nothing to learn")
+
+    def error_of(predicted: Tensor, measured: Tensor) -> Tensor:
+        return ((predicted.float() - measured) / model.get_buffer("scale")).square().mean()
+
     optimiser = torch.optim.AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     total = config.epochs * -(-len(y) // config.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.lr, total_steps=total, pct_start=0.15)
@@ -54,15 +63,17 @@ def fit_regressor(
         for rows in torch.randperm(len(y), generator=generator).split(config.batch):
             with torch.autocast(x.device.type, torch.bfloat16, enabled=config.bfloat16):
                 predicted = model(x[rows])
-            loss = F.mse_loss(predicted.float(), y[rows])
+            loss = error_of(predicted, y[rows])
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             schedule.step()
-        error = F.mse_loss(predict(model, validation[0]), validation[1]).item()
+        error = error_of(predict(model, validation[0]), validation[1]).item()
         report(epoch, error)
         if error < best:
             best, best_weights = error, {k: v.clone() for k, v in model.state_dict().items()}
+    if not best_weights:
+        raise DataError(f"training diverged: no error on validation is finite; lower lr (it is {config.lr})")
     model.load_state_dict(best_weights)
     return best
 

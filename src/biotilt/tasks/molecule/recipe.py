@@ -67,7 +67,7 @@ def make_generator(rows: list[str], out: Path, steps: int) -> None:
         network={"channels": 96, "blocks": 9, "kernel": 5, "dilations": (1, 2, 4)},
         process={"name": "any_order", "per_step": 2},
         config=PretrainConfig(steps=steps, check_every=500, bfloat16=True),
-        split=Split(validation=0.02, test=0.05),
+        split=Split(validation=0.02, test=0.05, identity=None),
         report=lambda step, train, val: print(f"{step}: train {train:.2f} validation {val:.2f}", flush=True),
     )
     model.save(out / "generator.safetensors", half=True)

@@ -21,17 +21,18 @@ from typing import Any
 import torch
 
 from biotilt.designs import alphabet, numbers, read_designs
+from biotilt.designs.clusters import linked
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.files import read_json, write_json
-from biotilt.fitting import correlations, fit_oracle, pretrain_model
+from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model
 from biotilt.model import Model
-from biotilt.tasks.clusters import linked
 from biotilt.training import FitConfig, PretrainConfig
 from biotilt.training.pretrain import validation_bound
 
 RANDOM = "random50_egfp_unmod1_test.csv.gz"
 HUMAN = "human50_designed_library.csv.gz"
 TEST_ROWS = 1000  # random sequences of its own half that each oracle never sees
+AS_GIVEN = Split(identity=None)  # relatives are kept apart by `split`
 Rows = list[tuple[str, float]]
 
 NOTES = [
@@ -85,6 +86,7 @@ def make_generator(rows: Rows, unseen: Rows, out: Path, steps: int) -> None:
         network={"channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 2, 4)},
         process={"name": "any_order", "per_step": 5},
         config=PretrainConfig(steps=steps),
+        split=AS_GIVEN,
         report=lambda step, train, val: print(f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True),
     )
     model.save(out / "generator.safetensors", half=True)
@@ -120,7 +122,7 @@ def calibrate(random: Rows, human: Rows, options: dict[str, Any]) -> tuple[float
     """Return slope and intercept that map human measurements onto the random library's scale."""
     reader, _ = fit_oracle(
         [s for s, _ in random], [y for _, y in random], "DNA", name="calibration", members=1,
-        config=FitConfig(epochs=12), **options,
+        config=FitConfig(epochs=12), split=AS_GIVEN, replicates="keep", **options,
     )  # fmt: skip
     predicted = torch.tensor(reader([s for s, _ in human]))
     measured = torch.tensor([y for _, y in human])
@@ -137,7 +139,7 @@ def make_oracle(name: str, random: Rows, human: Rows, out: Path, epochs: int) ->
     rows = random + [(s, slope * y + intercept) for s, y in human]
     reward, metrics = fit_oracle(
         [s for s, _ in rows], [y for _, y in rows], "DNA", name=f"utr_mrl_{name}", units="mean ribosome load",
-        members=3, config=FitConfig(epochs=epochs), **ORACLES[name],
+        members=3, config=FitConfig(epochs=epochs), split=AS_GIVEN, replicates="keep", **ORACLES[name],
         report=lambda m, e, error: print(f"{name} member {m} epoch {e}: validation MSE {error:.3f}", flush=True),
     )  # fmt: skip
     for label, group in (("random", test), ("human", human_test)):

@@ -24,11 +24,11 @@ from typing import Any
 import torch
 
 from biotilt.designs import DNA, Padded, numbers, read_designs
+from biotilt.designs.clusters import linked, windows
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.files import read_json, write_json
 from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model
 from biotilt.model import Model
-from biotilt.tasks.clusters import linked, windows
 from biotilt.tasks.utr.recipe import NOTES, RANDOM, Rows, _hash, read_library
 from biotilt.training import FitConfig, PretrainConfig
 from biotilt.training.pretrain import validation_bound
@@ -37,6 +37,7 @@ VARYING = "varying_25to100.csv.gz"
 CODEC = Padded(DNA, 100, side="left")
 SHARED = 20  # letters
 TEST_ROWS = 400  # human and random sequences, each, of its own part that an oracle never sees
+SPLIT = Split(0.07, 0.01, identity=None)  # relatives are kept apart by `split`
 FIFTY = 5000  # 50-letter sequences that each oracle also learns from
 
 ORACLES: dict[str, dict[str, Any]] = {
@@ -87,7 +88,7 @@ def make_generator(rows: Rows, out: Path, steps: int) -> dict[str, float]:
         network={"channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 2, 8)},
         process={"name": "any_order", "per_step": 5},
         config=PretrainConfig(steps=steps, batch=32, bfloat16=True),
-        split=Split(0.07, 0.01),
+        split=SPLIT,
         report=lambda step, train, val: print(f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True),
     )
     model.save(out / "generator.safetensors", half=True)
@@ -157,7 +158,8 @@ def make_oracle(name: str, part: dict[str, Rows], out: Path, epochs: int) -> dic
     rows = own["random"] + own["human"] + [(s, slope * y + intercept) for s, y in fifty]
     reward, metrics = fit_oracle(
         [s for s, _ in rows], [y for _, y in rows], CODEC, name=f"utr_varying_mrl_{name}",
-        units="mean ribosome load", members=2, config=FitConfig(epochs=epochs, bfloat16=True), split=Split(0.07, 0.01),
+        units="mean ribosome load", members=2, config=FitConfig(epochs=epochs, bfloat16=True), split=SPLIT,
+        replicates="keep",
         report=lambda m, e, error: print(f"{name} member {m} epoch {e}: validation MSE {error:.3f}", flush=True),
         **ORACLES[name],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Related sequences, so that a split of a corpus never divides them."""
+"""Related sequences, so that a split of a corpus never divides them: by keys that they share, or near-duplicates."""
 
 from __future__ import annotations
 
