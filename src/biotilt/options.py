@@ -264,7 +264,8 @@ def _sentence(fault: Any, where: str, path: list[str], keys: Any) -> str:
     if kind == "missing":
         return f"{name}: this key is missing" if section else f'{where}: option "{key}" is missing'
     if kind == "literal_error":
-        choice = str(fault["input"])[:100]
+        given = fault["input"]
+        choice = given[:100] if isinstance(given, str) else shown(given)
         hint = suggest(choice, _choices(context["expected"]))
         return f'{name if section else f"{where}: {key}"}: unknown choice "{choice}"{hint}'
     if kind in _BOUNDS:
@@ -318,9 +319,10 @@ class _Reader:
         if value is None or isinstance(value, bool):
             return value
         if isinstance(value, Mapping):
-            return {
-                self.scalar(k, key): self.read(v, f"{key}.{k}" if key else str(k), depth + 1) for k, v in value.items()
-            }
+            for name in value:
+                if not isinstance(name, str) or text_fault(name):
+                    raise ConfigError(f"{key or 'a key'} must be text, got {shown(name)}")
+            return {name: self.read(item, f"{key}.{name}" if key else name, depth + 1) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.read(item, f"{key}.{i}" if key else str(i), depth + 1) for i, item in enumerate(value)]
         return self.scalar(value, key)

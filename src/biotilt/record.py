@@ -53,13 +53,14 @@ def read_record(folder: Path) -> RunRecord:
     path = folder / RECORD
     if not path.is_file():
         raise CheckpointError(f"{folder} is not the folder of a run: it has no {RECORD}")
+    data: Any = None
     try:
         data = plain(read_json(path))
         if isinstance(data, dict) and isinstance(data.get("config"), dict):
             data["config"] = checked_keys(data["config"])
         return RunRecord.model_validate(data)
     except (CheckpointError, ConfigError, ValidationError) as error:
-        what = explain(error, {}) if isinstance(error, ValidationError) else str(error).removeprefix(f"{path} ")
+        what = explain(error, data) if isinstance(error, ValidationError) else str(error).removeprefix(f"{path} ")
         raise CheckpointError(
             f"{path} is damaged: {what}; `biotilt tune FILE --folder {folder}` with the file of the experiment "
             "writes it again"
