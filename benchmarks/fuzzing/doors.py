@@ -42,30 +42,31 @@ WORK = ("model", "objective", "sampler", "value", "train", "lagrangian", "output
 def configurations(rng: random.Random, kit: Kit, folder: Path) -> None:
     """Build experiments from mutated files, assignments and dictionaries; run those that are small."""
     path = folder / "experiment.toml"
-    tree, how = _tree(rng, kit), rng.random()
+    (tree, section), how = _tree(rng, kit), rng.random()
     if how < 0.2:
         path.write_bytes(_mutated_text(_starter(rng, kit), rng))
         experiment = Experiment.load(path)
     elif how < 0.7:
-        path.write_text(to_toml(_mutated(tree, rng)), encoding="utf-8", errors="surrogateescape")
+        path.write_text(to_toml(_mutated(tree, section, rng)), encoding="utf-8", errors="surrogateescape")
         experiment = Experiment.load(path)
     elif how < 0.8:
         path.write_text(to_toml(tree), encoding="utf-8")
         experiment = Experiment.load(path, overrides=[assignment(rng) for _ in range(rng.choice((1, 1, 2)))])
     else:
-        experiment = Experiment.from_dict(_mutated(tree, rng), folder)
+        experiment = Experiment.from_dict(_mutated(tree, section, rng), folder)
     if _is_small(experiment):
         _run(experiment, rng)
 
 
-def _mutated(tree: dict[str, Any], rng: random.Random) -> Any:
-    """Return the keys with a few changed anywhere, or, mostly, in one section: near the top there are few others."""
-    if rng.random() < 0.3:
-        return mutate_tree(tree, rng)
-    section = rng.choice([key for key, value in tree.items() if isinstance(value, dict)])
-    inside = tree[section].get("options") if rng.random() < 0.7 else None
-    if isinstance(inside, dict) and inside:
-        return tree | {section: tree[section] | {"options": _some_changed(inside, rng)}}
+def _mutated(tree: dict[str, Any], section: str, rng: random.Random) -> Any:
+    """Return the keys with a few changed anywhere, or, mostly, in one section: deep down are the most."""
+    if rng.random() < 0.25:
+        changed = mutate_tree(tree, rng)
+        return changed if isinstance(changed, dict) else tree
+    for key in ("options", "process"):
+        inside = tree[section].get(key) if rng.random() < 0.8 else None
+        if isinstance(inside, dict) and inside:
+            return tree | {section: tree[section] | {key: _some_changed(inside, rng)}}
     return tree | {section: _some_changed(tree[section], rng)}
 
 
@@ -103,33 +104,34 @@ def _numbers(value: Any) -> list[float]:
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-def _tree(rng: random.Random, kit: Kit) -> dict[str, Any]:
-    """Return the keys of an experiment that works, or of one whose parts are any of those there are."""
+def _tree(rng: random.Random, kit: Kit) -> tuple[dict[str, Any], str]:
+    """Return the keys of an experiment that works, or of one with any of the parts there are, and a section of it."""
     tree = copy.deepcopy(rng.choice(kit.bases))
-    how = rng.randrange(8)
-    if how in (0, 6):
+    section, how = "train", rng.randrange(8)
+    if how < 3:
+        section = rng.choice(("reward", "reward", "held_out"))
         name, options = random_part(rng, "rewards")
-        tree[rng.choice(("reward", "held_out"))] = {"kind": name, "options": _with_files(options, kit)}
-    elif how == 1:
-        name, options = random_part(rng, "objectives")
-        tree["objective"] = {"name": name} | options
-    elif how == 2:
-        name, options = random_part(rng, "samplers")
-        tree["sampler"] = {"name": name} | options
+        tree[section] = {"kind": name, "options": _with_files(options, kit)}
     elif how == 3:
-        tree = tomllib.loads(rng.choice(sorted(kit.starters.values())))
-        tree["design"] = {"fixed": {"1-3": "GCC"}, "scaffold": "*c1ccccc1", "target": "((((....))))"}
-        tree["design"] = {key: tree["design"][key] for key in rng.sample(sorted(tree["design"]), 1)}
+        section = rng.choice(("objective", "sampler"))
+        name, options = random_part(rng, f"{section}s")
+        tree[section] = {"name": name} | options
     elif how == 4:
+        tree = tomllib.loads(rng.choice(sorted(kit.starters.values())))
+        design = {"fixed": {"1-3": "GCC"}, "scaffold": "*c1ccccc1", "target": "((((....))))"}
+        tree["design"] = dict(rng.sample(sorted(design.items()), 1))  # type: ignore[arg-type]
+    elif how == 5:
+        section = "reward"
         kind = rng.choice(("sum", "product", "geometric_mean", "threshold", "log_probability"))
         parts = [{"kind": "gc", "options": {"low": 0.4}, "weight": 1.0, "units": "%"}, {"kind": "kozak", "repeats": 2}]
         tree["reward"] = {"kind": kind, "parts": parts if kind in ("sum", "product") else parts[:1]}
-    elif how == 5:
+    elif how == 6:
+        section = "model"
         name, options = random_part(rng, "processes")
-        tree["model"]["process"] = {"name": name} | {
-            key: options[key] for key in rng.sample(sorted(options), min(2, len(options)))
-        }
-    return tree
+        tree["model"]["process"] = {"name": name} | {key: options[key] for key in options if rng.random() < 0.3}
+    else:
+        section = rng.choice([key for key, value in tree.items() if isinstance(value, dict)])
+    return tree, section
 
 
 def _with_files(options: dict[str, Any], kit: Kit) -> dict[str, Any]:

@@ -131,6 +131,8 @@ def random_part(rng: random.Random, kind: str) -> tuple[str, dict[str, Any]]:
     options = {}
     for field in fields(part):
         default = field.default_factory() if field.default_factory is not MISSING else field.default
+        if default is None and rng.random() < 0.3:
+            default = 0.5
         if field.init and default is not None and not field.name.startswith("_"):
             options[field.name] = "G" if default is MISSING else default
     return name, options
