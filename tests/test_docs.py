@@ -41,6 +41,7 @@ import biotilt.experiment as experiment
 full = experiment.task_defaults
 small = {
     "objective": {"updates": 2, "states": 8},
+    "value": {"imagine": 8, "keep": 8},
     "train": {"max_calls": 16, "batch": 8},
     "output": {"samples": 8},
 }

@@ -255,7 +255,7 @@ def test_task_list(biotilt_cli):
 
 SMALL_DEMO = [
     "--set", "train.max_calls=32", "--set", "train.batch=16", "--set", "objective.updates=2",
-    "--set", "objective.states=16", "--set", "output.samples=16",
+    "--set", "objective.states=16", "--set", "value.imagine=16", "--set", "output.samples=16",
 ]  # fmt: skip
 
 
