@@ -324,4 +324,36 @@ def test_a_checkpoint_that_lacks_a_number(saved, missing):
     tensors, about = load_tensors(saved)
     del about[missing]
     save_tensors(saved, tensors, about)
-    refused(build(vidd("mixed"), saved.parent), saved, "does not fit this experiment")
+    refused(build(vidd("mixed"), saved.parent), saved, f"{missing}: this key is missing")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("round", -1, "round: "),
+        ("update", "3", "update: "),
+        ("history", [{"round": 1, "calls": 8}], r"history.0: .*lacks seconds"),
+        ("history", [{"round": 1, "calls": [8], "seconds": 0.1}], "history.0.calls"),
+        ("oracle", [1], "oracle: "),
+    ],
+)
+def test_a_checkpoint_with_an_odd_value(saved, key, value, message):
+    tensors, about = load_tensors(saved)
+    save_tensors(saved, tensors, about | {key: value})
+    refused(build(vidd("mixed"), saved.parent), saved, message)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("generator", lambda t: t.float(), "does not fit this experiment"),
+        ("optimiser/0/exp_avg", lambda t: t.flatten()[:1], "another shape"),
+        ("average/", lambda t: torch.full_like(t, torch.nan), "weights of the average are not finite"),
+        ("memory/", lambda t: t[:1], "differ in number"),
+    ],
+)
+def test_a_checkpoint_with_an_odd_tensor(saved, name, change, message):
+    tensors, about = load_tensors(saved)
+    key = min(key for key in tensors if key.startswith(name) and len(tensors[key]))
+    save_tensors(saved, tensors | {key: change(tensors[key])}, about)
+    refused(build(vidd("mixed"), saved.parent), saved, message)

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from biotilt.core.protocols import Reward
 from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored, RewardError
+from biotilt.options import CountFrom0
 from biotilt.oracle.backend import Backend, Inline, Ticket
 from biotilt.oracle.ledger import Ledger
 from biotilt.oracle.repeats import Repeated
 from biotilt.oracle.scoring import LARGEST, Declaration, ask_relaxed, read_score
 from biotilt.oracle.store import Row, Score, Store, Work
 from biotilt.oracle.usable import FIRST_BATCH, counted, enough_failures, enough_infeasible, no_finite_score
+from biotilt.schema import checked
 
 SAVE_EVERY = 1.0  # seconds between savings of what workers have finished
 
@@ -200,6 +202,7 @@ class Oracle:
         when it has lost rows that the checkpoint counts. With `behind` the run goes on from such a ledger: the calls
         stay counted, but a design whose row is lost is new to the run when it comes again.
         """
+        state = checked(dict(state), dict[str, CountFrom0], "the account of the oracle", CheckpointError)
         lost = state.get("lost", 0)
         calls = self.ledger.calls_before(state["position"]) + lost
         if self._position < state["position"] and calls <= state["calls"]:

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from biotilt.errors import CheckpointError
 from biotilt.files import load_tensors, save_tensors
+from biotilt.options import CountFrom0, Name
+from biotilt.schema import StoredTensors
 
 if TYPE_CHECKING:
     from biotilt.training.loop import Trainer
+
+
+def _whole_row(row: dict[str, int | float]) -> dict[str, int | float]:
+    if missing := {"round", "calls", "seconds"} - row.keys():
+        raise ValueError(f"a row of the history lacks {', '.join(sorted(missing))}")
+    return row
+
+
+class TrainingState(StoredTensors):
+    """The metadata of a checkpoint; the first ones did not tell the experiment."""
+
+    kind: ClassVar[str] = "training_state"
+    called: ClassVar[str] = "the state of a run"
+
+    objective: Name
+    round: CountFrom0
+    update: CountFrom0
+    history: list[Annotated[dict[Name, int | float], AfterValidator(_whole_row)]]
+    oracle: dict[Name, Any]  # which its oracle checks
+    experiment: str = ""
 
 
 def _modules(trainer: Trainer) -> dict[str, nn.Module]:
@@ -56,34 +79,52 @@ def load_state(trainer: Trainer, path: Path, *, behind: bool = False) -> None:
     Raises CheckpointError when the file is missing, damaged, or of another experiment; LedgerBehind when the ledger has
     lost rows, with which `behind` puts up.
     """
-    tensors, about = load_tensors(path)
-    if about.get("kind") != "training_state":
-        raise CheckpointError(f'{path} holds a "{about.get("kind")}", not the state of a run')
-    if about.get("objective") != trainer.objective.name:
+    tensors, about = load_tensors(path, TrainingState)
+    if about.objective != trainer.objective.name:
         raise CheckpointError(
-            f'{path} does not fit this experiment: it is of objective "{about.get("objective")}", '
+            f'{path} does not fit this experiment: it is of objective "{about.objective}", '
             f'not "{trainer.objective.name}"'
         )
     groups: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         group, _, rest = key.partition("/")
         groups.setdefault(group, {})[rest] = value
-    device = trainer.context.generator.device
     try:
-        modules = _modules(trainer)
-        if ("value" in groups) != ("value" in modules):
-            raise ValueError("one has a learned value, the other has none")
-        for name, module in modules.items():
-            module.load_state_dict(groups[name])
-        optimiser = trainer.optimiser.state_dict()
-        state: dict[int, dict[str, Any]] = {}
-        for key, value in groups.get("optimiser", {}).items():
-            index, _, name = key.partition("/")
-            state.setdefault(int(index), {})[name] = value
-        trainer.optimiser.load_state_dict(optimiser | {"state": state})
-        trainer.context.generator.set_state(tensors["generator"])
-        trainer.oracle.load_state_dict(about["oracle"], **({"behind": True} if behind else {}))
-        trainer.round, trainer.update, trainer.history = about["round"], about["update"], about["history"]
-    except (KeyError, RuntimeError, ValueError) as error:
+        _restore(trainer, groups)
+        trainer.oracle.load_state_dict(about.oracle, **({"behind": True} if behind else {}))
+    except (
+        KeyError,
+        IndexError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+    ) as error:  # what torch says of tensors that do not fit
         raise CheckpointError(f"{path} does not fit this experiment: {error}") from error
-    trainer.context.memory.rows = {k: v.to(device) for k, v in groups.get("memory", {}).items()}
+    trainer.round, trainer.update, trainer.history = about.round, about.update, about.history
+
+
+def _restore(trainer: Trainer, groups: dict[str, dict[str, Tensor]]) -> None:
+    """Put the tensors of a checkpoint, by group, where they came from; ValueError where they do not fit."""
+    modules = _modules(trainer)
+    if ("value" in groups) != ("value" in modules):
+        raise ValueError("one has a learned value, the other has none")
+    for name, module in modules.items():
+        # a learned value has centres that are NaN before any score
+        if name != "value" and not all(bool(value.isfinite().all()) for value in groups[name].values()):
+            raise ValueError(f"weights of the {name} are not finite")
+        module.load_state_dict(groups[name])
+    optimiser = trainer.optimiser.state_dict()
+    parameters = [p for group in trainer.optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in groups.get("optimiser", {}).items():
+        index, _, name = key.partition("/")
+        if value.dim() and value.shape != parameters[int(index)].shape:
+            raise ValueError(f'the optimiser\'s "{key}" has another shape than its weights')
+        state.setdefault(int(index), {})[name] = value
+    trainer.optimiser.load_state_dict(optimiser | {"state": state})
+    trainer.context.generator.set_state(groups["generator"][""])
+    rows = groups.get("memory", {})
+    if len({value.shape[:1] for value in rows.values()}) > 1:
+        raise ValueError("the rows of the replay differ in number")
+    device = trainer.context.generator.device
+    trainer.context.memory.rows = {key: value.to(device) for key, value in rows.items()}

@@ -25,6 +25,7 @@ from biotilt.core import Context, Metrics, Objective, Replay, Round, sample
 from biotilt.core.protocols import Scorer
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.options import Count, Number, Pair, Positive, Rate, check_options
+from biotilt.schema import checked
 
 Growth = Annotated[Number, Field(ge=1, le=1e6)]
 SIGNIFICANT = 2.0  # standard errors; a smaller violation may be the noise of a few draws
@@ -218,7 +219,7 @@ class Constrained:
         saved = state.get("multipliers")
         fresh = [m for constraint in self.constraints for m in constraint.bounds()]
         if saved is not None:
-            restored = [Multiplier(**fields) for fields in saved]
+            restored = checked(saved, list[Multiplier], "the checkpoint's multipliers", CheckpointError)
             if [(m.name, m.sign, m.limit) for m in restored] != [(m.name, m.sign, m.limit) for m in fresh]:
                 raise CheckpointError(
                     f"the checkpoint was saved with the constraints {', '.join(m.name for m in restored)}, this "
