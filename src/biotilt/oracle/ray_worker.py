@@ -166,7 +166,7 @@ def _single_machine() -> Iterator[None]:
 
     Without this Ray takes the loopback address that it is given for a slip, and listens on all interfaces.
     """
-    constants = import_module("ray._private.ray_constants")
+    constants: Any = import_module("ray._private.ray_constants")
     name, before = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", constants.ENABLE_RAY_CLUSTER
     said = os.environ.get(name)
     os.environ[name] = "0"  # for Ray's own processes
