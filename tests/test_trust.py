@@ -65,7 +65,7 @@ def test_a_strangers_folder_runs_nothing_until_it_is_trusted(folder, trace, tmp_
     for command in (["evaluate", "run"], ["tune", "--resume", "run"]):
         result = biotilt_cli(*command)
         assert (result.exit_code, result.stdout) == (2, "")
-        assert "run was not made by you on this machine" in result.stderr and "say --trust" in result.stderr
+        assert "run bears no sign that you made it on this machine" in result.stderr and "say --trust" in result.stderr
         assert f"it would run the Python function mine.py:f (from {tmp_path})" in result.stderr
     for load in (biotilt.Run.load, biotilt.resume):
         with pytest.raises(UntrustedRun, match="trust=True"):

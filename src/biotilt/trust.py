@@ -76,7 +76,7 @@ def require_trust(folder: Path, config: Config, base: str, given: str | None, re
     code = code_of(config, replaced=replaced)
     if code and not is_own(config, base, given):
         raise UntrustedRun(
-            f"{folder} was not made by you on this machine, and it would run {', '.join(code)} "
+            f"{folder} bears no sign that you made it on this machine, and it would run {', '.join(code)} "
             f"(from {shown_path(base)}): read that first, then say --trust (in Python: trust=True)"
         )
 
