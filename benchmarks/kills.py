@@ -44,7 +44,8 @@ REWARD = """
 import os, time
 
 def count(designs):
-    time.sleep(float(os.environ.get("SECONDS_A_CALL", "0")))
+    while os.path.exists(os.environ.get("HELD_BY", "")):
+        time.sleep(0.05)
     return [float(d.count("G")) for d in designs]
 """
 
@@ -70,13 +71,13 @@ class Tally:
     wrong: list[str] = field(default_factory=list)
 
 
-def start(words: list[str], log: Path, seconds_a_call: float = 0.0) -> int:
-    """Run a command line in a fork; return its process number."""
+def start(words: list[str], log: Path, held_by: Path | None = None) -> int:
+    """Run a command line in a fork, whose reward waits while `held_by` exists; return its process number."""
     child = os.fork()
     if child:
         return child
     try:
-        os.environ["SECONDS_A_CALL"] = str(seconds_a_call)
+        os.environ["HELD_BY"] = str(held_by or "")
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         for stream in (1, 2):
             os.dup2(descriptor, stream)
@@ -204,9 +205,11 @@ def second_resumes(here: Path) -> list[str]:
     """Start ten resumes beside a run; return what was wrong."""
     folder, wrong = here / "held", []
     fresh = ["tune", str(here / "e.toml"), "--no-evaluate", "--folder", str(folder)]
-    first = start(fresh, here / "log", seconds_a_call=0.5)
+    held_by = here / "held_by"
+    first = start(fresh, here / "log", held_by)
     while not (folder / "checkpoint.safetensors").is_file():
-        time.sleep(0.01)
+        time.sleep(0.001)
+    held_by.touch()  # the next request waits until all have tried
     logs = [here / f"second-{number}" for number in range(SECOND_RESUMES)]
     children = [start(["tune", "--resume", str(folder), "--no-evaluate"], log) for log in logs]
     for child, log in zip(children, logs):
@@ -214,6 +217,7 @@ def second_resumes(here: Path) -> list[str]:
             wrong.append(f"a second resume was let in: {log.read_text()[-300:]}")
     if os.waitpid(first, os.WNOHANG)[0]:
         return ["the first run ended before the others had tried", *wrong]
+    held_by.unlink()
     if finish(first) != 0:
         wrong.append(f"the first run was harmed: {(here / 'log').read_text()[-300:]}")
     return wrong + not_the_same_run(folder, here / "reference")
