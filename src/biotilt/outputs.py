@@ -91,6 +91,10 @@ class Judge:
         self.reference = problems.attempt("the reference", Reference(None, None), lambda: reference(experiment))
         self.comparable = comparable(experiment)
 
+    def silent(self) -> list[str]:
+        """Say which oracle gave not one of the designs a finite score, and why."""
+        return [oracle.nothing_scored for oracle in (self.optimised, self.held_out) if oracle and oracle.nothing_scored]
+
     def row(
         self, name: str, texts: list[str], kls: tuple[float | None, float | None], calls: int, seconds: float, *,
         loglik: list[float] | None = None, optimised: list[float] | None = None,
@@ -193,7 +197,7 @@ def finish(
         "held_out": held_out,
         "rows": panel_rows,
         "checks": checks,
-        "warnings": sentences(panel_rows, checks),
+        "warnings": [*judge.silent(), *sentences(panel_rows, checks)],
         "measures": describe(measures),
         "verdict": verdict_of(panel_rows, scores, broken=broken, natural=natural),
         "tables": {
