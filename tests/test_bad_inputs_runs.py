@@ -58,8 +58,8 @@ def test_pretrain_refuses(biotilt_cli, tmp_path, name, text, options, words):
 
 TARGETS = {
     "missing target": (table(), ["--target", "laod"], "no column 'laod'", 'did you mean "load"'),
-    "not a number": (table(rows=[*ROWS, "ACGTACGTAC,high"]), [], "d.csv:32", "'high' is not a number"),
-    "infinite": (table(rows=[*ROWS, "ACGTACGTAC,inf"]), [], "d.csv:32", "'inf' is not a number"),
+    "not a number": (table(rows=[*ROWS, "ACGTACGTAC,high"]), [], "d.csv:32", '"high" is no number'),
+    "infinite": (table(rows=[*ROWS, "ACGTACGTAC,inf"]), [], "d.csv:32", '"inf" is no number'),
     "only NaN": (table(rows=[r.partition(",")[0] + "," for r in ROWS]), [], "d.csv: 0 of 30 rows", "number"),
     "too few": (table(rows=ROWS[:9]), [], "d.csv: 9 of 9 rows", "20 at least"),
     "constant": (

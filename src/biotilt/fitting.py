@@ -106,9 +106,6 @@ def pretrain_model(
     """
     codec = as_codec(codec)
     tokens = codec.encode_many(sequences)
-    split = split or Split()
-    clusters = split.clusters(sequences, codec)
-    train, validation, test = split.parts(clusters, seed)
     length, size = tokens.shape[1], len(codec.symbols)
     process_options: dict[str, Any] = {"length": length, "letters": size} | (
         process or {"name": "any_order", "per_step": max(length // 10, 1)}
@@ -119,6 +116,9 @@ def pretrain_model(
     torch.manual_seed(seed)  # initial weights
     net = build_network(net_options.pop("name"), net_options)
     policy = Policy(build_process(process_options.pop("name"), process_options), net)
+    split = split or Split()
+    clusters = split.clusters(sequences, codec)
+    train, validation, test = split.parts(clusters, seed)
     generator = torch.Generator().manual_seed(seed)
     bound = pretrain(policy, tokens[train], tokens[validation], config or PretrainConfig(), generator, report)
     frequencies = torch.bincount(tokens[train].flatten().long(), minlength=size) / tokens[train].numel()
