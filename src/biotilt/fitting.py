@@ -245,6 +245,8 @@ def check_outputs(model: Path) -> None:
 
 def card_of(model: Path) -> Path:
     """Return the path of a model's card, beside it; DataError when that is the model itself."""
+    if not Path(model).name:
+        raise DataError(f'"{model}" is a folder: name the file to write, such as model.safetensors')
     card = Path(model).with_suffix(".json")
     if card == Path(model):
         raise DataError(

@@ -17,7 +17,7 @@ from biotilt.model import Model
 from biotilt.oracle import Store
 from biotilt.record import RECORD, read_record
 from biotilt.training import Trainer
-from biotilt.training.checkpoint import state_size
+from biotilt.training.checkpoint import History, state_size
 from biotilt.training.loop import CHECKPOINT, CHECKPOINT_BEFORE
 
 TUNED = "tuned.safetensors"
@@ -72,7 +72,7 @@ def is_finished(folder: Path) -> bool:
         return False
     try:
         read_record(folder)
-        read_json(folder / HISTORY)
+        read_json(folder / HISTORY, History)
     except CheckpointError:
         return not has_checkpoint(folder)
     return True

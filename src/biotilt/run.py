@@ -33,6 +33,7 @@ from biotilt.model import Model
 from biotilt.oracle import Oracle
 from biotilt.record import read_record
 from biotilt.training import Trainer
+from biotilt.training.checkpoint import History
 from biotilt.training.loop import Row
 
 
@@ -55,7 +56,7 @@ class Run:
         experiment = Experiment.recorded(folder, reward=reward, held_out=held_out, trust=trust)
         model = _tuned(place)
         with _made_again_by_resume(place):
-            return cls(place, experiment, model, read_json(place / HISTORY))
+            return cls(place, experiment, model, read_json(place / HISTORY, History))
 
     def sample(self, count: int, *, seed: int = 0) -> list[str]:
         """Return `count` fresh designs of the tuned model."""

@@ -332,7 +332,7 @@ def test_a_checkpoint_that_lacks_a_number(saved, missing):
     [
         ("round", -1, "round: "),
         ("update", "3", "update: "),
-        ("history", [{"round": 1, "calls": 8}], r"history.0: .*lacks seconds"),
+        ("history", [{"round": 1, "calls": 8}], r"history.0: .*no number of seconds"),
         ("history", [{"round": 1, "calls": [8], "seconds": 0.1}], "history.0.calls"),
         ("oracle", [1], "oracle: "),
     ],

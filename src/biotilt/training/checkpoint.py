@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -18,10 +19,16 @@ if TYPE_CHECKING:
     from biotilt.training.loop import Trainer
 
 
-def _whole_row(row: dict[str, int | float]) -> dict[str, int | float]:
-    if missing := {"round", "calls", "seconds"} - row.keys():
-        raise ValueError(f"a row of the history lacks {', '.join(sorted(missing))}")
+def _whole_row(row: dict[str, int | float | None]) -> dict[str, int | float | None]:
+    for key in ("round", "calls", "seconds"):
+        value = row.get(key)
+        if value is None or not math.isfinite(value):
+            raise ValueError(f"a row of the history has no number of {key}")
     return row
+
+
+History = list[Annotated[dict[Name, int | float | None], AfterValidator(_whole_row)]]
+"""Figures of the rounds, in a checkpoint or, with null for what is not finite, in `history.json`."""
 
 
 class TrainingState(StoredTensors):
@@ -33,7 +40,7 @@ class TrainingState(StoredTensors):
     objective: Name
     round: CountFrom0
     update: CountFrom0
-    history: list[Annotated[dict[Name, int | float], AfterValidator(_whole_row)]]
+    history: History
     oracle: dict[Name, Any]  # which its oracle checks
     experiment: str = ""
 
