@@ -18,6 +18,7 @@ from biotilt.model import Model
 from biotilt.networks import build_network, describe_network
 from biotilt.rewards.learned import LearnedReward
 from biotilt.rewards.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
+from biotilt.schema import Card, History
 from biotilt.tasks import FOLDER
 
 SHIPPED = sorted(FOLDER.glob("*/*.safetensors"))
@@ -312,3 +313,20 @@ def test_json_of_a_schema(tmp_path):
         read_json(tmp_path)
     with pytest.raises(CheckpointError, match="does not exist"):
         read_json(Path("a\0b"))
+
+
+def test_json_files_of_runs_are_read_with_a_schema(tmp_path):
+    path, row = tmp_path / "x.json", {"calls": 8, "seconds": 0.5, "reward": None}
+    path.write_text(json.dumps([row]))
+    assert read_json(path, History) == [row] and isinstance(read_json(path, History)[0]["calls"], int)
+    for wrong in ({}, [3], [{"calls": 8}], [row | {"reward": "high"}], [row | {"seconds": None}]):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(CheckpointError, match=r"x\.json"):
+            read_json(path, History)
+    for shipped in FOLDER.glob("*/*.safetensors"):
+        card = shipped.with_suffix(".json")
+        assert not card.is_file() or read_json(card, Card) == json.loads(card.read_text())
+    for wrong in ([], {"measured_max": "high"}, {"kmer3_high": [1]}, {"notes": 3}):
+        path.write_text(json.dumps(wrong))
+        with pytest.raises(CheckpointError, match=r"x\.json"):
+            read_json(path, Card)

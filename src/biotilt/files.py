@@ -205,7 +205,7 @@ def _checksums(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> dict[str
     sums = {}
     for name, tensor in tensors.items():
         found = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+        found.update(memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy()))
         sums[name] = found.hexdigest()[:16]
     return {"metadata": hashlib.sha256(json.dumps(metadata).encode()).hexdigest()[:16], "tensors": sums}
 

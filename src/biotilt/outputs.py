@@ -30,6 +30,7 @@ from biotilt.oracle import Oracle, Store
 from biotilt.record import git_commit, versions
 from biotilt.report.words import verdict_words
 from biotilt.samplers import BestOfN
+from biotilt.schema import Accounts, Card
 from biotilt.tasks import task_measures
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ def task_card(experiment: Experiment) -> dict[str, Any]:
 
 def _card(model: Path) -> dict[str, Any]:
     card = model.with_suffix(".json")
-    return read_json(card) if card.is_file() else {}
+    return read_json(card, Card) if card.is_file() else {}
 
 
 def _measured_max(experiment: Experiment) -> float | None:
@@ -349,7 +350,7 @@ def _summary(run: Run, calls: int, seconds: float) -> dict[str, Any]:
     config = run.experiment.config
     accounts = run.folder / ACCOUNTS
     return {
-        "oracle": read_json(accounts) if accounts.is_file() else {},  # folders of the first versions have none
+        "oracle": read_json(accounts, Accounts) if accounts.is_file() else {},  # the first versions wrote none
         "task": config.task or config.name,
         "objective": config.objective.get("name", "vidd"),
         "options": dict(vars(config.build_objective()).items()),

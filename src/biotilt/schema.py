@@ -7,9 +7,10 @@ refused before memory is taken for it.
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, NotRequired
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from biotilt.errors import BiotiltError
 from biotilt.options import Name, explain
@@ -28,6 +29,54 @@ class StoredTensors(Stored):
     called: ClassVar[str]
 
 
+Figure = Annotated[int | float | None, Field(allow_inf_nan=False)]  # of strict JSON, in which NaN is null
+
+
+def _with_accounts(row: dict[str, Figure]) -> dict[str, Figure]:
+    for key in ("calls", "seconds"):
+        if row.get(key) is None:
+            raise ValueError(f'a round has no "{key}"')
+    return row
+
+
+History = list[Annotated[dict[str, Figure], AfterValidator(_with_accounts)]]
+"""`history.json`: the figures of each round."""
+
+Accounts = dict[str, Any]
+"""`oracle.json`: what was asked of the reward."""
+
+
+class Card(TypedDict, total=False, extra_items=Any):
+    """The card beside a model: what it was made of, and what is known of real sequences."""
+
+    metrics: dict[str, Any]
+    measured_max: Figure
+    kmer3_high: Annotated[list[Annotated[int, Field(ge=0, le=2**62)]], Field(min_length=64, max_length=64)]
+    notes: list[str]
+
+
+class SummaryRow(TypedDict, extra_items=Any):
+    """A row of the panel in `summary.json`."""
+
+    name: str
+    optimised: NotRequired[dict[str, Any] | None]
+    held_out: NotRequired[dict[str, Any] | None]
+    gap: NotRequired[Figure]
+
+
+class Summary(TypedDict, extra_items=Any):
+    """`summary.json`: the panel of a finished run."""
+
+    task: Name
+    objective: Name
+    options: NotRequired[dict[str, Any] | None]
+    alpha: float
+    seed: int
+    calls: Annotated[int, Field(ge=0)]
+    seconds: float
+    rows: list[SummaryRow]
+
+
 class Named(BaseModel):
     """A part by its name, with its options beside it."""
 
@@ -39,11 +88,12 @@ class Named(BaseModel):
 def checked(content: Any, schema: Any, where: object, error: type[BiotiltError]) -> Any:
     """Return `content` as `schema`, a pydantic model or any type; raises `error` with one line about the first fault.
 
-    >>> checked({"a": "1"}, dict[str, int], "x.json", ConfigError)
+    >>> from biotilt.errors import CheckpointError
+    >>> checked({"a": "1"}, dict[str, int], "x.json", CheckpointError)
     {'a': 1}
-    >>> checked({"a": "b"}, dict[str, bool], "x.json", ConfigError)
+    >>> checked({"a": "b"}, dict[str, bool], "x.json", CheckpointError)
     Traceback (most recent call last):
-    biotilt.errors.ConfigError: x.json: a: must be true or false, got 'b'
+    biotilt.errors.CheckpointError: x.json: a: must be true or false, got 'b'
     """
     try:
         return _adapter(schema).validate_python(content)

@@ -11,6 +11,7 @@ from typing import Any
 
 from biotilt.errors import DataError, suggest
 from biotilt.files import read_json
+from biotilt.schema import Summary, checked
 
 SUMMARY = "summary.json"
 NEEDED = ("task", "objective", "alpha", "seed", "calls", "seconds", "rows")
@@ -69,6 +70,7 @@ def load_run(folder: str | Path) -> Run:
         isinstance(row, dict) and "name" in row for row in content["rows"]
     ):
         raise DataError(f'{path}: "rows" must be a list of objects, each with a "name"')
+    content = checked(content, Summary, path, DataError)
     return Run(
         folder=path.parent,
         options=content.get("options") or {},
