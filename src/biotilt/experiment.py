@@ -345,7 +345,8 @@ def _given_in_python(reward: NamedReward) -> dict[str, str]:
 def _as_reward(function: Any, key: str) -> NamedReward:
     if not callable(function):
         raise ConfigError(f"{key}: {shown(function)} is no function of a list of designs")
-    return function if hasattr(function, "name") and hasattr(function, "version") else wrap_reward(function)
+    found: Any = function if hasattr(function, "name") and hasattr(function, "version") else wrap_reward(function)
+    return found
 
 
 @contextmanager

@@ -205,7 +205,8 @@ def _checksums(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> dict[str
     sums = {}
     for name, tensor in tensors.items():
         found = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(memoryview(tensor.contiguous().flatten().view(torch.uint8).numpy()))
+        content: Any = tensor.contiguous().flatten().view(torch.uint8).numpy()
+        found.update(content)
         sums[name] = found.hexdigest()[:16]
     return {"metadata": hashlib.sha256(json.dumps(metadata).encode()).hexdigest()[:16], "tensors": sums}
 

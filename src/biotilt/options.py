@@ -149,7 +149,8 @@ def build_options(kind: Any, options: Any, where: str) -> Any:
     if not isinstance(options, Mapping):
         raise ConfigError(f"{where}: must be a table of options, got {shown(options)}")
     options = dict(options)
-    if is_dataclass(kind):
+    typed = isinstance(kind, type) and is_dataclass(kind)
+    if typed:
         _validated(kind, options, where)
     try:
         part = kind(**options)
@@ -158,7 +159,7 @@ def build_options(kind: Any, options: Any, where: str) -> Any:
     except ConfigError as error:  # options that do not go together
         told = str(error)
         raise ConfigError(told if told.startswith(where.split(".")[0]) else f"{where}: {told}") from error
-    if is_dataclass(kind):
+    if typed:
         check_options(part, where)  # plug-ins need not do it themselves
     return part
 
@@ -183,7 +184,7 @@ def _adapter(kind: type) -> TypeAdapter[Any]:
         if field.init:
             required = field.default is MISSING and field.default_factory is MISSING
             table[field.name] = (Required if required else NotRequired)[_strict(hints[field.name])]
-    options = TypedDict(kind.__name__, table)  # type: ignore[operator]
+    options: Any = TypedDict(kind.__name__, table)  # type: ignore[operator]
     options.__pydantic_config__ = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
     return TypeAdapter(options)
 
@@ -198,7 +199,8 @@ def _strict(hint: Any) -> Any:
     if origin is Annotated:
         metadata = hint.__metadata__
         inner = _strict(args[0])
-        return Annotated[(inner, *metadata)] if not any(isinstance(m, BeforeValidator) for m in metadata) else hint
+        bounded: Any = Annotated
+        return bounded[(inner, *metadata)] if not any(isinstance(m, BeforeValidator) for m in metadata) else hint
     if origin in (Union, types.UnionType):
         return Union[tuple(_strict(arg) for arg in args)]  # noqa: UP007
     if origin is not None and args:
@@ -226,7 +228,8 @@ def explain(error: ValidationError, data: Any, where: str = "", keys: Any = lamb
         else:
             break
         path.append(str(part))
-        at = at[part] if there else None
+        inner: Any = at
+        at = inner[part] if there else None
     return _sentence(fault, where, path, keys)
 
 

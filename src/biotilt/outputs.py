@@ -117,10 +117,10 @@ class Judge:
         loglik: list[float] | None, kls: tuple[float | None, float | None], calls: int, seconds: float,
     ) -> dict[str, Any]:  # fmt: skip
         """Return the panel row of designs that were scored; its numbers are of float32, as tuning sees scores."""
-        scores = [None if s is None else np.float32(s).tolist() for s in (optimised, held_out)]
-        assert scores[0] is not None
+        ours: Any = np.array(optimised, np.float32).tolist()
+        theirs: Any = None if held_out is None else np.array(held_out, np.float32).tolist()
         row = panel(
-            name, texts, scores[0], scores[1], reference=self.reference, loglik_base=loglik,
+            name, texts, ours, theirs, reference=self.reference, loglik_base=loglik,
             kl_policy_base=kls[0], kl_base_policy=kls[1], calls=calls, seconds=seconds,
         )  # fmt: skip
         if not self.comparable:

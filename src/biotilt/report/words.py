@@ -197,7 +197,7 @@ def plain_summary(data: ReportData) -> list[str]:
     )
     mine = data.row("tuned") or data.row("steered")
     share = None if mine is None else _share_beaten(data, mine)
-    if share is None:
+    if mine is None or share is None:
         return [opening]
     return [opening, f"The typical {mine['name']} design is better than {share} of the untuned ones."]
 
