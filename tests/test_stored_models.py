@@ -18,8 +18,9 @@ from biotilt.model import Model
 from biotilt.networks import build_network, describe_network
 from biotilt.rewards.learned import LearnedReward
 from biotilt.rewards.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
-from biotilt.schema import Card, History
+from biotilt.schema import Card
 from biotilt.tasks import FOLDER
+from biotilt.training.checkpoint import History
 
 SHIPPED = sorted(FOLDER.glob("*/*.safetensors"))
 LOADERS: dict[str, Callable[[Path], Any]] = {

@@ -16,7 +16,6 @@ from biotilt.files import load_tensors, read_json
 from biotilt.model import Model
 from biotilt.oracle import Store
 from biotilt.record import RECORD, read_record
-from biotilt.schema import History
 from biotilt.training import Trainer
 from biotilt.training.checkpoint import History, state_size
 from biotilt.training.loop import CHECKPOINT, CHECKPOINT_BEFORE

@@ -32,7 +32,6 @@ from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
 from biotilt.record import read_record
-from biotilt.schema import History
 from biotilt.training import Trainer
 from biotilt.training.checkpoint import History
 from biotilt.training.loop import Row

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import Annotated, Any, ClassVar, NotRequired
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from biotilt.errors import BiotiltError
@@ -31,16 +31,6 @@ class StoredTensors(Stored):
 
 Figure = Annotated[int | float | None, Field(allow_inf_nan=False)]  # of strict JSON, in which NaN is null
 
-
-def _with_accounts(row: dict[str, Figure]) -> dict[str, Figure]:
-    for key in ("calls", "seconds"):
-        if row.get(key) is None:
-            raise ValueError(f'a round has no "{key}"')
-    return row
-
-
-History = list[Annotated[dict[str, Figure], AfterValidator(_with_accounts)]]
-"""`history.json`: the figures of each round."""
 
 Accounts = dict[str, Any]
 """`oracle.json`: what was asked of the reward."""
