@@ -317,7 +317,7 @@ def test_json_of_a_schema(tmp_path):
 
 
 def test_json_files_of_runs_are_read_with_a_schema(tmp_path):
-    path, row = tmp_path / "x.json", {"calls": 8, "seconds": 0.5, "reward": None}
+    path, row = tmp_path / "x.json", {"round": 1, "calls": 8, "seconds": 0.5, "reward": None}
     path.write_text(json.dumps([row]))
     assert read_json(path, History) == [row] and isinstance(read_json(path, History)[0]["calls"], int)
     for wrong in ({}, [3], [{"calls": 8}], [row | {"reward": "high"}], [row | {"seconds": None}]):
