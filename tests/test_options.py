@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+from biotilt import Experiment
 from biotilt.config import checked_keys, parse_config
 from biotilt.errors import BiotiltError, CheckpointError, ConfigError, suggest
 from biotilt.locate import located
@@ -164,6 +165,7 @@ def test_every_option_of_every_part_takes_a_value_or_refuses_it_in_one_line(valu
         ({"oracle": {"workers": 10**9}}, "oracle.workers: must be ≤ 1024"),
         ({"reward": {"kind": "gc", "repeats": 2**62}}, "reward.repeats: must be ≤ 1"),
         ({"model": {"path": "a" * 300}}, "model.path: is too long for the path of a file"),
+        ({"model": {"path": "a/" * 1500}}, "model.path: is too long for the path of a file"),
         (
             {"reward": {"kind": "sum", "parts": [{"kind": "gc", "weight": "1"}]}},
             "reward.parts.0.weight: must be a",
@@ -240,3 +242,13 @@ def test_a_damaged_record_says_what_and_how_to_write_it_again(tmp_path, changes,
 
 def test_a_name_of_any_length_is_compared_in_no_time():
     assert suggest("vid" + "x" * 10**6, ["vidd"]) == "; valid: vidd"
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"), [("plddt", "path"), ("vina", "box"), ("novelty", "file"), ("secondary_structure", "predictor")]
+)
+def test_rewards_that_read_files_refuse_what_is_no_path(keys, tmp_path, kind, option):
+    """Before the system is asked whether it is there, which for a path of thousands of letters raises."""
+    reward = {"kind": kind, "options": {option: "a/" * 3000}}
+    with pytest.raises(ConfigError, match=f"reward.options.{option}: is too long for the path of a file"):
+        Experiment.from_dict(keys | {"reward": reward}, tmp_path)

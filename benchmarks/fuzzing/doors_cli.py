@@ -91,7 +91,8 @@ OPTIONS = {
     **dict.fromkeys(("--alpha", "--lr", "--validation", "--test"), FLOATS),
     **dict.fromkeys(("--out", "--folder", "--resume", "--proposal"), PATHS),
     **dict.fromkeys(("--alphabet", "--column", "--pads", "--network", "--process", "--schedule", "--row"), WORDS),
-    **dict.fromkeys(("--target", "--name", "--units", "--task"), (*WORDS, "utr")),
+    # no task that there is: a demo as it comes takes minutes
+    **dict.fromkeys(("--target", "--name", "--units", "--task"), WORDS),
     "--set": (
         "",
         "=",

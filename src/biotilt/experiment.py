@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import json
@@ -333,8 +334,9 @@ def _reward_of(section: RewardSection, base: Path, key: str, target: str | None)
     if "folder" in accepted:  # a program works where the experiment is
         options = {"folder": "."} | options
     for name in set(PATHS) & options.keys() & accepted.keys():
-        if options[name] and (base / str(options[name])).exists():
-            options[name] = str(base / str(options[name]))
+        with contextlib.suppress(OSError, ValueError):  # it is no path: the reward says so
+            if options[name] and (base / str(options[name])).exists():
+                options[name] = str(base / str(options[name]))
     return build(section.kind, options, f"{key}.options")
 
 

@@ -63,7 +63,7 @@ def _text(value: Any) -> str:
 
 def _path(value: Any) -> str:
     longest = max((len(part.encode()) for part in _text(value).split("/")), default=0)
-    if longest > 255 or len(value.encode()) > 4095:
+    if longest > 255 or len(value.encode()) > 2000:  # 4095 with the folder that it starts at
         raise PydanticCustomError("option", "is too long for the path of a file")
     return value
 

@@ -45,13 +45,26 @@ class Card(TypedDict, total=False, extra_items=Any):
     notes: list[str]
 
 
+class Spread(TypedDict, extra_items=Any):
+    """The scores of a row of the panel."""
+
+    median: NotRequired[Figure]
+
+
 class SummaryRow(TypedDict, extra_items=Any):
     """A row of the panel in `summary.json`."""
 
     name: str
-    optimised: NotRequired[dict[str, Any] | None]
-    held_out: NotRequired[dict[str, Any] | None]
+    optimised: NotRequired[Spread | None]
+    held_out: NotRequired[Spread | None]
     gap: NotRequired[Figure]
+    beyond_measured: NotRequired[Figure]
+    unique: NotRequired[Figure]
+    distance: NotRequired[Figure]
+    kmer3: NotRequired[Figure]
+    loglik_base: NotRequired[Figure]
+    kl_policy_base: NotRequired[Figure]
+    kl_base_policy: NotRequired[Figure]
 
 
 class Summary(TypedDict, extra_items=Any):

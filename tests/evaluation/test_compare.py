@@ -78,3 +78,12 @@ def test_bad_runs_are_named(tmp_path: Path) -> None:
 def test_rows_without_a_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match='"rows" must be a list of objects'):
         load_run(write(tmp_path / "a", 7.0, rows=[{"median": 1}]))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("optimised", [1.0]), ("held_out", {"median": "x"}), ("kmer3", [0.5]), ("kl_base_policy", "x")],
+)
+def test_rows_with_odd_values_are_refused(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(DataError, match=rf"summary\.json: rows\.0\.{key}"):
+        load_run(write(tmp_path / "a", 7.0, rows=[{"name": "tuned", key: value}]))

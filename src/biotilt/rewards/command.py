@@ -27,7 +27,7 @@ from biotilt.designs.tables import read_table
 from biotilt.digits import number
 from biotilt.errors import ConfigError, DataError
 from biotilt.files import read_text
-from biotilt.options import Positive, check_options
+from biotilt.options import PathText, Positive, check_options
 from biotilt.rewards.base import NotScored, digest
 
 DESIGNS, SCORES, FOLDER = "{designs}", "{scores}", "{folder}"
@@ -81,7 +81,7 @@ class Command:
     column: str = "score"
     timeout: Positive | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
-    folder: str = "."
+    folder: PathText = "."
     revision: str = ""
     name: str = "command"
     units: str = ""

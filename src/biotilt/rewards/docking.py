@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 
 from biotilt.errors import ConfigError, needs_extra
-from biotilt.options import CountFrom0, Few, FewFrom0, Number, Whole, check_options
+from biotilt.options import CountFrom0, Few, FewFrom0, Number, PathText, Whole, check_options
 from biotilt.rewards.base import NotScored, digest
 from biotilt.rewards.box import box_of_file, box_of_ligand, checked_box
 from biotilt.rewards.ligand import NotDockable, Protonation, ligand
@@ -56,11 +56,11 @@ class Vina:
     receptor, and for options out of range.
     """
 
-    receptor: str = ""
+    receptor: PathText = ""
     center: Point | None = None
     size: Point | None = None
-    box: str = ""
-    ligand: str = ""
+    box: PathText = ""
+    ligand: PathText = ""
     padding: Annotated[Number, Field(ge=0, lt=50)] = 5.0
     exhaustiveness: Few = 1
     max_evals: CountFrom0 = 100_000

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from biotilt.designs.tables import file_format, numbered_lines, read_table, smiles_lines
 from biotilt.errors import ConfigError, DataError, needs_extra, suggest
-from biotilt.options import check_options
+from biotilt.options import PathText, check_options
 from biotilt.rewards.base import Infeasible, NotScored, digest
 from biotilt.rewards.ranges import check_range, within
 
@@ -253,7 +253,7 @@ class Novelty(_OfMolecule):
     Raises `DataError` when the file cannot be read or holds something else, with its line.
     """
 
-    file: str
+    file: PathText
 
     name = "novelty"
     units = "1 - Tanimoto"

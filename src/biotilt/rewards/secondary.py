@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from biotilt.designs import PROTEIN, Padded
 from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
-from biotilt.options import Below1, Dilations, Kernel, Width, build_options, check_options
+from biotilt.options import Below1, Dilations, Kernel, PathText, Width, build_options, check_options
 from biotilt.rewards.base import NotScored, digest
 from biotilt.schema import Name, StoredTensors
 
@@ -155,7 +155,7 @@ class SecondaryStructure:
     """
 
     which: Literal["H", "E", "C"] = "E"
-    predictor: str = "optimised"
+    predictor: PathText = "optimised"
 
     name = "secondary_structure"
     units = "share of residues"

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from biotilt.errors import ConfigError, needs_extra
-from biotilt.options import FewPair, check_options
+from biotilt.options import FewPair, PathText, check_options
 from biotilt.rewards.base import NotScored, digest
 from biotilt.rewards.folding_models import (
     Chains,
@@ -43,7 +43,7 @@ class _OfStructure(ABC):
     """
 
     model: FolderKind = "esmfold"
-    path: str = ""
+    path: PathText = ""
     program: Sequence[str] = ()
     device: str = "cpu"
 
@@ -226,7 +226,7 @@ class HydrophobicSurface(_OfStructure):
 class _ToReference(_OfStructure):
     """Likeness to the structure of a PDB file: `reference` is its path, `chain` one of its chains (all, if empty)."""
 
-    reference: str
+    reference: PathText
     chain: str = ""
 
     def __post_init__(self) -> None:
