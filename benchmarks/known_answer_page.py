@@ -1,11 +1,9 @@
-"""Draw the figures and tables of `docs/known_answers.md` from what `known_answer.py --all` measured.
+"""Draw the figures of `docs/known_answers.md` from what `known_answer.py --all` measured; `pages.py` writes its tables.
 
-    python benchmarks/known_answer_page.py --runs benchmarks/results/known_answer.jsonl \
-      --matrix benchmarks/results/matrix.jsonl --page docs/known_answers.md
+    python benchmarks/known_answer_page.py --runs benchmarks/results/known_answer.jsonl --images docs/images
 
-Everything between markers of the page is replaced; the words around them are written by hand. A sampler is
-charged for 640 designs, as many as a tuned model is asked for after its training; a tuned model draws as many as one
-likes.
+A sampler is charged for 640 designs, as many as a tuned model is asked for after its training; a tuned model draws as
+many as one likes.
 """
 
 from __future__ import annotations
@@ -23,9 +21,7 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt
 from matplotlib import ticker
 
-from biotilt.files import write_text
 from landscapes import LANDSCAPES, TILTS
-from matrix import table as matrix_table
 
 AXES = {"calls": "designs scored", "states": "states given to networks", "seconds": "seconds on one core"}
 DESIGNS = 640
@@ -104,31 +100,13 @@ def table(rows: list[Row], kind: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, required=True)
-    parser.add_argument("--page", type=Path, required=True)
-    parser.add_argument("--matrix", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True)
     options = parser.parse_args()
-    rows, cells = (
-        [json.loads(line) for line in path.read_text().splitlines()] for path in (options.runs, options.matrix)
-    )
-    images = options.page.parent / "images"
-    parts = [table(rows, kind) for kind in ("objectives", "samplers")]
+    rows = [json.loads(line) for line in options.runs.read_text(encoding="utf-8").splitlines()]
     for landscape in LANDSCAPES:
         found = rows_of(rows, landscape=landscape, tilt="middle")
         if found:
-            path = images / f"known_{landscape}.png"
-            figure(found, landscape, "middle", path)
-            parts.append(f"![Distance to p* on {landscape}](images/{path.name})")
-    page = options.page.read_text(encoding="utf-8")
-    page = between(page, "runs", parts)
-    page = between(page, "matrix", [matrix_table(cells, kind) for kind in ("objectives", "samplers")])
-    write_text(options.page, page)
-
-
-def between(page: str, name: str, parts: list[str]) -> str:
-    """Return the page with what stands between the markers of this name replaced."""
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, _, rest = page.partition(begin)
-    return "\n\n".join([before + begin, *parts, end + rest.partition(end)[2]])
+            figure(found, landscape, "middle", options.images / f"known_{landscape}.png")
 
 
 if __name__ == "__main__":

@@ -32,15 +32,18 @@ def line(result: dict[str, Any]) -> str:
     return f"| {result['objective']}: {options} | " + " | ".join(cells) + f" | {seeds} | {final['seconds']:.0f} |"
 
 
-def main() -> None:
-    results = [json.loads(Path(name).read_text().splitlines()[-1]) for name in sys.argv[1:]]
+def table(results: list[dict[str, Any]]) -> str:
+    """Return the table of results of one landscape, the smallest distance first."""
     budgets = BUDGETS[results[0]["landscape"]]
-    print(
+    head = (
         "| objective and options | " + " | ".join(f"{b:,}" for b in budgets) + " | final, range of seeds | s a seed |"
     )
-    print("|---" * (len(budgets) + 3) + "|")
-    for result in sorted(results, key=lambda r: r["final"]["tv"]):
-        print(line(result))
+    ranked = sorted(results, key=lambda r: r["final"]["tv"])
+    return "\n".join([head, "|---" * (len(budgets) + 3) + "|", *(line(result) for result in ranked)])
+
+
+def main() -> None:
+    print(table([json.loads(Path(name).read_text(encoding="utf-8").splitlines()[-1]) for name in sys.argv[1:]]))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,177 @@
+"""The tables of docs/ that come from files in benchmarks/results/, by the name that a page's mark gives them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import eterna100
+import known_answer_page
+import known_answer_table
+import matrix
+import task_panels
+import utr_objectives
+import utr_table
+
+RESULTS = Path(__file__).parent / "results"
+Record = dict[str, Any]
+
+
+@cache
+def lines(name: str) -> list[Record]:
+    """Return the records of a result file, one a line."""
+    return [json.loads(line) for line in (RESULTS / name).read_text(encoding="utf-8").splitlines()]
+
+
+def whole(name: str) -> Any:
+    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """Return a Markdown table; the first row is its head."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
+
+
+def known_answers(kind: str) -> str:
+    return known_answer_page.table(lines("known_answer.jsonl"), kind)
+
+
+def epistatic_budgets() -> str:
+    """TV of every objective on the epistatic landscape after 2,048 to 40,000 designs."""
+    budgets = (2048, 8000, 20000, 40000)
+    found = [
+        r for r in lines("known_answer.jsonl")
+        if (r["landscape"], r["tilt"], r["kind"]) == ("epistatic", "middle", "objectives") and "reason" not in r
+    ]  # fmt: skip
+    rows = [["objective", *(f"{b:,}" for b in budgets), "states given to networks", "s"]]
+    for r in sorted(found, key=lambda r: r["distance"]):
+        curve = [[point["calls"], point["distance"]] for point in r["curve"]]
+        cells = [known_answer_table.nearest(curve, b) for b in budgets]
+        rows.append([r["name"], *cells, f"{r['states'] / 1e6:.1f} M", f"{r['seconds']:.0f}"])
+    return markdown(rows)
+
+
+def known_table(landscape: str) -> str:
+    files = sorted(RESULTS.glob(f"{landscape}_*.json"))
+    return known_answer_table.table([json.loads(f.read_text(encoding="utf-8").splitlines()[-1]) for f in files])
+
+
+def panel_of(task: str) -> str:
+    """The panel of one task at equal calls, without its title."""
+    found = [line for line in lines("task_panels.jsonl") if line["task"] == task]
+    return task_panels.table(found).partition("\n\n")[2]
+
+
+def floor() -> str:
+    """Distances to p* where kernels reveal several letters a step."""
+    cases = whole("factorised_floor.json")["cases"]
+    heads = ["any_order, 3 letters in 1 step", "any_order, 2 letters a step", "masked, 3 steps"]
+
+    def row(title: str, of: Callable[[Record], str]) -> list[str]:
+        return [title, *(of(case) for case in cases)]
+
+    def tv(proposal: str, key: str, sizes: list[int]) -> Callable[[Record], str]:
+        return lambda case: " / ".join(f"{dict(map(tuple, case['tv'][proposal][key]))[s]:.3f}" for s in sizes)
+
+    particles, few, children = [16, 64, 256, 1024], [4, 16, 64, 1024], [4, 16, 64]
+    return markdown([
+        ["", *heads],
+        row("base", lambda c: f"{c['tv_base']:.3f}"),
+        row("**floor**: tuned, largest J", lambda c: f"**{c['floor']['tv']:.3f}**"),
+        row("J of it / of `p*`", lambda c: f"{c['floor']['J']:.3f} / {c['floor']['J_optimum']:.3f}"),
+        row("any policy of the family, descent on TV itself", lambda c: f"{c['floor']['least_tv']:.3f}"),
+        row("smc, base proposes, 16 / 64 / 256 / 1,024 particles", tv("base", "smc", particles)),
+        row("importance, base proposes, the same", tv("base", "importance", particles)),
+        row("smc, tuned proposes, 4 / 16 / 64 / 1,024", tv("tuned", "smc", few)),
+        row("svdd, base proposes, 4 / 16 / 64 children", tv("base", "svdd", children)),
+        row("svdd, exact value, base proposes, the same", tv("base", "svdd, exact value", children)),
+        row("svdd, tuned proposes, the same", tv("tuned", "svdd", children)),
+        row("svdd, exact value, tuned proposes, the same", tv("tuned", "svdd, exact value", children)),
+        row("svdd, weighted, base proposes, the same", tv("base", "svdd, weighted", children)),
+    ])  # fmt: skip
+
+
+def docking() -> str:
+    """Our docking scores against published ones."""
+    found = [line for line in lines("docking.jsonl") if "summary" in line]
+    titles = {"freed_jak2": "FREED, JAK2", "dockstring_jak2": "DOCKSTRING, JAK2"}
+    shown: list[tuple[str, str, str]] = [
+        ("molecules", "molecules", ".0f"),
+        ("not scored", "not_scored", ".0f"),
+        ("**Spearman with the published scores**", "spearman_with_published", ".2f"),
+        ("at equal size", "spearman_at_equal_size", ".2f"),
+        ("Spearman of size alone with the published scores", "spearman_of_size_with_published", ".2f"),
+        ("mean of ours − published score, both as minus the energy, kcal/mol", "mean_ours_minus_published", ".2f"),
+        ("SD between seeds, kcal/mol", "sd_between_seeds", ".2f"),
+        ("largest difference between seeds, kcal/mol", "largest_spread_between_seeds", ".1f"),
+        ("SD between molecules, kcal/mol", "sd_between_molecules", ".2f"),
+        ("Spearman between seeds", "spearman_between_seeds", ".2f"),
+    ]
+    cells = [[title, *(format(r[key], how).replace("-", "−") for r in found)] for title, key, how in shown]
+    return markdown([["", *(titles[r["summary"]] for r in found)], *cells])
+
+
+def docking_value(table: str, key: str, how: str = ".2f") -> str:
+    (found,) = [line for line in lines("docking.jsonl") if line.get("summary") == table]
+    return format(found[key], how).replace("-", "−")
+
+
+def scaffolds() -> str:
+    """How often a held scaffold survives decoding."""
+    found = lines("scaffolds.jsonl")
+    rows = [["scaffold", *(f"{what}, {tails}" for tails in ("random tails", "generator")
+                           for what in ("atoms and bonds kept", "SMARTS matched"))]]  # fmt: skip
+    for name in dict.fromkeys(line["scaffold"] for line in found):
+        by = {line["tails"]: line for line in found if line["scaffold"] == name}
+        shares = (by[tails][key] for tails in ("random", "generator") for key in ("skeleton", "smarts"))
+        rows.append([f"`{name}`", *(f"{share:.1%}" for share in shares)])
+    return markdown(rows)
+
+
+def faulty() -> str:
+    """Throughput of an oracle with every fault."""
+    rows = [["backend", "with faults", "ideal", "of the ideal", "against the same without faults", "replaced workers"]]
+    for line in lines("faulty_oracle.jsonl"):
+        seconds = line["seconds"]
+        ideal = seconds["ideal with faults (of which waiting for hangs)"][0]
+        name = {"pool": "pool", "ray": "Ray"}[line["backend"]] + (", a worker killed in the middle" * line["kill"])
+        rows.append([
+            name, f"{seconds['with faults']:.1f} s", f"{ideal:.1f} s", f"{line['throughput of the ideal']:.0%}",
+            f"{line['throughput of this backend without faults']:.0%}", f"{line['accounts']['workers_replaced']:.0f}",
+        ])  # fmt: skip
+    return markdown(rows)
+
+
+def objectives_value(name: str, key: str, how: str = ".2f") -> str:
+    """A number of the runs of every objective on utr, one seed."""
+    (row,) = [line["row"] for line in lines("utr_objectives.jsonl") if line["name"] == name]
+    return format(row[key]["median"] if isinstance(row[key], dict) else row[key], how)
+
+
+def utr_value(file: str, variant: str, alpha: str, key: str, how: str = ".2f") -> str:
+    """A number of the utr table, mean of its seeds."""
+    rows = [r["row"] for r in lines(file) if r["variant"] == variant and r["alpha"] == float(alpha)]
+    return format(statistics.mean(r[key]["median"] if isinstance(r[key], dict) else r[key] for r in rows), how)
+
+
+TABLES: dict[str, Callable[..., str]] = {
+    "docking": docking,
+    "docking_value": docking_value,
+    "epistatic_budgets": epistatic_budgets,
+    "eterna100": lambda: f"```text\n{eterna100.table(lines('eterna100.jsonl'))}\n```",
+    "faulty": faulty,
+    "floor": floor,
+    "known_answers": known_answers,
+    "known_table": known_table,
+    "matrix": lambda kind: matrix.table(lines("matrix.jsonl"), kind),
+    "objectives_value": objectives_value,
+    "panel_of": panel_of,
+    "scaffolds": scaffolds,
+    "utr_objectives": lambda: utr_objectives.table(lines("utr_objectives.jsonl")),
+    "utr_table": lambda file: utr_table.table(lines(file)),
+    "utr_value": utr_value,
+}
