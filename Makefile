@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint results clean
 
 demo: .venv/ready
 	$(BIN)/biotilt demo
@@ -14,6 +14,10 @@ test: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+
+# Hours; it goes on where it stopped. DATA=FOLDER adds what needs data from elsewhere.
+results: .venv/ready
+	$(BIN)/python benchmarks/results.py $(if $(DATA),--data $(DATA))
 
 lint: .venv/ready
 	$(BIN)/ruff check --fix .

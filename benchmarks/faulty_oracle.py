@@ -29,6 +29,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from biotilt.files import write_text
 from biotilt.oracle import Limits, Oracle, Store, build_backend
 
 SHARES = {"hang": 0.01, "raise": 0.05, "nan": 0.05, "kill": 0.01}
@@ -152,6 +153,7 @@ def report(options: argparse.Namespace) -> dict[str, object]:
     waiting = hangs * options.time_limit / options.workers
     return {
         "backend": options.backend,
+        "kill": options.kill,
         "workers": options.workers,
         "designs": options.count,
         "ledger": {f"{fate}: {reason or 'scored'}": count for (fate, reason), count in sorted(counts.items())},
@@ -179,7 +181,19 @@ def main() -> None:
     parser.add_argument("--time-limit", type=float, default=0.5)
     parser.add_argument("--request", type=int, default=500, help="designs that are asked for together, as in a round")
     parser.add_argument("--seed", type=int, default=0)
-    print(json.dumps(report(parser.parse_args()), indent=2))
+    parser.add_argument("--out", type=Path, help="a .jsonl file: the report is added, unless it is there already")
+    options = parser.parse_args()
+    done = (
+        [json.loads(line) for line in options.out.read_text().splitlines()]
+        if options.out and options.out.exists()
+        else []
+    )
+    if any((line["backend"], line["kill"]) == (options.backend, options.kill) for line in done):
+        return
+    found = report(options)
+    print(json.dumps(found, indent=2))
+    if options.out is not None:
+        write_text(options.out, "".join(json.dumps(line) + "\n" for line in [*done, found]))
 
 
 if __name__ == "__main__":

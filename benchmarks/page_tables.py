@@ -55,6 +55,13 @@ def epistatic_budgets() -> str:
     return markdown(rows)
 
 
+def known_value(name: str, key: str = "distance") -> str:
+    """TV to p* on the epistatic landscape where an objective ended (`distance`) or began (`base_distance`)."""
+    wanted = ("epistatic", "middle", name)
+    (found,) = [r for r in lines("known_answer.jsonl") if (r["landscape"], r["tilt"], r["name"]) == wanted]
+    return f"{found[key]:.3f}"
+
+
 def known_table(landscape: str) -> str:
     files = sorted(RESULTS.glob(f"{landscape}_*.json"))
     return known_answer_table.table([json.loads(f.read_text(encoding="utf-8").splitlines()[-1]) for f in files])
@@ -167,6 +174,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "floor": floor,
     "known_answers": known_answers,
     "known_table": known_table,
+    "known_value": known_value,
     "matrix": lambda kind: matrix.table(lines("matrix.jsonl"), kind),
     "objectives_value": objectives_value,
     "panel_of": panel_of,

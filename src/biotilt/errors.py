@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import requires
 from typing import Any, TypeVar
 
 LONGEST = 2_000  # characters of a message
@@ -57,18 +58,24 @@ class BudgetSpent(BiotiltError):
 
 
 def needs_extra(package: str, extra: str) -> Any:
-    """Import and return an optional package; ConfigError names the extra to install when it is missing.
+    """Import and return an optional package; ConfigError says what to install when it is missing.
 
     >>> needs_extra("no_such_package", "rna")
     Traceback (most recent call last):
-    biotilt.errors.ConfigError: the package "no_such_package" is missing: pip install "biotilt[rna]"
+    biotilt.errors.ConfigError: the package "no_such_package" is missing: pip install "viennarna>=2.7"
     """
     try:
         return import_module(package)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{package}.".startswith(f"{error.name}."):
             raise  # the package is there, and something that it needs is not: its own message says more
-        raise ConfigError(f'the package "{package}" is missing: pip install "biotilt[{extra}]"') from error
+        raise ConfigError(f'the package "{package}" is missing: pip install {_packages(extra)}') from error
+
+
+def _packages(extra: str) -> str:
+    """Return the packages of one of our extras, as pip takes them: no index has biotilt, so no `biotilt[extra]`."""
+    lines = [line.partition("; extra == ") for line in requires("biotilt") or []]
+    return " ".join(f'"{what.strip()}"' for what, _, name in lines if name.strip("\"'") == extra)
 
 
 def one_line(message: object, longest: int = 200) -> str:

@@ -123,7 +123,7 @@ class Motif:
     A design that is shorter than a matrix has no best word and is not scored; it counts 0 hits.
 
     Raises ConfigError for an unknown id or release, and for a `p_value` that no word of a matrix reaches, or when
-    pyjaspar is missing (`pip install "biotilt[dna]"`).
+    pyjaspar is missing (`pip install pyjaspar`).
 
     Source: Stormo 2000, Bioinformatics 16:16 (log-odds matrices); JASPAR 2024, NAR 52:D174.
 

@@ -29,7 +29,7 @@ class ESMFold:
     code does; the linker is cut out of every result. Designs are folded one at a time, without padding, because
     transformers counts padding in the pTM.
 
-    Raises ConfigError when transformers is missing (`pip install "biotilt[folding]"`), or the folder holds no
+    Raises ConfigError when transformers is missing (`pip install transformers`), or the folder holds no
     safetensors weights (pickles, `pytorch_model.bin`, are not read).
     """
 

@@ -18,7 +18,7 @@ class _Property(ABC):
     """A number of a sequence of the 20 residues, or minus its distance to the range [low, high] where either is given.
 
     A design that is empty, or has another letter, is not scored. Raises ConfigError when the range is empty or no
-    finite numbers, or when Biopython is missing (`pip install "biotilt[protein]"`).
+    finite numbers, or when Biopython is missing (`pip install biotite biopython`).
     """
 
     low: float | None = None

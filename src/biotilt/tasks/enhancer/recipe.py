@@ -7,7 +7,7 @@ FOLDER holds `lentimpra_hepg2_wtc11.csv.gz`: HepG2 and WTC11 elements of 200 bp,
 * 40 % of the HepG2 elements train the generator, and test both oracles; 30 % train each oracle, and test the generator;
 * an oracle's values are means of both orientations, and so are its predictions: both strands score alike.
 
-It takes about 16 minutes of a core. The motifs come from JASPAR by pyjaspar (`pip install "biotilt[dna]"`).
+It takes about 16 minutes of a core. The motifs come from JASPAR by pyjaspar (`pip install pyjaspar`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 FOLDER holds `moses_test.csv.gz` and `moses_test_scaffolds.csv.gz`, column `SMILES` (MOSES, Polykovskiy et al. 2020).
 Rows of the first train the generator. Rows of the second, whose scaffolds are not among those of the first, are the
-real molecules that samples are compared with. It needs `pip install "biotilt[molecule]"` and `fcd`.
+real molecules that samples are compared with. It needs `pip install rdkit selfies vina meeko gemmi fcd` and `fcd`.
 """
 
 from __future__ import annotations

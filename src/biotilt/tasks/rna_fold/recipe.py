@@ -1,6 +1,6 @@
 """The recipe of the shipped `rna_fold` generator: `python -m biotilt.tasks.rna_fold.recipe [--out FOLDER]`.
 
-It needs no data: ViennaRNA (`pip install "biotilt[rna]"`) folds RNAs of random letters, and RNAs written onto random
+It needs no data: ViennaRNA (`pip install viennarna`) folds RNAs of random letters, and RNAs written onto random
 structures, and the generator learns which RNA belongs to which structure. No designed RNA and none of Eterna's
 puzzles or solutions is used. The held-out energies (Andronescu 2007) are used by the panel only.
 """
