@@ -99,6 +99,12 @@ def demo_of(task: str, key: str) -> str:
     return ", ".join(number(v) if isinstance(v, int) else f"{v:g}" if isinstance(v, float) else str(v) for v in values)
 
 
+def demo_seeds(task: str) -> str:
+    """Return the seeds that were run, as `seeds 0, 1 and 2`."""
+    found = [str(line["seed"]) for line in lines("demos.jsonl") if line["task"] == task]
+    return f"seeds {', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else f"seed {found[0]} alone"
+
+
 def demo_minutes(task: str) -> str:
     """Return the minutes of tuning, as a range over the seeds."""
     minutes = [line["seconds"] / 60 for line in lines("demos.jsonl") if line["task"] == task]
@@ -155,6 +161,7 @@ MAKERS: dict[str, Callable[..., str]] = {
     "demo_says": demo_says,
     "demo_of": demo_of,
     "demo_minutes": demo_minutes,
+    "demo_seeds": demo_seeds,
     "melting_value": melting_value,
     "natural_value": natural_value,
     "quality": quality,

@@ -98,7 +98,31 @@ def test_toml_blocks_are_experiments():
     assert found
     for data in found:
         config = parse_config(merge(task_defaults(data["task"]), data))
-        assert build_reward(config.reward, ROOT, "reward")(["ACGT" * 12 + "AA"])
+        assert build_reward(config.reward, ROOT / "examples", "reward")(["ACGT" * 12 + "AA"])
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("examples/*.toml")), ids=lambda file: file.name)
+def test_example_files_run_from_any_folder_and_stand_whole_in_the_readme(file, tmp_path, monkeypatch):
+    from biotilt import Experiment
+
+    monkeypatch.chdir(tmp_path)
+    reward = Experiment.load(file).reward
+    first, second = reward(["ACGT" * 11 + "GCCACC", "GGCACTTTTTGTGCC" + "A" * 29 + "GCCACC"])
+    assert first != second
+    assert f"```toml\n{file.read_text(encoding='utf-8').rstrip()}\n```" in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
+
+
+@pytest.mark.parametrize("name", ["from_python.py", "my_score.py"])
+def test_example_scripts_stand_whole_in_the_readme(name):
+    text = (ROOT / "examples" / name).read_text(encoding="utf-8").rstrip()
+    assert f"```python\n{text}\n```" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_no_page_advises_to_install_biotilt_from_an_index():
+    for page in [*PAGES, *(ROOT / "src").rglob("*.toml"), *(ROOT / "src").rglob("*.py"), ROOT / "benchmarks/README.md"]:
+        assert not re.search(r"pip install [\"']?biotilt", page.read_text(encoding="utf-8")), page
 
 
 def test_the_example_runs_and_its_motif_stays():

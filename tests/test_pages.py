@@ -15,7 +15,9 @@ import pages  # noqa: E402
 import results  # noqa: E402
 
 SETTINGS = "0.5 0.02 0.99 0.1 0.001 0.003 0.004 0.05 0.15 0.01"  # options, and α of a section
-PINNED = "0.107 0.334 0.25 0.34 0.30 0.75 1.83 0.81 1.59 0.35 0.40 0.016"  # asserted by the test that stands beside them
+PINNED = (
+    "0.107 0.334 0.25 0.34 0.30 0.75 1.83 0.81 1.59 0.35 0.40 0.016"  # asserted by the test that stands beside them
+)
 # Decimal numbers that are typed by hand, and why they may be.
 TYPED = {
     "README.md": "3.11 1.0 2.0",  # versions and a licence

@@ -27,13 +27,13 @@ def test_what_a_backend_cannot_have(name, options, limits, words):
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
 def test_a_ray_cluster_that_does_not_answer(address):
-    pytest.importorskip("ray", reason='Ray is not installed: pip install ray')
+    pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
     with pytest.raises(ConfigError, match=f'nothing answers at oracle.address = "{address}"'):
         build_backend("ray", Faulty(), address=address)
 
 
 def test_an_address_of_ray_needs_a_port():
-    pytest.importorskip("ray", reason='Ray is not installed: pip install ray')
+    pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
     with pytest.raises(ConfigError, match=r'oracle\.address = "head" must be'):
         build_backend("ray", Faulty(), address="head")
 

@@ -17,7 +17,7 @@ from biotilt.errors import ConfigError, RewardError
 from biotilt.oracle import Limits, build_backend
 from biotilt.oracle.ray_worker import connect
 
-ray = pytest.importorskip("ray", reason='Ray is not installed: pip install ray')
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 
 
 @pytest.fixture(scope="module", autouse=True)
