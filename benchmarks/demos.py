@@ -38,10 +38,10 @@ def run(task: str, seed: int, folder: Path, changes: list[str]) -> dict[str, Any
     else:
         done = resume(folder) if (folder / "experiment.json").is_file() else tune(experiment, folder)
     summary = done.evaluate()
-    kept = ("alpha", "objective", "calls", "seconds", "rows", "verdict", "warnings", "versions", "measures")
+    kept = ("alpha", "objective", "calls", "seconds", "rows", "verdict", "checks", "warnings", "versions", "measures")
     trained = json.loads((folder / "experiment.json").read_text(encoding="utf-8"))
     return {
-        "task": task, "seed": seed, "processor": processor(), "trained_by": trained.get("git_commit"),
+        "task": task, "seed": seed, "processor": processor(), "trained_by": trained.get("git"),
         "samples": done.experiment.config.output.samples, **{key: summary.get(key) for key in kept},
     }  # fmt: skip
 
@@ -72,7 +72,7 @@ def main() -> None:
         done.append(run(task, seed, options.runs / f"{task}-{seed}", options.set))
         done.sort(key=lambda line: (line["task"], line["seed"]))
         write_text(options.out, "".join(json.dumps(line) + "\n" for line in done))
-        print(f"{task} {seed}: {done[-1]['verdict']}", flush=True)
+        print(f"{task} {seed} is done", flush=True)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,8 @@ def demo_table(task: str, *columns: str) -> str:
 def demo_says(task: str) -> str:
     """Return the verdicts of the demo, one a seed."""
     found = [line for line in lines("demos.jsonl") if line["task"] == task]
-    return "\n".join(f"- seed {line['seed']}: {line['verdict']['text']}" for line in found)
+    said = [(line["seed"], line["verdict"]["headline"], line["verdict"]["sentences"][0]) for line in found]
+    return "\n".join(f"- seed {seed}: **{headline}** {sentence}" for seed, headline, sentence in said)
 
 
 def demo_of(task: str, key: str) -> str:
