@@ -187,5 +187,5 @@ def test_pyjaspar_is_named_when_it_is_missing(monkeypatch):
     for cached in (dna.jaspar_matrix, dna._database):
         cached.cache_clear()
     monkeypatch.setitem(sys.modules, "pyjaspar", None)
-    with pytest.raises(ConfigError, match=r'pip install "biotilt\[dna\]"'):
+    with pytest.raises(ConfigError, match='pip install "pyjaspar'):
         Motif([HNF4A])
