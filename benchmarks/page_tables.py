@@ -165,6 +165,13 @@ def utr_value(file: str, variant: str, alpha: str, key: str, how: str = ".2f") -
     return format(statistics.mean(r[key]["median"] if isinstance(r[key], dict) else r[key] for r in rows), how)
 
 
+def utr_range(file: str, variant: str, alpha: str) -> str:
+    """The range over the seeds of the held-out median."""
+    rows = [r["row"] for r in lines(file) if r["variant"] == variant and r["alpha"] == float(alpha)]
+    medians = [row["held_out"]["median"] for row in rows]
+    return f"{min(medians):.2f} to {max(medians):.2f}"
+
+
 TABLES: dict[str, Callable[..., str]] = {
     "docking": docking,
     "docking_value": docking_value,
@@ -179,6 +186,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "objectives_value": objectives_value,
     "panel_of": panel_of,
     "scaffolds": scaffolds,
+    "utr_range": utr_range,
     "utr_objectives": lambda: utr_objectives.table(lines("utr_objectives.jsonl")),
     "utr_table": lambda file: utr_table.table(lines(file)),
     "utr_value": utr_value,

@@ -34,7 +34,7 @@ def filled(text: str) -> str:
     def anew(found: re.Match[str]) -> str:
         name, *arguments = shlex.split(found["made"])
         made = MAKERS[name](*arguments)
-        made = f"\n\n{made}\n\n" if "\n" in made else made
+        made = f"\n\n{made}\n\n" if "\n" in made or made.startswith("- ") else made
         return f"<!--={found['made']}-->{made}<!--/-->"
 
     return MARK.sub(anew, text)
@@ -101,9 +101,9 @@ def demo_of(task: str, key: str) -> str:
 
 
 def demo_seeds(task: str) -> str:
-    """Return the seeds that were run, as `seeds 0, 1 and 2`."""
+    """Return the seeds that were run, as `Seeds 0, 1 and 2`."""
     found = [str(line["seed"]) for line in lines("demos.jsonl") if line["task"] == task]
-    return f"seeds {', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else f"seed {found[0]} alone"
+    return f"Seeds {', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else f"Seed {found[0]} alone"
 
 
 def demo_minutes(task: str) -> str:
