@@ -28,9 +28,9 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 MADE = re.compile(r"runs/|mine\.|oracle\.safetensors|.*left_to_right\.py|.*best_part\.py|.*rejection\.py|.*\.csv\.gz")
 FAILURES = "failures.csv"  # written only when a design could not be scored
 RUN_FILES = {
-    "experiment.json", "oracle.sqlite", "checkpoint.safetensors", "tensorboard/", "history.json",
-    "base.csv", "best_of_n.csv", "harvest.csv",
-    "tuned.safetensors", "designs.csv", "designs.fasta", "summary.json", "report.html", "oracle.json",
+    "experiment.json", "oracle.sqlite", "checkpoint.safetensors", "checkpoint.before.safetensors", "tensorboard/",
+    "history.json", "oracle.json", "tuned.safetensors", "base.csv", "best_of_n.csv", "designs.csv", "designs.fasta",
+    "harvest.csv", "summary.json", "report.html", ".lock",
 }  # fmt: skip
 SUFFIXES = "py|md|toml|txt|json|safetensors|html|png|csv|csv.gz|fasta|sqlite"
 

@@ -133,4 +133,4 @@ def test_what_a_judge_could_not_score_is_asked_again_by_the_next_evaluation(tmp_
     failed = table.read_text()
     broken[0] = False
     run.evaluate(samples=8)
-    assert "nan" in failed and "nan" not in table.read_text()
+    assert "not_judged" in failed and "not_judged" not in table.read_text()
