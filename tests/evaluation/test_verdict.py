@@ -39,6 +39,11 @@ def judge(scores: dict[str, Any], **more: Any) -> dict[str, Any]:
     return found
 
 
+def test_medians_are_those_of_the_panel_in_float32() -> None:
+    found = judge({"base": [-7.1995] * 3})
+    assert found["medians"]["base"] == float(np.float32(-7.1995)) != -7.1995
+
+
 def test_the_interval_is_that_of_a_bootstrap_of_both_sides() -> None:
     """The median of n uniform scores on ±1 has a standard deviation of 1/√n, near enough; the difference √2 of it."""
     found = difference_of_medians(around(2.0), around(0.0))

@@ -67,6 +67,13 @@ def test_a_row_below_the_base_is_red_whoever_won() -> None:
     assert headline == "Best of N and tuned are below the base." and tone == "bad"
 
 
+def test_a_row_below_the_base_within_the_noise_is_told_too() -> None:
+    medians = {"base": 6.25, "best_of_n": 7.0, "tuned": 6.0}
+    _, text, _ = said(winner="best_of_n", use="best_of_n", medians=medians)
+    assert "Tuned: no better than the untuned generator; the median is worse, within the noise." in text
+    assert "no better" not in said(winner="best_of_n", medians=medians, below_base=["tuned"])[1]
+
+
 def test_a_tie_is_called_one_and_the_nearer_to_the_base_is_to_be_taken() -> None:
     tie = {"best_of_n": lead(0.1, -0.2, 0.4)}
     headline, text, tone = said(outcome="level", level_with=["best_of_n"], use="best_of_n", differences=tie)

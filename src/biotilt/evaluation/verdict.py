@@ -68,7 +68,11 @@ def verdict_of(
     broken = broken or {}
     fresh = [str(row["name"]) for row in rows if row["name"] != HARVEST]
     by = _by(scores, fresh)
-    judged = {name: as_array(scores[name][1 if by == "held_out" else 0] or []) for name in scores}
+    # of float32, as the panel's, so that prose and table round alike
+    judged = {
+        name: as_array(scores[name][1 if by == "held_out" else 0] or []).astype(np.float32).astype(float)
+        for name in scores
+    }
     medians = {name: _median(judged[name]) for name in fresh}
     known = [name for name in fresh if medians[name] is not None]
     found: dict[str, Any] = {"by": by, "medians": {name: _finite(medians[name]) for name in fresh}, "level": LEVEL}
