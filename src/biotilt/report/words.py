@@ -98,9 +98,12 @@ def _below(verdict: Summary) -> list[str]:
     names, medians = verdict["below_base"], verdict["medians"]
     base = medians.get("base")
     lower = [] if base is None else [n for n, m in medians.items() if n not in names and m is not None and m < base]
-    told = [f"{_listed(names)}: worse than the untuned generator, beyond the noise. Do not use {_them(names)}."]
-    nearly = [f"{_listed(lower)}: no better than the untuned generator; the median is worse, within the noise."]
-    return (told if names else []) + (nearly if lower else [])
+    told = []
+    if names:
+        told.append(f"{_listed(names)}: worse than the untuned generator, beyond the noise. Do not use {_them(names)}.")
+    if lower:
+        told.append(f"{_listed(lower)}: no better than the untuned generator; the median is worse, within the noise.")
+    return told
 
 
 def _broken(verdict: Summary, about: Summary) -> list[str]:
