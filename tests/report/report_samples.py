@@ -21,6 +21,7 @@ def make_row(name: str, median: float, **changes: Any) -> dict[str, Any]:
         "beyond_measured": 0.0,
         "unique": 1.0,
         "distance": 36.9,
+        "closest": 12,
         "kmer3": 0.91,
         "loglik_base": -68.25,
         "kl_policy_base": 2.0,
@@ -40,7 +41,7 @@ def make_report(**changes: Any) -> ReportData:
         "alpha": 0.3,
         "seed": 7,
         "rows": [
-            make_row("base", 6.25, calls=0, kl_policy_base=0.0),
+            make_row("base", 6.25, calls=0, kl_policy_base=0.0, kl_base_policy=0.0),
             make_row("best_of_n", 7.0, kl_policy_base=None),
             make_row("tuned", 7.5),
         ],

@@ -206,3 +206,11 @@ def test_a_page_that_cannot_be_written_is_an_error_that_names_it(tmp_path: Path)
     (tmp_path / "report.html").mkdir()
     with pytest.raises(BiotiltError, match=r"report\.html"):
         render_report(make_report(history=[], scores={}, frontier=[]), tmp_path / "report.html")
+
+
+def test_columns_without_a_number_are_left_out_of_the_table_and_explained_all_the_same() -> None:
+    rows = [make_row("base", 6.25, kmer3=None), make_row("tuned", 7.5, kmer3=None)]
+    elements = Reader(report_html(make_report(rows=rows))).elements
+    titles = [attributes["title"] or "" for tag, attributes in elements if tag == "abbr" and "title" in attributes]
+    assert not any("three-letter words" in title for title in titles) and any("Score by" in title for title in titles)
+    assert "three-letter words" in Reader(report_html(make_report(rows=rows))).text

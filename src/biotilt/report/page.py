@@ -75,6 +75,7 @@ def report_html(run: ReportData) -> str:
         run=run,
         summary=plain_summary(run),
         columns=COLUMNS,
+        filled=[c for c in COLUMNS if any(row.get(c.key) is not None for row in run.rows)],
         by=by,
         best=best_row(run.rows, run.verdict, run.better),
         scales=_scales(run.rows, by),
