@@ -133,6 +133,15 @@ def test_measures_of_each_design_are_columns_and_one_that_fails_costs_nothing_el
     assert json.loads((tmp_path / "run/summary.json").read_text(encoding="utf-8")) == summary
 
 
+def test_what_a_task_measured_bounds_its_own_reward_only():
+    from biotilt.outputs import reference
+
+    assert reference(Experiment.for_task("utr")).measured_max == 8.95
+    assert reference(Experiment.for_task("utr", reward=counted())).measured_max is None
+    ours = Experiment.for_task("utr", reward=counted(), reference={"measured_max": 40.0}, held_out={"kind": "none"})
+    assert reference(ours).measured_max == 40.0
+
+
 def test_a_page_that_fails_leaves_tables_and_summary(keys, tmp_path, monkeypatch):
     def broken(*given):
         raise RuntimeError("no ink")

@@ -31,7 +31,7 @@ from biotilt.record import git_commit, versions
 from biotilt.report.words import verdict_words
 from biotilt.samplers import BestOfN
 from biotilt.schema import Accounts, Card
-from biotilt.tasks import task_measures
+from biotilt.tasks import has_reward_of_task, task_defaults, task_measures
 
 if TYPE_CHECKING:
     from biotilt.run import Run
@@ -335,8 +335,11 @@ def _card(model: Path) -> dict[str, Any]:
 def _measured_max(experiment: Experiment) -> float | None:
     """Return the largest value ever measured: as the experiment says, or as the cards of its oracles do."""
     config = experiment.config
-    if config.reference.measured_max is not None or config.reward.kind != "learned":
-        return config.reference.measured_max
+    highest, known = config.reference.measured_max, task_defaults(config.task) if config.task else {}
+    if highest == known.get("reference", {}).get("measured_max") and known and not has_reward_of_task(config):
+        highest = None  # the task measured something else
+    if highest is not None or config.reward.kind != "learned":
+        return highest
     sections = [s for s in (config.reward, config.held_out) if s is not None and s.path is not None]
     cards = [_card(experiment.base / str(section.path)) for section in sections]
     return max((card["measured_max"] for card in cards if "measured_max" in card), default=None)

@@ -16,7 +16,7 @@ from biotilt.outputs import Judge, task_card
 from biotilt.record import read_record
 from biotilt.report import ReportData, render_report
 from biotilt.report.shown import in_field, shown_rows, sign_of
-from biotilt.tasks import task_defaults, task_folder, task_pictures
+from biotilt.tasks import has_reward_of_task, task_folder, task_pictures
 
 if TYPE_CHECKING:
     from biotilt.run import Run
@@ -112,7 +112,7 @@ def _commands(run: Run) -> list[str]:
 
 def _task_frontier(config: Config) -> list[dict[str, Any]]:
     """Return the runs over α that ship with a task; none when the reward is another than the task's."""
-    if config.task is None or config.reward.path != task_defaults(config.task)["reward"].get("path"):
+    if config.task is None or not has_reward_of_task(config):
         return []
     path = task_folder(config.task) / "frontier.json"
     return read_json(path)["points"] if path.is_file() else []

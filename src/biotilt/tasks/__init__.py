@@ -37,6 +37,14 @@ def task_defaults(name: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
+def has_reward_of_task(config: Any) -> bool:
+    """Return whether an experiment optimises its task's own reward, of which the task knows what was measured."""
+    if config.task is None:
+        return False
+    own = task_defaults(config.task)["reward"]
+    return (config.reward.kind, config.reward.path) == (own["kind"], own.get("path"))
+
+
 def task_title(name: str) -> str:
     """Return what a task is about, in one line: the docstring of its package."""
     source = read_text(task_folder(name) / "__init__.py")
