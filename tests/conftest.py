@@ -133,6 +133,12 @@ def experiment_file(tmp_path: Path, keys: dict[str, Any]) -> Callable[..., Path]
 
 
 @pytest.fixture
+def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the page, nine tenths of what an evaluation costs, where a test looks at tables and numbers only."""
+    monkeypatch.setattr("biotilt.pages.write_page", lambda *parts: None)
+
+
+@pytest.fixture
 def biotilt_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run a command line in an empty folder; the result has exit_code, stdout and stderr."""
     from biotilt.cli import app

@@ -247,6 +247,7 @@ def test_rewards_that_can_score_nothing_stop_the_run(keys, tmp_path, function, w
     assert not (tmp_path / "run/tuned.safetensors").exists()
 
 
+@pytest.mark.usefixtures("without_page")
 def test_a_design_that_cannot_be_scored_is_reported_and_the_run_goes_on(keys, tmp_path):
     from biotilt.oracle import Ledger, Store
 

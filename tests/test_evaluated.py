@@ -53,6 +53,7 @@ def test_every_row_has_its_table_and_the_summary_says_which(keys, tmp_path):
     assert summary["verdict"]["headline"] in (tmp_path / "run/report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("without_page")
 def test_the_harvest_is_the_best_of_the_ledger_and_costs_no_call(keys, tmp_path):
     asked: list[str] = []
     run = tuned(bare(keys, "held_out", "reward"), tmp_path, reward=counted(asked))
@@ -70,6 +71,7 @@ def test_the_harvest_is_the_best_of_the_ledger_and_costs_no_call(keys, tmp_path)
     assert not set(asked[len(paid) :]) & set(paid)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_a_harvest_breaks_no_constraint_and_rows_that_do_are_named(keys, tmp_path):
     bound = {"kind": "gc", "at_most": 0.35, "name": "poor"}
     summary = tuned(bare(keys, constraints=[bound], lagrangian={"draws": 8}), tmp_path).evaluate()

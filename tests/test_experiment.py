@@ -53,6 +53,7 @@ def test_tuning_raises_the_reward(keys, tmp_path):
     assert sum(d.count("G") for d in after) / 300 > 2 * sum(d.count("G") for d in before) / 300
 
 
+@pytest.mark.usefixtures("without_page")
 def test_summary_is_strict_json_with_the_promised_keys(keys, tmp_path):
     biotilt.tune(experiment(keys, name="thing", seed=4), tmp_path / "run").evaluate()
 
@@ -86,6 +87,7 @@ def test_summary_is_strict_json_with_the_promised_keys(keys, tmp_path):
     assert [row["calls"] for row in summary["rows"]] == [0, 32, 32, 32]
 
 
+@pytest.mark.usefixtures("without_page")
 def test_best_of_n_is_the_best_of_as_many_designs_as_tuning_had_calls(keys, tmp_path):
     run = biotilt.tune(experiment(keys, output={"samples": 4}), tmp_path / "run")
     base, best, *_ = run.evaluate(samples=8)["rows"]
@@ -131,6 +133,7 @@ def test_every_objective_runs_within_its_budget(keys, tiny, tmp_path, objective,
     assert run.sample(3) == biotilt.load_model(tmp_path / "run").sample(3)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_the_same_seed_gives_the_same_designs_and_another_seed_others(keys, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         biotilt.tune(experiment(keys, seed=seed), tmp_path / name).evaluate()
@@ -158,6 +161,7 @@ def test_a_python_callable_is_a_reward(experiment_file, keys, tmp_path):
         biotilt.tune(experiment(keys), tmp_path / "other", reward=ends_with_a)
 
 
+@pytest.mark.usefixtures("without_page")
 def test_a_judge_given_in_python_is_never_swapped_for_another(keys, tmp_path):
     def judge(designs):
         return [float(len(d)) for d in designs]
@@ -190,6 +194,7 @@ def test_weights_of_a_product_are_exponents(experiment_file, tiny):
     assert reward(["GGATTTCAAA"]) == [pytest.approx(2**3 * 0.3)]
 
 
+@pytest.mark.usefixtures("without_page")
 @pytest.mark.parametrize("fixed", ["..GATC....", {"3-6": "GATC"}])
 @pytest.mark.parametrize("model", ["generator", "masked"])
 def test_a_fixed_motif_stays_put(experiment_file, tiny, tmp_path, fixed, model):

@@ -120,6 +120,7 @@ def test_check_refuses_what_would_end_the_first_round():
         check(experiment(unscored))
 
 
+@pytest.mark.usefixtures("without_page")
 def test_what_a_judge_could_not_score_is_asked_again_by_the_next_evaluation(tmp_path):
     broken = [False]
 

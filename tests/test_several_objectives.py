@@ -34,6 +34,7 @@ def test_one_objective_has_no_front(keys, tmp_path):
     assert "Several objectives" not in (tmp_path / "run/report.html").read_text()
 
 
+@pytest.mark.usefixtures("without_page")
 def test_constraints_are_followed_recorded_and_part_of_the_experiment(keys, tmp_path):
     bound = {"kind": "gc", "at_least": 0.9, "name": "strong"}
     changed = keys_of(keys, constraints=[bound], lagrangian={"draws": 8})

@@ -39,7 +39,7 @@ def trace(tmp_path) -> Path:
 
 
 @pytest.fixture
-def folder(keys, tmp_path, trace) -> Path:
+def folder(keys, tmp_path, trace, without_page) -> Path:
     """A finished and judged run whose reward leaves a trace when its file is imported; the trace is gone."""
     (tmp_path / "mine.py").write_text(MARKED.format(trace=str(trace)))
     reward = {"kind": "python", "function": "mine.py:f"}

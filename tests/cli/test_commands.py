@@ -42,6 +42,7 @@ def test_tune_writes_and_tells(biotilt_cli, experiment_file, tmp_path):
         assert (tmp_path / "runs/mine" / name).is_file()
 
 
+@pytest.mark.usefixtures("without_page")
 def test_tune_json_with_options_that_have_names(biotilt_cli, experiment_file):
     options = [
         "--folder",
@@ -103,6 +104,7 @@ def test_sample_writes_files_from_a_model_with_a_pattern(biotilt_cli, tiny, tmp_
     assert {d[:2] + d[7] for d in designs} == {"GAT"}
 
 
+@pytest.mark.usefixtures("without_page")
 def test_compare_averages_over_seeds(biotilt_cli, experiment_file, tmp_path):
     for seed in (0, 1):
         run = biotilt.tune(Experiment.load(experiment_file(), overrides=[f"seed={seed}"]), tmp_path / f"s{seed}")
@@ -120,6 +122,7 @@ def test_compare_averages_over_seeds(biotilt_cli, experiment_file, tmp_path):
     assert [line["kl_policy_base"] for line in base["runs"]] == [0, 0]
 
 
+@pytest.mark.usefixtures("without_page")
 def test_compare_refuses_the_same_run_twice(biotilt_cli, run):
     biotilt.Run.load(run).evaluate()
     result = biotilt_cli("compare", "run", "run")
@@ -233,6 +236,7 @@ def test_fit_oracle_writes_a_predictor_and_its_card(biotilt_cli, tiny, tmp_path)
     assert LearnedReward.load(tmp_path / "o.safetensors").name == "mine"
 
 
+@pytest.mark.usefixtures("without_page")
 def test_a_pretrained_generator_and_a_fitted_oracle_can_be_tuned(biotilt_cli, tiny, tmp_path):
     data = tiny / "data.csv"
     small = ["--channels", "8", "--blocks", "1", "--steps", "5"]
@@ -259,10 +263,12 @@ SMALL_DEMO = [
 ]  # fmt: skip
 
 
-def test_demo_keeps_a_finished_run_and_goes_on_with_an_unfinished_one(biotilt_cli, tmp_path):
+def test_demo_keeps_a_finished_run_and_goes_on_with_an_unfinished_one(biotilt_cli, tmp_path, request):
     first = biotilt_cli("demo", *SMALL_DEMO)
     assert first.exit_code == 0, first.stderr
     assert "the page: runs/demo/report.html" in first.stdout
+    assert "Sequence logo" in (tmp_path / "runs/demo/report.html").read_text(encoding="utf-8")
+    request.getfixturevalue("without_page")  # the others are the same
     folder = tmp_path / "runs/demo"
     before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     again = answer(again_result := biotilt_cli("demo", *SMALL_DEMO, "--json"))
@@ -289,6 +295,7 @@ def test_demo_takes_another_folder_beside_an_unfinished_run_of_something_else(bi
     assert place == tmp_path / "d-3" and "is kept" in why
 
 
+@pytest.mark.usefixtures("without_page")
 def test_demo_takes_its_options(biotilt_cli):
     found = answer(biotilt_cli("demo", "--folder", "d", "--seed", "3", "--alpha", "0.7", *SMALL_DEMO, "--json"))
     assert (found["seed"], found["alpha"], found["folder"]) == (3, 0.7, "d")
