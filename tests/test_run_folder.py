@@ -325,6 +325,16 @@ def test_no_call_is_made_before_the_outputs_are_checked(tmp_path, experiment_fil
     assert not log.exists() and [p.name for p in (tmp_path / "run").iterdir()] == ["history.json"]
 
 
+@pytest.mark.parametrize("name", ["designs.csv", "best_of_n.csv", "report.html", "oracle.sqlite-journal"])
+def test_nothing_is_deleted_where_not_everything_can_be(keys, tmp_path, name):
+    folder = stopped(keys, tmp_path / "run", 2)
+    (folder / name).mkdir()
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    with pytest.raises(BiotiltError, match=f"{name}: Is a directory"):
+        biotilt.tune(Experiment.from_dict(keys, Path()), folder, overwrite=True)
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
+
+
 def test_judging_asks_nothing_before_its_outputs_are_checked(tmp_path, experiment_file, biotilt_cli):
     log = tmp_path / "asked"
     (tmp_path / "mine.py").write_text(ASKED.format(log=str(log)))

@@ -110,8 +110,8 @@ def runs(rng: random.Random, kit: Kit, folder: Path) -> None:
     """Load, resume, evaluate and compare folders of which a file or two is missing, mutated or another's."""
     run = folder / "run"
     shutil.copytree(kit / f"{rng.choice(('finished', 'finished', 'unfinished'))}_{rng.choice(sorted(OBJECTIVES))}", run)
-    for _ in range(rng.choice((1, 1, 1, 2))):
-        _mutate_file(rng.choice(sorted(path for path in run.iterdir() if path.is_file())), rng)
+    for path in rng.sample(sorted(path for path in run.iterdir() if path.is_file()), rng.choice((1, 1, 1, 2))):
+        _mutate_file(path, rng)
     verb = rng.choice(
         ("load", "load", "sample", "resume", "resume", "tune", "overwrite", "evaluate", "evaluate", "cli")
     )

@@ -43,7 +43,7 @@ def check_run(experiment: Experiment, folder: Path) -> None:
     if experiment.config.oracle.cache is not None:
         Store(experiment.base / experiment.config.oracle.cache).close()
     check_output(folder / RECORD, _bytes_needed(trainer, folder))
-    for name in (*MADE_BY_TUNE, *CHECKPOINTS, ORACLE[0]):
+    for name in (*MADE_BY_TUNE, *CHECKPOINTS, *ORACLE, *MADE_BY_EVALUATE):  # what --overwrite deletes, too
         check_output(folder / name)
 
 
