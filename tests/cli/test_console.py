@@ -10,7 +10,7 @@ import warnings
 import pytest
 import typer
 
-from biotilt.console import Answer, answering
+from biotilt.console import Answer, Commands, answering
 from biotilt.errors import DataError
 
 TEXT = "5′UTR µ Å"
@@ -24,11 +24,12 @@ def told(monkeypatch):
         streams = {name: io.TextIOWrapper(io.BytesIO(), encoding=encoding) for name in ("stdout", "stderr")}
         for name, stream in streams.items():
             monkeypatch.setattr(sys, name, stream)
-        code = 0
-        try:
-            answering(function)(as_json=as_json, debug=False)
-        except typer.Exit as end:
-            code = end.exit_code
+        app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
+        app.callback()(lambda: None)
+        app.command("tell")(answering(function))
+        with pytest.raises(SystemExit) as end:
+            app(["tell", *(["--json"] if as_json else [])])
+        code = end.value.code
         for stream in streams.values():
             stream.flush()
         # an ascii terminal is taken for one of UTF-8

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
 from biotilt.errors import ConfigError
-from biotilt.options import Count, FewPair, check_options
+from biotilt.options import Count, Pair, check_options
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class DiscreteAdjointMatching:
     Each round scores `calls` // `group` groups and makes `updates` updates on `states` transitions of them.
     """
 
-    group: FewPair = 8
+    group: Pair = 8
     updates: Count = 8
     states: Count = 256
 
