@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 from fuzzing.kit import Kit, run_command
@@ -48,6 +49,8 @@ def cli(rng: random.Random, kit: Kit, folder: Path) -> None:
     (folder / "file").write_text("x")
     (folder / "loop").symlink_to("loop")
     words = list(rng.choice(_commands(kit, folder)))
+    for name in {"finished_vidd", "unfinished_vidd"} & {Path(word).name for word in words if word.startswith("/")}:
+        shutil.copytree(kit / name, folder / name)
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
         if words:
             _mutate(words, rng)
@@ -118,7 +121,8 @@ def _for(option: str, rng: random.Random) -> str:
 
 
 def _commands(kit: Kit, folder: Path) -> list[tuple[str, ...]]:
-    file, data, run = str(kit / "experiment.toml"), str(kit / "data.csv"), str(kit / "finished_vidd")
+    file, data = str(kit / "experiment.toml"), str(kit / "data.csv")
+    run, other, unfinished = str(folder / "finished_vidd"), str(kit / "finished_ppo"), str(folder / "unfinished_vidd")
     model = str(kit / "any_order.safetensors")
     out = str(folder / "out")
     fit = ("--out", f"{out}.safetensors", "--alphabet", "dna", "--seed", "1")
@@ -130,18 +134,19 @@ def _commands(kit: Kit, folder: Path) -> list[tuple[str, ...]]:
         ("check", file, "--set", "train.lr=0.01"),
         tuning,
         (*tuning, "--max-calls", "16"),
-        ("tune", "--resume", str(folder / "folder")),
+        ("tune", "--resume", unfinished, "--no-evaluate"),
+        ("tune", "--resume", unfinished),
         ("sample", model, "--count", "3", "--out", f"{out}.fasta", "--seed", "1"),
         ("sample", run, "--count", "3", "--fixed", "GCC......."),
         ("steer", file, "--count", "3", "--out", f"{out}.csv", "--alpha", "0.5"),
-        ("steer", file, "--count", "3", "--proposal", run),
+        ("steer", str(kit / "free.toml"), "--count", "3", "--proposal", run),
         ("list",),
         ("task", "list"),
-        ("compare", run, run, "--row", "tuned"),
-        ("compare", run, str(kit / "finished_ppo")),
+        ("compare", run, other, "--row", "tuned"),
+        ("compare", run, other),
         ("pretrain", data, *fit, "--steps", "2", "--batch", "4", "--channels", "4", "--blocks", "1"),
         ("pretrain", data, *fit, "--steps", "2", "--process", "masked", "--num-steps", "3", "--pads", "right"),
         ("fit-oracle", data, "--target", "load", *fit, "--members", "1", "--epochs", "1"),
         ("demo", "--task", "x", "--folder", f"{out}-demo"),
-        ("evaluate", str(folder / "folder"), "--samples", "3"),
+        ("evaluate", run, "--samples", "3"),
     ]

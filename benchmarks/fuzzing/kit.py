@@ -72,6 +72,7 @@ def make_kit(folder: Path) -> Kit:
     _make_models(folder)
     bases = _bases(folder)
     (folder / "experiment.toml").write_text(_toml(bases[0]))
+    (folder / "free.toml").write_text(_toml({key: value for key, value in bases[0].items() if key != "design"}))
     for name in OBJECTIVES:
         _make_runs(folder, name)
     return Kit(folder, {name: starter(name) for name in task_names()}, bases)
@@ -170,7 +171,8 @@ def run_command(*words: str) -> None:
     expected = "--json" in words and not _is_help(words) and (result.stdout or result.exit_code == 0)
     if expected and not _is_json(result):
         raise Refused(f"stdout: {result.stdout[:200]!r}", f"--json of {words[0]}: no document", not_ours=True)
-    if result.exit_code:
+    is_help = "Usage: " in result.stdout and not result.stderr  # which a command without any words shows
+    if result.exit_code and not is_help:
         _, marked, message = result.stderr.rpartition("error: ")
         said = message if marked else result.stderr
         raise Refused(said, place_of_message(words, said))
@@ -199,7 +201,8 @@ def _has_trust(command: str) -> bool:
 
 def _trust(words: tuple[str, ...]) -> tuple[str, ...]:
     """Folders of the kit are ours, whatever a mutation made of them."""
-    return ("--trust",) if words and words[0] in ("evaluate", "tune") and _has_trust(words[0]) else ()
+    runs_a_folder = words[:1] == ("evaluate",) or (words[:1] == ("tune",) and "--resume" in words)
+    return ("--trust",) if runs_a_folder and _has_trust(words[0]) else ()
 
 
 def trusting(function: Callable[..., Any]) -> Callable[..., Any]:
