@@ -24,8 +24,8 @@ import torch
 from scipy.stats import spearmanr
 
 from biotilt.files import write_json, write_text
-from biotilt.rewards.docking import Vina
-from biotilt.rewards.molecule import HeavyAtoms
+from biotilt.rewards.molecule.docking import Vina
+from biotilt.rewards.molecule.properties import HeavyAtoms
 
 Row = dict[str, Any]
 

@@ -34,7 +34,7 @@ from torch import Tensor
 
 from biotilt.designs.paired import PAIRS, Paired, partners_of
 from biotilt.model import Model
-from biotilt.rewards.folding import MFEMatch, fold_compound
+from biotilt.rewards.rna.folding import MFEMatch, fold_compound
 from biotilt.tasks import task_folder
 
 ENERGIES: dict[str, Any] = {"parameters": "turner1999", "dangles": 1}

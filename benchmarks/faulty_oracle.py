@@ -106,7 +106,7 @@ def kill_one(start: float, options: argparse.Namespace) -> None:
 
 
 def victim_of(backend: str, command: str) -> bool:
-    return command.startswith("ray::Host") if backend == "ray" else "biotilt.oracle.worker" in command
+    return command.startswith("ray::Host") if backend == "ray" else "biotilt.oracle.workers.worker" in command
 
 
 def descendants(root: int) -> list[tuple[int, str]]:

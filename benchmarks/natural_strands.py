@@ -12,7 +12,7 @@ import argparse
 import json
 from pathlib import Path
 
-from biotilt.rewards.secondary import SecondaryStructure
+from biotilt.rewards.protein.secondary import SecondaryStructure
 from biotilt.tasks.protein.corpus import natural_sequences
 from biotilt.tasks.protein.panel import measures
 from biotilt.tasks.protein.recipe import SPLIT

@@ -19,7 +19,7 @@ import torch
 from biotilt.core.fixed import Fixed
 from biotilt.files import write_text
 from biotilt.model import Model
-from biotilt.rewards.molecule import chem, parse
+from biotilt.rewards.molecule.properties import chem, parse
 from biotilt.tasks import task_folder
 
 SCAFFOLDS = ["*c1ccncc1", "*C1CCNCC1", "O=C1CCCN1*", "*c1ccc(C(N)=O)cc1", "*c1nc2ccccc2o1"]

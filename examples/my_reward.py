@@ -5,7 +5,7 @@ Run it with the experiment beside it: biotilt tune examples/my_reward.toml
 
 from __future__ import annotations
 
-from biotilt.rewards.learned import LearnedReward
+from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.tasks import task_folder
 
 PAIRS = str.maketrans("ACGT", "TGCA")

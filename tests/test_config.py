@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from biotilt.config import Config, OracleSection, merge, override, parse_config, read_toml
+from biotilt.constraints import LagrangianConfig
 from biotilt.errors import ConfigError
 from biotilt.objectives import PPO, VIDD
 from biotilt.samplers import SMC
 from biotilt.tasks import starter, task_defaults, task_names
 from biotilt.training import TrainConfig
-from biotilt.training.constraints import LagrangianConfig
 from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean, SurrogateConfig
 
 NEEDED = {"alpha": 0.5, "model": {"path": "m"}, "reward": {"kind": "gc"}}

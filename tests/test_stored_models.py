@@ -16,8 +16,8 @@ from biotilt.errors import BiotiltError, CheckpointError
 from biotilt.files import load_tensors, read_json, save_tensors
 from biotilt.model import Model
 from biotilt.networks import build_network, describe_network
-from biotilt.rewards.learned import LearnedReward
-from biotilt.rewards.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
+from biotilt.rewards.generic.learned import LearnedReward
+from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
 from biotilt.schema import Card
 from biotilt.tasks import FOLDER
 from biotilt.training.checkpoint import History

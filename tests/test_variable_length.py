@@ -11,7 +11,7 @@ from biotilt.errors import ConfigError, DataError
 from biotilt.evaluation.measure import Measure, describe, measure_all
 from biotilt.fitting import Split, fit_oracle, pretrain_model
 from biotilt.model import Model
-from biotilt.rewards.learned import LearnedReward
+from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.run import load_model
 from biotilt.training import FitConfig, PretrainConfig
 

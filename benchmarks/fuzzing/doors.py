@@ -26,7 +26,7 @@ from biotilt.designs import (
 from biotilt.designs.paired import Paired
 from biotilt.evaluation.compare import aggregate, comparison, load_runs
 from biotilt.model import Model
-from biotilt.rewards.folding_models import read_pdb
+from biotilt.rewards.protein.folding_models import read_pdb
 from biotilt.rewards.registry import build
 from biotilt.tasks import FOLDER
 from fuzzing.doors_cli import cli

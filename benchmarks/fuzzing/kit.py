@@ -25,8 +25,8 @@ from biotilt.designs.codec import Padded
 from biotilt.model import build_process
 from biotilt.networks import build_network
 from biotilt.plugins import registry
-from biotilt.rewards.learned import LearnedReward, Regressor, RegressorConfig
-from biotilt.rewards.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
+from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
+from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
 from biotilt.tasks import FOLDER, starter, task_names
 from fuzzing.watch import Refused
 

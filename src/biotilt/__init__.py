@@ -18,7 +18,7 @@ _PUBLIC = {
     "load_model": "biotilt.run",
     "pretrain_model": "biotilt.fitting",
     "resume": "biotilt.run",
-    "reward": "biotilt.rewards.base",
+    "reward": "biotilt.rewards.generic.base",
     "steer": "biotilt.steering",
     "tune": "biotilt.run",
 }
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from biotilt.experiment import Experiment
     from biotilt.fitting import fit_oracle, pretrain_model
     from biotilt.model import Model
-    from biotilt.rewards.base import reward
+    from biotilt.rewards.generic.base import reward
     from biotilt.run import Run, load_model, resume, tune
     from biotilt.steering import steer
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from biotilt.constraints import LagrangianConfig
 from biotilt.errors import ConfigError, suggest
 from biotilt.files import read_text
 from biotilt.locate import located
@@ -30,7 +31,6 @@ from biotilt.options import (
 )
 from biotilt.plugins import registry
 from biotilt.training import TrainConfig
-from biotilt.training.constraints import LagrangianConfig
 from biotilt.values import VALUES, LearnedValueConfig
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from biotilt.config import Config, RewardSection, merge, override, parse_config, read_toml
+from biotilt.constraints import Adapting, Constrained, Constraint
 from biotilt.core import Context, Parts, Replay, Roles, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.errors import CheckpointError, ConfigError, suggest
@@ -25,18 +26,17 @@ from biotilt.model import Model
 from biotilt.networks import like
 from biotilt.options import plain, shown
 from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend, check_backend
-from biotilt.oracle.isolation import adopt, isolated, reseed
+from biotilt.oracle.workers.isolation import adopt, isolated, reseed
 from biotilt.plugins import registry
 from biotilt.record import RECORD, RunRecord, command_line, git_commit, hashes, read_record, versions
 from biotilt.rewards import LogProbability, NamedReward, build, load_function
 from biotilt.rewards import reward as wrap_reward
-from biotilt.rewards.base import declare
-from biotilt.rewards.combine import GeometricMean, Product, Sum, Threshold
-from biotilt.rewards.learned import LearnedReward
+from biotilt.rewards.generic.base import declare
+from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Threshold
+from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.registry import PATHS
 from biotilt.tasks import task_defaults
 from biotilt.training import Trainer
-from biotilt.training.constraints import Adapting, Constrained, Constraint
 from biotilt.trust import mark, require_trust
 from biotilt.values import build_value
 

@@ -24,7 +24,7 @@ from biotilt.model import Model, build_process
 from biotilt.networks import build_network
 from biotilt.options import build_options, shown
 from biotilt.record import command_line, versions
-from biotilt.rewards.learned import LearnedReward, Regressor, RegressorConfig
+from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.training import FitConfig, PretrainConfig, fit_regressor, predict, pretrain
 from biotilt.training.pretrain import validation_bound
 

@@ -1,8 +1,8 @@
 """Run a program and kill all that it started when it ends, or when whoever asked for it is gone.
 
-A script of its own, started by `biotilt.rewards.command` with a pipe as its input: the end of that pipe, which also
+A script of its own, started by `rewards/generic/command.py` with a pipe as its input: the end of that pipe, which also
 comes when the asking process is killed, ends the program. Only what starts fast is imported. Workers use the same
-functions (`biotilt.oracle.worker`).
+functions (`oracle/workers/worker.py`).
 
 On Linux nothing escapes by starting a session of its own or by outliving its parent: orphans are adopted by the
 supervising process, and all that descends from it is killed. Elsewhere the process group of the program is killed.

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from biotilt.console import Answer, Commands, answering
+from biotilt.cli.console import Answer, Commands, answering
 from biotilt.errors import ConfigError
 
 
@@ -97,7 +97,7 @@ def test_a_command_line_that_cannot_be(biotilt_cli, words, told):
 
 SOURCE = """
 import typer
-from biotilt.console import Answer, Commands, answering
+from biotilt.cli.console import Answer, Commands, answering
 app = typer.Typer(cls=Commands)
 
 @app.command()

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from biotilt.console import Answer, answering
+from biotilt.cli.console import Answer, answering
 
 
 @answering

@@ -13,7 +13,7 @@ from biotilt import Experiment
 from biotilt.config import read_toml
 from biotilt.designs import DNA, read_designs
 from biotilt.model import Model
-from biotilt.rewards.learned import LearnedReward
+from biotilt.rewards.generic.learned import LearnedReward
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import warnings
 import pytest
 import typer
 
-from biotilt.console import Answer, Commands, answering
+from biotilt.cli.console import Answer, Commands, answering
 from biotilt.errors import DataError
 
 TEXT = "5′UTR µ Å"

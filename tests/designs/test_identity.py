@@ -11,7 +11,7 @@ from biotilt.designs import DNA, PROTEIN, RNA, identity
 from biotilt.designs.clusters import linked
 from biotilt.designs.identity import related
 from biotilt.errors import ConfigError
-from biotilt.rewards.dna import reverse_complement
+from biotilt.rewards.dna.motifs import reverse_complement
 
 
 def edits(a: str, b: str) -> int:

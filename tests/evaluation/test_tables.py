@@ -6,8 +6,8 @@ import math
 
 from biotilt.evaluation.quantity import column_of, quantity
 from biotilt.evaluation.tables import Designs, flagged
-from biotilt.rewards.base import FunctionReward, declare
-from biotilt.rewards.combine import Sum
+from biotilt.rewards.generic.base import FunctionReward, declare
+from biotilt.rewards.generic.combine import Sum
 
 NAN, INF = math.nan, math.inf
 

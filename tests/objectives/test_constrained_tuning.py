@@ -10,6 +10,7 @@ import torch
 from joint_problem import ALPHA, JOINT, P_STAR, REWARD, L, V, normal, policy_of
 from torch import Tensor
 
+from biotilt.constraints import Adapting, Constrained, Constraint, LagrangianConfig
 from biotilt.core import Context, Policy, Replay, Roles
 from biotilt.networks.table import StateTable
 from biotilt.objectives import PPO, VIDD, RewardWeighted
@@ -17,7 +18,6 @@ from biotilt.oracle import Oracle, Store
 from biotilt.rewards import FunctionReward
 from biotilt.testing import TableScorer, expected_reward, reveal_law, tilted_law, total_variation
 from biotilt.training import TrainConfig, Trainer
-from biotilt.training.constraints import Adapting, Constrained, Constraint, LagrangianConfig
 from biotilt.values import LearnedQ, LearnedValueConfig
 
 G = 0.4 + 0.6 * normal(V**L, seed=5)

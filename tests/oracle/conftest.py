@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from oracle_samples import oracle_of
 
-from biotilt.oracle import Limits, build_backend, process
+from biotilt.oracle import Limits, build_backend
+from biotilt.oracle.workers import process
 
 
 @pytest.fixture

@@ -220,7 +220,7 @@ def test_rewards_of_any_origin_travel(pool, tmp_path, monkeypatch, kind):
 
 
 def test_a_learned_reward_travels(pool):
-    from biotilt.rewards.learned import LearnedReward, Regressor, RegressorConfig
+    from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 
     torch.manual_seed(5)
     members = [Regressor(RegressorConfig(letters=4, length=10, channels=8, layers=2, hidden=4)) for _ in range(2)]

@@ -9,7 +9,7 @@ import pytest
 from oracle_samples import oracle_of, reasons
 from pool_samples import Faulty, expected
 
-from biotilt.oracle import process
+from biotilt.oracle.workers import process
 
 DESIGNS = ["F1", "A", "FA", "CC", "F2", "AAA", "F3", "G"]
 

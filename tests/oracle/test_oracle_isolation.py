@@ -20,7 +20,7 @@ from oracle_samples import Answers, Letters, oracle_of, reasons
 from pool_samples import Loud
 
 from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, RewardError
-from biotilt.oracle.isolation import adopt, isolated, reseed
+from biotilt.oracle.workers.isolation import adopt, isolated, reseed
 
 
 class Doing(Letters):
@@ -351,7 +351,7 @@ def test_threads_that_overlap_leave_nothing_behind():
 
 
 def test_a_world_ends_with_its_reward():
-    from biotilt.oracle import isolation
+    from biotilt.oracle.workers import isolation
 
     def ids():
         made = Letters()

@@ -15,7 +15,7 @@ from pool_samples import Faulty, Long, Misled, expected
 
 from biotilt.errors import ConfigError, RewardError
 from biotilt.oracle import Limits, build_backend
-from biotilt.oracle.ray_worker import connect
+from biotilt.oracle.workers.ray_worker import connect
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
 

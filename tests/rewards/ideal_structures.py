@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from biotilt.designs import PROTEIN
-from biotilt.rewards.pdb import RESIDUE_NAMES
+from biotilt.rewards.protein.pdb import RESIDUE_NAMES
 
 
 def helix(length: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from biotilt.errors import ConfigError, RewardError
-from biotilt.rewards.adapters import from_molscore, from_poli
+from biotilt.rewards.generic.adapters import from_molscore, from_poli
 
 
 class Box:

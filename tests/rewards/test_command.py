@@ -15,7 +15,7 @@ import torch
 
 from biotilt.errors import BiotiltError, ConfigError
 from biotilt.oracle import Oracle, Store
-from biotilt.rewards.command import Command, CommandFailed
+from biotilt.rewards.generic.command import Command, CommandFailed
 
 NASTY = [
     "$(touch owned)", "`touch owned`", "; touch owned", "--help", "-", "a,b", 'say "hi"', "it's", "a b  c", "\\n",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from biotilt.rewards.command import Command, CommandFailed
+from biotilt.rewards.generic.command import Command, CommandFailed
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="what escapes a group is found by /proc")
 

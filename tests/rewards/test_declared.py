@@ -12,7 +12,7 @@ import torch
 from biotilt.errors import ConfigError
 from biotilt.oracle import Oracle, Store
 from biotilt.rewards import FunctionReward, LogProbability, NotScored, Sum, Threshold
-from biotilt.rewards.base import Declared, declare, reward
+from biotilt.rewards.generic.base import Declared, declare, reward
 
 NAN, INF = math.nan, math.inf
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from biotilt.designs import DNA
 from biotilt.errors import ConfigError, DataError
-from biotilt.rewards.dna import Motif, MotifScan, jaspar_matrix, log_odds, reverse_complement, score_threshold
+from biotilt.rewards.dna.motifs import Motif, MotifScan, jaspar_matrix, log_odds, reverse_complement, score_threshold
 
 HNF4A, CEBPA, FOXA1 = "MA0114.5", "MA0102.5", "MA0148.5"
 
@@ -182,9 +182,9 @@ def test_other_letters_are_refused():
 def test_pyjaspar_is_named_when_it_is_missing(monkeypatch):
     import sys
 
-    from biotilt.rewards import dna
+    from biotilt.rewards.dna import motifs
 
-    for cached in (dna.jaspar_matrix, dna._database):
+    for cached in (motifs.jaspar_matrix, motifs._database):
         cached.cache_clear()
     monkeypatch.setitem(sys.modules, "pyjaspar", None)
     with pytest.raises(ConfigError, match='pip install "pyjaspar'):

@@ -16,10 +16,10 @@ from rdkit import Chem
 
 from biotilt.errors import ConfigError
 from biotilt.rewards import NotScored
-from biotilt.rewards.box import box_of_file, box_of_ligand
-from biotilt.rewards.docking import Vina
-from biotilt.rewards.ligand import NotDockable, ligand, protonated
-from biotilt.rewards.molecule import parse
+from biotilt.rewards.molecule.box import box_of_file, box_of_ligand
+from biotilt.rewards.molecule.docking import Vina
+from biotilt.rewards.molecule.ligand import NotDockable, ligand, protonated
+from biotilt.rewards.molecule.properties import parse
 
 CENTRE = (6.0, -3.0, 1.5)
 Point = tuple[float, float, float]

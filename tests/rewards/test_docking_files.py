@@ -19,8 +19,8 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from biotilt.errors import ConfigError
-from biotilt.rewards.box import box_of_file, box_of_ligand
-from biotilt.rewards.docking import Vina
+from biotilt.rewards.molecule.box import box_of_file, box_of_ligand
+from biotilt.rewards.molecule.docking import Vina
 
 ATOM = "ATOM      1  CA  ALA A   1      11.000  12.000  13.000  1.00  0.00     0.100 C "
 OTHER = "ATOM      2  O   ALA A   1      12.500  12.000  13.000  1.00  0.00    -0.300 OA"

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from biotilt.errors import ConfigError
-from biotilt.rewards.esmfold import ESMFold, predicted_tm, residue_numbers
-from biotilt.rewards.folding_models import NoStructure, shared_folder
-from biotilt.rewards.pdb import read_pdb, sequence_of, split_chains
-from biotilt.rewards.structure import PLDDT, PTM, InterfacePTM
+from biotilt.rewards.protein.esmfold import ESMFold, predicted_tm, residue_numbers
+from biotilt.rewards.protein.folding_models import NoStructure, shared_folder
+from biotilt.rewards.protein.pdb import read_pdb, sequence_of, split_chains
+from biotilt.rewards.protein.structure import PLDDT, PTM, InterfacePTM
 
 pytest.importorskip("biotite")
 transformers = pytest.importorskip("transformers")

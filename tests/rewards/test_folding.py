@@ -11,7 +11,14 @@ from functools import cache
 import pytest
 
 from biotilt.errors import ConfigError
-from biotilt.rewards.folding import EnsembleDefect, FreeEnergy, MFEMatch, TargetProbability, agreement, fold_compound
+from biotilt.rewards.rna.folding import (
+    EnsembleDefect,
+    FreeEnergy,
+    MFEMatch,
+    TargetProbability,
+    agreement,
+    fold_compound,
+)
 
 RNA = pytest.importorskip("RNA", reason="ViennaRNA is an optional package")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from biotilt.errors import ConfigError, DataError
-from biotilt.rewards.folding_models import (
+from biotilt.rewards.protein.folding_models import (
     Memory,
     NoStructure,
     PDBFolder,
@@ -16,7 +16,7 @@ from biotilt.rewards.folding_models import (
     Structure,
     shared_folder,
 )
-from biotilt.rewards.pdb import plddt_of, read_pdb, sequence_of, split_chains
+from biotilt.rewards.protein.pdb import plddt_of, read_pdb, sequence_of, split_chains
 
 pytest.importorskip("biotite")
 WRITES = """

@@ -15,7 +15,7 @@ from rdkit.Chem import QED
 
 from biotilt.errors import ConfigError, DataError
 from biotilt.rewards import NotScored
-from biotilt.rewards.molecule import (
+from biotilt.rewards.molecule.properties import (
     KINDS,
     Alerts,
     DrugLikeness,

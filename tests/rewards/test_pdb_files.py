@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from biotilt.errors import ConfigError, DataError
-from biotilt.rewards.folding_models import PDBFolder, ProgramFolder
-from biotilt.rewards.pdb import RESIDUE_NAMES, plddt_of, read_pdb, sequence_of, split_chains
-from biotilt.rewards.structure import PLDDT, ReferenceRMSD, TMScore
+from biotilt.rewards.protein.folding_models import PDBFolder, ProgramFolder
+from biotilt.rewards.protein.pdb import RESIDUE_NAMES, plddt_of, read_pdb, sequence_of, split_chains
+from biotilt.rewards.protein.structure import PLDDT, ReferenceRMSD, TMScore
 
 pytest.importorskip("biotite")
 REAL = Path(__file__).parents[3] / "shared/data/pdb"

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from biotilt.errors import ConfigError
-from biotilt.rewards.protein import Aromaticity, Gravy, Instability, IsoelectricPoint, MolecularWeight
+from biotilt.rewards.protein.properties import Aromaticity, Gravy, Instability, IsoelectricPoint, MolecularWeight
 
 pytest.importorskip("Bio")
 SEQUENCE = "MGHKKDECYWWRRAVIL"

@@ -7,7 +7,7 @@ import torch
 
 from biotilt.designs import PROTEIN, Padded
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.rewards.secondary import (
+from biotilt.rewards.protein.secondary import (
     CLASSES,
     SecondaryConfig,
     SecondaryNet,

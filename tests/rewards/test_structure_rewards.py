@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from biotilt.errors import ConfigError
-from biotilt.rewards.combine import Sum
-from biotilt.rewards.pdb import read_pdb, sequence_of
-from biotilt.rewards.structure import (
+from biotilt.rewards.generic.combine import Sum
+from biotilt.rewards.protein.pdb import read_pdb, sequence_of
+from biotilt.rewards.protein.structure import (
     PLDDT,
     PTM,
     FoldContent,

@@ -6,7 +6,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from biotilt.rewards.superposition import best_tm_score, superpose, superposed_rmsd, tm_scale
+from biotilt.rewards.protein.superposition import best_tm_score, superpose, superposed_rmsd, tm_scale
 
 
 def moved(places: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biotilt.errors import ConfigError
-from biotilt.rewards.rna import Kozak, UpstreamAUG
+from biotilt.rewards.rna.properties import Kozak, UpstreamAUG
 
 
 def test_kozak_by_hand():

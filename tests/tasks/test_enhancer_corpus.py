@@ -9,7 +9,7 @@ import random
 import pytest
 import torch
 
-from biotilt.rewards.dna import reverse_complement
+from biotilt.rewards.dna.motifs import reverse_complement
 from biotilt.tasks.enhancer.corpus import HEPG2, WTC11, Element, canonical_words, clusters, read_elements, split
 from biotilt.tasks.enhancer.generator import both_strands, markov_nats, novelty, top_tenth
 from biotilt.tasks.enhancer.oracles import fit_member, motif_filters
@@ -116,7 +116,7 @@ def test_filters_pass_the_best_word_of_their_motif():
 
 
 def test_a_member_learns_each_cell_type_and_starts_from_the_filters():
-    from biotilt.rewards.learned import RegressorConfig
+    from biotilt.rewards.generic.learned import RegressorConfig
 
     config = RegressorConfig(
         4, 12, layers=0, hidden=8, motifs=3, motif_width=3, pool=12, both_strands=True, dropout=0.0

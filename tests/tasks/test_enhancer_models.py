@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from biotilt.experiment import Experiment
-from biotilt.rewards.dna import Motif, jaspar_matrix, log_odds, reverse_complement
-from biotilt.rewards.learned import LearnedReward
+from biotilt.rewards.dna.motifs import Motif, jaspar_matrix, log_odds, reverse_complement
+from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.tasks import task_defaults, task_folder, task_measures, task_quality
 from biotilt.tasks.enhancer.motifs import MATRICES, motif_hits, shipped_matrices
 from biotilt.tasks.enhancer.panel import cpg_ratio, gc_fraction, motif_correlation

@@ -10,7 +10,7 @@ import torch
 
 from biotilt.files import read_json
 from biotilt.model import Model
-from biotilt.rewards.secondary import CLASSES, SecondaryConfig, SecondaryPredictor, load_predictor
+from biotilt.rewards.protein.secondary import CLASSES, SecondaryConfig, SecondaryPredictor, load_predictor
 from biotilt.tasks import task_defaults, task_folder, task_quality
 from biotilt.tasks.protein import metrics
 from biotilt.tasks.protein.corpus import Labelled, labelled_parts, natural_sequences, related
@@ -111,7 +111,7 @@ def test_every_measure_of_the_panel_is_a_number():
     assert found["short"] == pytest.approx(2 / 3) and found["homopolymers"] == pytest.approx(1 / 3)
     shares = [p.mean(0)[CLASSES.index("H")].item() for p in load_predictor("held_out").of_designs([*NATURAL, "M" * 60])]
     assert found["helices"] == pytest.approx(sum(shares) / 3, abs=1e-5)
-    from biotilt.rewards.protein import Instability
+    from biotilt.rewards.protein.properties import Instability
 
     assert found["instability"] == pytest.approx(-sum(Instability()([*NATURAL, "M" * 60])) / 3)
     by_key = {measure.key: measure for measure in measures()}

@@ -13,7 +13,7 @@ import torch
 
 from biotilt.core import sample
 from biotilt.experiment import Experiment
-from biotilt.rewards.learned import LearnedReward
+from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.tasks import task_defaults, task_folder, task_measures, task_quality
 from biotilt.tasks.utr_varying.recipe import CODEC, clusters, inner_pads, on_one_scale, read_varying, split
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from biotilt.constraints import Adapting, Constrained, Constraint, LagrangianConfig, Multiplier
 from biotilt.core import Replay
 from biotilt.core.objective import Round
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.training.constraints import Adapting, Constrained, Constraint, LagrangianConfig, Multiplier
 
 NAN, INF = math.nan, math.inf
 ALPHA = 0.5

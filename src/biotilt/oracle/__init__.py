@@ -9,27 +9,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
-    "Backend": "backend",
-    "Inline": "backend",
+    "Backend": "workers.backend",
+    "Inline": "workers.backend",
     "Ledger": "ledger",
-    "Limits": "backend",
+    "Limits": "workers.backend",
     "Oracle": "oracle",
     "Row": "store",
     "Score": "store",
     "Store": "store",
-    "build_backend": "backend",
-    "check_backend": "backend",
+    "build_backend": "workers.backend",
+    "check_backend": "workers.backend",
     "finite_mean": "stats",
     "infeasible_fraction": "stats",
     "unscored_fraction": "stats",
 }
 
 if TYPE_CHECKING:
-    from biotilt.oracle.backend import Backend, Inline, Limits, build_backend, check_backend
     from biotilt.oracle.ledger import Ledger
     from biotilt.oracle.oracle import Oracle
     from biotilt.oracle.stats import finite_mean, infeasible_fraction, unscored_fraction
     from biotilt.oracle.store import Row, Score, Store
+    from biotilt.oracle.workers.backend import Backend, Inline, Limits, build_backend, check_backend
 
 __all__ = [
     "Backend",

@@ -12,12 +12,12 @@ from torch import Tensor
 from biotilt.core.protocols import Reward
 from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored, RewardError
 from biotilt.options import CountFrom0
-from biotilt.oracle.backend import Backend, Inline, Ticket
 from biotilt.oracle.ledger import Ledger
 from biotilt.oracle.repeats import Repeated
-from biotilt.oracle.scoring import LARGEST, Declaration, ask_relaxed, read_score
 from biotilt.oracle.store import Row, Score, Store, Work
 from biotilt.oracle.usable import FIRST_BATCH, counted, enough_failures, enough_infeasible, no_finite_score
+from biotilt.oracle.workers.backend import Backend, Inline, Ticket
+from biotilt.oracle.workers.scoring import LARGEST, Declaration, ask_relaxed, read_score
 from biotilt.schema import checked
 
 SAVE_EVERY = 1.0  # seconds between savings of what workers have finished

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from biotilt.oracle.backend import Backend, Ticket
 from biotilt.oracle.store import Score
+from biotilt.oracle.workers.backend import Backend, Ticket
 
 
 class Repeated:

@@ -7,12 +7,11 @@ from typing import Any
 
 from biotilt.errors import ConfigError, suggest
 from biotilt.options import build_options
-from biotilt.rewards.base import NamedReward
-from biotilt.rewards.command import Command
-from biotilt.rewards.dna import Motif
-from biotilt.rewards.docking import Vina
-from biotilt.rewards.folding import EnsembleDefect, FreeEnergy, MFEMatch, TargetProbability
-from biotilt.rewards.molecule import (
+from biotilt.rewards.dna.motifs import Motif
+from biotilt.rewards.generic.base import NamedReward
+from biotilt.rewards.generic.command import Command
+from biotilt.rewards.molecule.docking import Vina
+from biotilt.rewards.molecule.properties import (
     Alerts,
     DrugLikeness,
     HeavyAtoms,
@@ -24,10 +23,9 @@ from biotilt.rewards.molecule import (
     Substructure,
     SyntheticAccessibility,
 )
-from biotilt.rewards.protein import Aromaticity, Gravy, Instability, IsoelectricPoint, MolecularWeight
-from biotilt.rewards.rna import ForbiddenMotifs, GCFraction, Kozak, UpstreamAUG
-from biotilt.rewards.secondary import SecondaryStructure
-from biotilt.rewards.structure import (
+from biotilt.rewards.protein.properties import Aromaticity, Gravy, Instability, IsoelectricPoint, MolecularWeight
+from biotilt.rewards.protein.secondary import SecondaryStructure
+from biotilt.rewards.protein.structure import (
     PLDDT,
     PTM,
     FoldContent,
@@ -38,6 +36,8 @@ from biotilt.rewards.structure import (
     Symmetry,
     TMScore,
 )
+from biotilt.rewards.rna.folding import EnsembleDefect, FreeEnergy, MFEMatch, TargetProbability
+from biotilt.rewards.rna.properties import ForbiddenMotifs, GCFraction, Kozak, UpstreamAUG
 
 KINDS: tuple[Any, ...] = (
     *(GCFraction, ForbiddenMotifs, UpstreamAUG, Kozak, Motif),

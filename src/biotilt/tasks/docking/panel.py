@@ -6,7 +6,7 @@ import math
 import statistics
 
 from biotilt.evaluation.measure import Limit, Measure
-from biotilt.rewards.molecule import HeavyAtoms
+from biotilt.rewards.molecule.properties import HeavyAtoms
 from biotilt.tasks.molecule import panel
 
 pictures = panel.pictures

@@ -13,7 +13,7 @@ from biotilt.designs import DNA
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.model import Model, build_process
 from biotilt.networks import build_network
-from biotilt.rewards.dna import reverse_complement
+from biotilt.rewards.dna.motifs import reverse_complement
 from biotilt.tasks.enhancer.corpus import SHARED, Elements, canonical_words
 from biotilt.training import PretrainConfig
 from biotilt.training.pretrain import pretrain, validation_bound

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from biotilt.designs import DNA
 from biotilt.files import read_json, write_json
-from biotilt.rewards.dna import RELEASE, MotifScan, jaspar_matrix, log_odds, score_threshold
+from biotilt.rewards.dna.motifs import RELEASE, MotifScan, jaspar_matrix, log_odds, score_threshold
 
 P_VALUE = 1e-4
 SHIPPED = "motifs.json"

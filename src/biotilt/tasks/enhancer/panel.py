@@ -12,7 +12,7 @@ import numpy as np
 from biotilt.evaluation.measure import Limit, Measure, Values
 from biotilt.evaluation.metrics import kmer_correlation
 from biotilt.files import read_json
-from biotilt.rewards.learned import LearnedReward
+from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.tasks.enhancer.motifs import motif_hits, shipped_matrices
 
 FOLDER = Path(__file__).parent

@@ -21,7 +21,7 @@ import numpy as np
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.files import read_json, write_json
 from biotilt.model import Model
-from biotilt.rewards.learned import LearnedReward
+from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.tasks.enhancer.corpus import ELEMENTS, HEPG2, Elements, read_elements, split
 from biotilt.tasks.enhancer.generator import both_strands, generator_metrics, make_generator, top_tenth
 from biotilt.tasks.enhancer.motifs import motif_hits, shipped_matrices, write_matrices

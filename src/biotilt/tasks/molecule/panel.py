@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from biotilt.errors import ConfigError, needs_extra
 from biotilt.evaluation.measure import Limit, Measure, Values
-from biotilt.rewards.molecule import EXTRA, Alerts, DrugLikeness, LogP, SyntheticAccessibility, parse
+from biotilt.rewards.molecule.properties import EXTRA, Alerts, DrugLikeness, LogP, SyntheticAccessibility, parse
 from biotilt.tasks.molecule import quality
 
 _WIDTH, _HEIGHT = 260, 220  # of a picture, pixels

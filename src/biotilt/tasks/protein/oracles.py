@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from biotilt.rewards.secondary import CLASSES, SecondaryConfig, SecondaryNet, SecondaryPredictor, encode_letters
+from biotilt.rewards.protein.secondary import CLASSES, SecondaryConfig, SecondaryNet, SecondaryPredictor, encode_letters
 from biotilt.tasks.protein.corpus import Labelled
 
 _NONE = -100  # the label of a place without a residue, which F.cross_entropy leaves out

@@ -12,8 +12,8 @@ from typing import Literal
 from biotilt.errors import ConfigError
 from biotilt.evaluation.measure import Limit, Measure, Values
 from biotilt.files import read_json
-from biotilt.rewards.protein import Gravy, Instability, IsoelectricPoint
-from biotilt.rewards.secondary import SecondaryStructure, load_predictor
+from biotilt.rewards.protein.properties import Gravy, Instability, IsoelectricPoint
+from biotilt.rewards.protein.secondary import SecondaryStructure, load_predictor
 from biotilt.tasks.protein import metrics
 
 SHORTEST = 50  # residues: natural sequences of the task are not shorter

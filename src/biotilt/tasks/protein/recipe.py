@@ -14,7 +14,7 @@ from biotilt.designs import PROTEIN, Padded
 from biotilt.files import write_json
 from biotilt.fitting import Split, pretrain_model
 from biotilt.model import Model
-from biotilt.rewards.secondary import SecondaryPredictor
+from biotilt.rewards.protein.secondary import SecondaryPredictor
 from biotilt.tasks.protein.corpus import labelled_parts, natural_sequences
 from biotilt.tasks.protein.metrics import (
     Reference,

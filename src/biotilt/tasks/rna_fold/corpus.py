@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 
 from biotilt.designs.paired import partners_of
-from biotilt.rewards.folding import fold_compound
+from biotilt.rewards.rna.folding import fold_compound
 
 SHORTEST, LONGEST = 16, 110  # nucleotides
 STABLE = 0.15  # the largest normalised ensemble defect of an example

@@ -26,7 +26,7 @@ from biotilt.files import write_json
 from biotilt.model import Model
 from biotilt.networks.structured import Structured, StructuredConfig, Structures
 from biotilt.processes import AnyOrder
-from biotilt.rewards.folding import EnsembleDefect, MFEMatch
+from biotilt.rewards.rna.folding import EnsembleDefect, MFEMatch
 from biotilt.tasks.rna_fold.corpus import LONGEST, STABLE, Pair, examples
 from biotilt.training.pretrain import PretrainConfig, in_bfloat16
 

@@ -1,0 +1,371 @@
+"""The command line: every command is a few lines over the Python API."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from biotilt.cli.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, go_on_with, note
+from biotilt.cli.fit import fit_oracle, given, pretrain
+from biotilt.errors import ConfigError
+from biotilt.progress import counting, tuning_progress
+
+# torch takes seconds to import: whatever needs it is imported inside the commands
+if TYPE_CHECKING:
+    from biotilt.experiment import Experiment
+    from biotilt.run import Run
+
+app = typer.Typer(
+    name="biotilt",
+    cls=Commands,
+    help="Tilt a pretrained diffusion model of sequences toward any reward.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+tasks_app = typer.Typer(help="The ready-made tasks.", no_args_is_help=True)
+app.add_typer(tasks_app, name="task")
+
+ExperimentFile = Annotated[Path, typer.Argument(metavar="FILE", help="An experiment file (TOML).")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. train.lr=0.0005.")
+]
+Alpha = Annotated[float | None, typer.Option(help="Temperature: smaller tilts harder.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the code that the folder names though somebody else made it.")
+]
+Seed = Annotated[int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of the run.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from biotilt import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@answering
+def demo(
+    task: Annotated[str, typer.Option(help="A ready-made task; see `biotilt task list`.")] = "utr",
+    folder: Annotated[Path | None, typer.Option(help="Where the run is kept; default runs/demo-TASK.")] = None,
+    seed: Seed = None,
+    alpha: Alpha = None,
+    overwrite: Annotated[bool, typer.Option(help="Start anew whatever the folder holds.")] = False,
+    assignments: Assignments = None,
+) -> Answer:
+    """Tune a shipped generator (of 5′UTRs), judge it, and write a page about it: a few minutes on a laptop."""
+    from biotilt.config import override
+    from biotilt.experiment import Experiment
+    from biotilt.folder import free_folder
+
+    folder = folder or Path("runs/demo" if task == "utr" else f"runs/demo-{task}")
+    data = override({"task": task}, _assignments(assignments, seed=seed, alpha=alpha))
+    experiment = Experiment.from_dict(data, Path(), "the demo")
+    if not overwrite:
+        folder, why = free_folder(experiment, folder)
+        if why:
+            note(why)
+    return _judged(_tuned(experiment, folder, overwrite))
+
+
+@app.command()
+@answering
+def init(
+    task: Annotated[str, typer.Argument(help="A ready-made task; see `biotilt task list`.")],
+    file: ExperimentFile,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> Answer:
+    """Write a commented experiment file to start from."""
+    from biotilt.files import write_text
+    from biotilt.tasks import starter
+
+    text = starter(task)
+    if file.exists() and not force:
+        raise ConfigError(f"{file} exists; name another file, or say --force")
+    write_text(file, text)
+    return Answer({"file": str(file), "task": task}, (f"wrote {file}; next: biotilt check {file}",))
+
+
+@app.command()
+@answering
+def check(file: ExperimentFile, assignments: Assignments = None) -> Answer:
+    """Build an experiment, score a few designs, take one small round, and estimate what a run costs."""
+    from biotilt.check import check as check_experiment
+    from biotilt.experiment import Experiment
+    from biotilt.report.columns import duration
+
+    found = check_experiment(Experiment.load(file, overrides=assignments))
+    cost, memory = found["estimate"], found["estimate"]["memory_mb"]
+    scores = [
+        f"{which}: {s['name']}, {s['mean']:.3g} ± {s['std']:.2g} on the base, {s['seconds'] * 1000:.3g} ms a design"
+        for which, s in found["base"].items()
+        if s["mean"] is not None
+    ]
+    summary = (
+        f"a run takes {cost['calls']} oracle calls ({cost['evaluation_scores']} more designs to judge it), "
+        f"about {duration(cost['seconds'])}" + (f" and {memory:.0f} MB" if memory else "")
+    )
+    problems = [f"look at: {problem}" for problem in found["problems"]] or ["nothing looks wrong"]
+    return Answer(found, ("\n".join([f"a design: {found['example']}", *scores, summary, *problems]),))
+
+
+@app.command()
+@answering
+def tune(
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="An experiment file (TOML).")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to keep the run; default runs/FILE.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with the run in this folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew over an earlier run.")] = False,
+    assignments: Assignments = None,
+    max_calls: Annotated[int | None, typer.Option(help="Budget of oracle calls.")] = None,
+    seed: Seed = None,
+    alpha: Alpha = None,
+    evaluate: Annotated[bool, typer.Option(help="Judge the result and write designs and the page.")] = True,
+    trust: Trust = False,
+) -> Answer:
+    """Tune an experiment: `tune FILE`; or go on with an interrupted run: `tune --resume FOLDER`."""
+    from biotilt.experiment import Experiment
+
+    if (file is None) == (resume is None):
+        raise ConfigError("give an experiment file, or --resume with the folder of a run: one of the two")
+    changes = _assignments(assignments, seed=seed, alpha=alpha, max_calls=max_calls)
+    if resume is not None:
+        if changes or overwrite or folder is not None:
+            raise ConfigError("--resume goes on with the run as it was started: leave the other options out")
+        experiment, folder = Experiment.recorded(resume, trust=trust), resume
+        _say_what_runs(experiment, resume)
+    elif trust:
+        raise ConfigError("--trust goes with --resume: an experiment file of your own is run as it is")
+    else:
+        assert file is not None
+        experiment, folder = Experiment.load(file, overrides=changes), folder or Path("runs") / file.stem
+    run = _tuned(experiment, folder, overwrite)
+    if evaluate:
+        return _judged(run)
+    document = {"folder": str(folder), "calls": run.history[-1]["calls"], "history": run.history}
+    return Answer(document, (f"tuned; next: biotilt evaluate {folder}",))
+
+
+@app.command()
+@answering
+def sample(
+    model: Annotated[Path, typer.Argument(help="The folder of a finished run, or a generator's file.")],
+    count: Annotated[int, typer.Option(min=1, max=MOST_DESIGNS, help="Designs to draw.")] = 100,
+    out: Annotated[Path | None, typer.Option(help="A .fasta, .csv, .tsv, .smi or .txt file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED)] = 0,
+    fixed: Annotated[str | None, typer.Option(help='Pattern to keep, "." where free: "GCC......"')] = None,
+) -> Answer:
+    """Draw designs; without --out they are printed as FASTA."""
+    from biotilt.designs import Record, check_designs_output, write_designs
+    from biotilt.run import load_model
+
+    if out is not None:
+        check_designs_output(out)
+    loaded = load_model(model)
+    if fixed is not None:
+        loaded = loaded.with_fixed(loaded.fixed_letters(fixed))
+    designs = loaded.sample(count, seed=seed)
+    if out is not None:
+        write_designs(out, [Record(f"design_{i}", design) for i, design in enumerate(designs, 1)])
+        return Answer({"out": str(out), "count": count, "seed": seed}, (f"wrote {count} designs to {out}",))
+    fasta = "\n".join(f">design_{i}\n{design}" for i, design in enumerate(designs, 1))
+    return Answer({"designs": designs, "seed": seed}, (fasta,))
+
+
+@app.command()
+@answering
+def steer(
+    file: ExperimentFile,
+    count: Annotated[int, typer.Option(min=1, max=MOST_DESIGNS, help="Designs to draw.")] = 64,
+    proposal: Annotated[Path | None, typer.Option(help="A tuned run that draws in place of the base.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .csv, .tsv, .fasta, .smi or .txt file.")] = None,
+    page: Annotated[bool, typer.Option(help="With --out: judge the base too, and write a page beside it.")] = True,
+    assignments: Assignments = None,
+    seed: Seed = None,
+    alpha: Alpha = None,
+) -> Answer:
+    """Draw designs with the sampler of an experiment, which asks the reward and leaves the weights alone."""
+    from biotilt.designs import check_designs_output
+    from biotilt.experiment import Experiment
+    from biotilt.run import load_model
+    from biotilt.steered import page_beside, report_steered
+    from biotilt.steering import steer as steer_experiment
+
+    if out is not None:
+        check_designs_output(out)
+    experiment = Experiment.load(file, overrides=_assignments(assignments, seed=seed, alpha=alpha))
+    model = None if proposal is None else load_model(proposal)
+    with counting("oracle calls") as report:
+        found = steer_experiment(experiment, count, proposal=model, report=report)
+    document = found.document() | {"out": None if out is None else str(out)}
+    if out is None or not page:
+        if out is not None:
+            found.write(out)
+        return Answer(document, (_steered(found, out),))
+    note("judging the designs and as many of the base …")
+    summary = report_steered(found, experiment, out, page_beside(out))
+    document |= {key: summary[key] for key in ("verdict", "rows", "checks", "warnings", "problems")}
+    document["report"] = str(page_beside(out))
+    return Answer(document, (_steered(found, out), *_told(summary), f"the page: {page_beside(out)}"))
+
+
+@app.command("list")
+@answering
+def list_parts() -> Answer:
+    """List the processes, objectives, samplers and rewards there are, those of plug-ins included."""
+    from biotilt.plugins import OURS, summaries
+
+    found = {kind: summaries(kind) for kind in OURS}
+    width = max(len(name) for parts in found.values() for name in parts)
+    blocks = [
+        "\n".join([f"{kind}:", *(f"  {name:<{width}}  {about}" for name, about in parts.items())])
+        for kind, parts in found.items()
+    ]
+    more = "  and, in an experiment: python, learned, sum, product, log_probability (`biotilt init` shows how)"
+    return Answer(found, ("\n\n".join(blocks) + f"\n{more}",))
+
+
+@app.command()
+@answering
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    samples: Annotated[int | None, typer.Option(help="Designs in each row; default output.samples.")] = None,
+    trust: Trust = False,
+) -> Answer:
+    """Judge base, best-of-N and tuned designs; write designs, summary.json and report.html."""
+    from biotilt.run import Run
+
+    loaded = Run.load(run, trust=trust)
+    _say_what_runs(loaded.experiment, run)
+    return _judged(loaded, samples)
+
+
+@app.command()
+@answering
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of evaluated runs.")],
+    row: Annotated[str, typer.Option(help="Which row: base, best_of_n, tuned or harvest.")] = "tuned",
+) -> Answer:
+    """Compare evaluated runs, and average those that differ only by seed."""
+    from biotilt.evaluation import aggregate, comparison, load_runs
+    from biotilt.report import aggregate_table, comparison_table
+
+    loaded = load_runs(runs)
+    lines, groups = comparison(loaded, row), aggregate(loaded, row)
+    averaged = [aggregate_table(groups)] if len(groups) < len(lines) else []
+    return Answer({"runs": lines, "groups": groups}, (comparison_table(lines), *averaged))
+
+
+app.command()(pretrain)
+app.command("fit-oracle")(fit_oracle)
+
+
+@tasks_app.command("list")
+@answering
+def task_list() -> Answer:
+    """List the ready-made tasks: what each is good for, and how good its models were on real data they never saw."""
+    from biotilt.digits import pretty
+    from biotilt.tasks import task_names, task_quality, task_title
+
+    found = {name: {"title": task_title(name), **task_quality(name)} for name in task_names()}
+    blocks = [
+        "\n".join([f"{name}: {about['title']}", *(f"  {line}" for line in [about.get("good_for")] if line)]
+        + [f"  {label}: {pretty(value)}" for label, value in about.get("measured", {}).items()])
+        for name, about in found.items()
+    ]  # fmt: skip
+    return Answer(found, ("\n\n".join(blocks),))
+
+
+def _say_what_runs(experiment: Experiment, folder: Path) -> None:
+    """Tell which code that is not part of biotilt a run's folder names."""
+    from biotilt.trust import code_of
+
+    if code := code_of(experiment.config):
+        note(f"{folder} runs {', '.join(code)} (from {experiment.base})")
+
+
+def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
+    from biotilt.run import FAILURES
+    from biotilt.run import tune as tune_experiment
+
+    rounds = experiment.config.build_train().rounds
+    with go_on_with("tune", "--resume", folder), tuning_progress(rounds) as report:
+        run = tune_experiment(experiment, folder, overwrite=overwrite, report=report)
+    if (folder / FAILURES).is_file():
+        note(f"some designs could not be scored; each stands with its reason in {folder / FAILURES}")
+    return run
+
+
+def _judged(run: Run, samples: int | None = None) -> Answer:
+    """Evaluate a run and show its table, its warnings and where its page is."""
+    from biotilt.folder import shown
+
+    note("judging base, best-of-N and tuned designs …")
+    folder = shown(run.folder)
+    with go_on_with("evaluate", folder):
+        summary = run.evaluate(samples=samples)
+    page = folder / "report.html"
+    document = summary | {"folder": str(folder), "report": str(page)}
+    return Answer(document, (*_told(summary), f"the page: {page}"))
+
+
+def _told(summary: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what people see of a summary: the verdict first, then the table, warnings, problems and checks."""
+    from biotilt.report import checks_lines, panel_table, shown_rows, verdict_text
+
+    verdict = summary["verdict"]
+    table = panel_table(shown_rows(summary), summary["measures"], verdict, summary["reward"])
+    warnings = [f"warning: {warning}" for warning in summary["warnings"]]
+    problems = [f"problem: {problem}" for problem in summary["problems"]]
+    return verdict_text(verdict), table, *warnings, *problems, *checks_lines(summary["checks"])
+
+
+def _steered(found: Any, out: Path | None) -> str:
+    """Say in a few lines what a sampler drew."""
+    import numpy as np
+
+    from biotilt.digits import count, pretty
+    from biotilt.evaluation.checks import near_copies
+
+    def median(scores: list[float]) -> str:
+        known = [score for score in scores if not np.isnan(score)]
+        return pretty(float(np.median(known)) if known else None)
+
+    lines = [
+        f"{len(found.designs)} designs for {count(found.calls)} oracle calls; median reward {median(found.rewards)}"
+    ]
+    if found.held_out is not None:
+        lines[0] += f", held-out {median(found.held_out)}"
+    effective = 1 / sum(w * w for w in found.weights)
+    if effective < 0.99 * len(found.designs):
+        lines.append(f"their weights differ: they count as {pretty(effective)} designs of equal weight")
+    if found.closest is not None:
+        longest = max(map(len, found.designs))
+        lines.append(f"the closest two differ at {found.closest} of {longest} positions")
+        lines += [f"warning: {said}" for said in [near_copies(found.designs)] if said]
+    if found.log_z is not None:
+        lines.append(f"log Z = {pretty(found.log_z)}")
+    lines += [f"warning: {warning}" for warning in found.warnings]
+    if out is not None:
+        return "\n".join([*lines, f"wrote {out}"])
+    order = np.argsort([-w for w in found.weights], kind="stable")[:10]
+    best = [f"{found.designs[i]}  {pretty(found.rewards[i])}  weight {pretty(found.weights[i])}" for i in order]
+    return "\n".join([*lines, *best, *(["…"] if len(found.designs) > len(best) else [])])
+
+
+def _assignments(texts: list[str] | None, **options: Any) -> list[str]:
+    """Return `--set` texts with those of the options that have a name of their own."""
+    keys = {"max_calls": "train.max_calls"}
+    named = [f"{keys.get(key, key)}={value}" for key, value in given(**options).items()]
+    return [*(texts or []), *named]

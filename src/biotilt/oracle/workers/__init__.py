@@ -1,0 +1,1 @@
+"""Where rewards run (in this process, in worker processes, on Ray), how they are asked, and kept apart from the run."""

@@ -1,0 +1,1 @@
+"""Rewards of molecules: properties, and docking."""

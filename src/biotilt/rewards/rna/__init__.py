@@ -1,0 +1,1 @@
+"""Rewards of RNA: what can be read off the letters, and how they fold."""
