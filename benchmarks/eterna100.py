@@ -32,6 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from biotilt.core import kernel_at
 from biotilt.designs.paired import PAIRS, Paired, partners_of
 from biotilt.model import Model
 from biotilt.rewards.rna.folding import MFEMatch, fold_compound
@@ -193,7 +194,7 @@ class Search:
         """Return states with the hidden tokens drawn from the sharpened generator."""
         process = replace(self.policy.process, per_step=per_step)  # type: ignore[type-var]
         while bool((x == len(PAIRS)).any()):
-            kernel: Any = process.kernel(self.policy.net, x, 0)
+            kernel: Any = kernel_at(process, self.policy.net, x, 0)
             x = kernel.tilted(kernel.log_letters * (1 / self.sharpen - 1)).sample(self.generator)
         return x
 

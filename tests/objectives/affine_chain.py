@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from biotilt.core import Batch, Net, Replay
+from biotilt.core import Batch, Net, NetInput, Replay
 from biotilt.processes.gaussian_kernel import GaussianKernel
 
 SIZE, STEPS = 2, 3
@@ -64,12 +64,13 @@ class Signs:
         assert batch == self.count
         return self._signs(STEPS)
 
-    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> SignKernel:
+    def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
+        return NetInput(x, 1 - torch.as_tensor(k).expand(len(x)) / STEPS)
+
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> SignKernel:
         """`k` is an int where draws are made; rows of a loss have a step each, and are not drawn from."""
-        step = torch.as_tensor(k).expand(len(x))
-        mean = net(x, 1 - step / STEPS)
-        std = torch.tensor(STD, dtype=torch.float64)[step].unsqueeze(-1)
-        return SignKernel(x, mean, std, mean, None, self._signs(k) if isinstance(k, int) else None)
+        std = torch.tensor(STD, dtype=torch.float64)[torch.as_tensor(k).expand(len(x))].unsqueeze(-1)
+        return SignKernel(x, output, std, output, None, self._signs(k) if isinstance(k, int) else None)
 
     def relaxed(self, x: Tensor) -> Tensor:
         return x

@@ -19,7 +19,7 @@ from path_samples import (
 )
 from torch import Tensor
 
-from biotilt.core import Policy
+from biotilt.core import Policy, kernel_at
 from biotilt.networks import VectorMLP, VectorMLPConfig
 from biotilt.processes import PROCESSES, Flow, Gaussian
 from biotilt.processes.gaussian_path import GaussianPath
@@ -40,7 +40,7 @@ def bound_by_sampling_paths(process: GaussianPath, net, design: Tensor, seed: in
     path.reverse()
     log_p = -(path[0].square() / 2 + math.log(2 * math.pi) / 2).sum(-1)
     for k in range(process.steps):
-        log_p = log_p + process.kernel(net, path[k], k).log_prob(path[k + 1])
+        log_p = log_p + kernel_at(process, net, path[k], k).log_prob(path[k + 1])
     return (log_q - log_p).detach()
 
 
@@ -109,7 +109,9 @@ def test_the_loss_with_fixed_coordinates_is_that_of_the_others(make, double):
     one, one_free = (make(*a, num_steps=1, prediction="x0") for a in ((3, held), (2,)))
     with_held = one.denoising_loss(net, design, generator(11))
     torch.testing.assert_close(with_held, one_free.denoising_loss(net, design[:, [0, 2]], generator(12)))
-    torch.testing.assert_close(with_held, -one.kernel(net, one.noise(500, generator(13)).double(), 0).log_prob(design))
+    torch.testing.assert_close(
+        with_held, -kernel_at(one, net, one.noise(500, generator(13)).double(), 0).log_prob(design)
+    )
     three, two = make(3, held, num_steps=5), make(2, num_steps=5)
     ours = three.denoising_loss(net, design.repeat(40, 1), generator(11))
     free = two.denoising_loss(net, design[:, [0, 2]].repeat(40, 1), generator(12))

@@ -24,7 +24,7 @@ from path_samples import (
 )
 from torch import Tensor
 
-from biotilt.core import Policy, check_capabilities, rollout, sample
+from biotilt.core import Policy, check_capabilities, kernel_at, rollout, sample
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.networks import VectorMLP, VectorMLPConfig
@@ -67,7 +67,7 @@ def test_ancestral_steps_are_the_path_conditioned_on_x0_and_the_state(make, doub
             covariance = a / a_next * s_next**2
             mean = a_next * x0 + covariance / s**2 * (x - a * x0)
             variance = s_next**2 - covariance**2 / s**2
-            kernel = process.kernel(saying(process, x0), x, k)
+            kernel = kernel_at(process, saying(process, x0), x, k)
             torch.testing.assert_close(kernel.mean, mean)
             torch.testing.assert_close(kernel.std.square(), torch.full((2, 1), variance))
             t = torch.rand(2, generator=generator(k)) * 0.8 + 0.1
@@ -135,7 +135,7 @@ def test_flow_steps_tend_to_the_stochastic_differential_equation(double):
         k = int(0.4 * steps)
         root = 1 - (1 - math.sqrt(0.02)) * k / steps
         t, step = root**2, root**2 - (root - (1 - math.sqrt(0.02)) / steps) ** 2
-        kernel = process.kernel(constant(velocity), x, k)
+        kernel = kernel_at(process, constant(velocity), x, k)
         g_squared = 2 * eta**2 * t / (1 - t)
         score = -(x + (1 - t) * velocity) / t
         drift = velocity - g_squared / 2 * score
@@ -153,10 +153,10 @@ def test_flow_steps_tend_to_the_stochastic_differential_equation(double):
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 def test_nothing_depends_on_the_first_state(make, eta):
     process = make(num_steps=4, eta=eta, prediction="eps")
-    kernel = process.kernel(lambda x, t: torch.sin(3 * x), torch.tensor([[2.0], [-1.0]]), 0)
+    kernel = kernel_at(process, lambda x, t: torch.sin(3 * x), torch.tensor([[2.0], [-1.0]]), 0)
     assert kernel.mean[0] == kernel.mean[1] and kernel.x0[0] == kernel.x0[1]
     assert kernel.std[0].item() == pytest.approx(levels(process)[1][1], rel=1e-6)
-    later = process.kernel(lambda x, t: torch.sin(3 * x), torch.tensor([[2.0], [-1.0]]), 1)
+    later = kernel_at(process, lambda x, t: torch.sin(3 * x), torch.tensor([[2.0], [-1.0]]), 1)
     assert later.mean[0] != later.mean[1]
 
 
@@ -171,7 +171,7 @@ def test_x0_is_the_posterior_mean_of_the_design(make, double):
         scale = a / a_end
         variance = scale**2 * VARIANCE + s**2 - scale**2 * s_end**2
         wanted = MEAN + scale * VARIANCE / variance * (x - scale * MEAN)
-        torch.testing.assert_close(process.kernel(net, x, k).x0.detach(), wanted)
+        torch.testing.assert_close(kernel_at(process, net, x, k).x0.detach(), wanted)
 
 
 @each_path
@@ -193,7 +193,9 @@ def test_the_ode_draws_without_noise_and_says_what_it_cannot(name):
     process = PROCESSES[name](2, num_steps=5, eta=0)
     net = MixtureDenoiser(SKEWED, process, VectorMLP(VectorMLPConfig(2, 8, 1)))
     x = process.noise(3, generator())
-    assert torch.equal(process.kernel(net, x, 2).sample(generator(1)), process.kernel(net, x, 2).sample(generator(2)))
+    assert torch.equal(
+        kernel_at(process, net, x, 2).sample(generator(1)), kernel_at(process, net, x, 2).sample(generator(2))
+    )
     for capability in ("log_prob", "kl", "tilted", "mix", "terms"):
         with pytest.raises(ConfigError, match=f'{capability}, which "{name}" has not as it is configured: set eta'):
             check_capabilities(process, (capability,), "vidd", ())
@@ -234,9 +236,9 @@ def test_fixed_coordinates_never_move(process):
 def test_steps_given_one_by_one_agree_with_a_tensor_of_steps(make):
     process = make(num_steps=6, size=2)
     net, x = VectorMLP(VectorMLPConfig(2, width=8, depth=1)), torch.randn(3, 2, generator=generator(13))
-    together = process.kernel(net, x, torch.tensor([5, 0, 2]))
+    together = kernel_at(process, net, x, torch.tensor([5, 0, 2]))
     for row, k in enumerate((5, 0, 2)):
-        alone = process.kernel(net, x[row : row + 1], k)
+        alone = kernel_at(process, net, x[row : row + 1], k)
         torch.testing.assert_close(together.mean[row : row + 1], alone.mean)
         torch.testing.assert_close(together.std[row : row + 1], alone.std)
 
@@ -248,8 +250,8 @@ def test_the_network_is_told_the_time():
         told.append(t)
         return x
 
-    process.kernel(net, torch.zeros(2, 1), 0)
-    process.kernel(net, torch.zeros(2, 1), torch.tensor([0, 1]))
+    kernel_at(process, net, torch.zeros(2, 1), 0)
+    kernel_at(process, net, torch.zeros(2, 1), torch.tensor([0, 1]))
     # √t goes 1, 0.6, 0.2
     assert [t.tolist() for t in told] == [pytest.approx([1, 1]), pytest.approx([1, 0.36])]
     assert told[0].dtype == torch.float32
@@ -262,7 +264,7 @@ def test_draws_are_reproduced_by_the_generator_and_gradients_flow_through_relaxe
     one, two = (rollout(Policy(process, net), 5, generator(14)).states for _ in range(2))
     assert torch.equal(one, two) and one.dtype == torch.float32
     x = process.relaxed(one[1]).requires_grad_(True)
-    design = process.relaxed_design(process.kernel(net, x, 1).rsample(generator(15), temperature=0.5))
+    design = process.relaxed_design(kernel_at(process, net, x, 1).rsample(generator(15), temperature=0.5))
     (gradient,) = torch.autograd.grad(design.sum(), x)
     assert (gradient != 0).all()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Policy, rollout
+from biotilt.core import Policy, kernel_at, rollout
 from biotilt.core.fixed import Fixed
 from biotilt.networks import CNN, MLP, CNNConfig, MLPConfig
 from biotilt.networks.table import StateTable, Table
@@ -96,7 +96,7 @@ def test_the_value_of_rsample_is_a_draw_from_the_kernel(process, temperature):
 def test_what_is_not_drawn_passes_on_with_its_gradient(process):
     """Shown and still hidden positions of y are the relaxed state itself."""
     state = process.relaxed(with_held(process, states_of(process, 1))).requires_grad_()
-    kernel = process.kernel(lambda x, t: torch.zeros(len(x), L, V), state, 1)
+    kernel = kernel_at(process, lambda x, t: torch.zeros(len(x), L, V), state, 1)
     y = kernel.rsample(generator(8))
     weight = normal(*y.shape, seed=9)
     (gradient,) = torch.autograd.grad((y * weight).sum(), state)
@@ -136,7 +136,7 @@ def test_what_is_expected_is_differentiable_in_the_state_and_the_network(process
     def net(x: Tensor, t: Tensor) -> Tensor:
         return torch.stack([odds, torch.zeros(L)], -1).expand(len(x), L, V)
 
-    kernel = process.kernel(net, state, 1)
+    kernel = kernel_at(process, net, state, 1)
     decided = kernel.hidden if isinstance(process, Masked | AnyOrder) else kernel.free.expand(len(state), L)
     p = odds.detach().sigmoid()
     by_odds, by_state = torch.autograd.grad((kernel.expected() * weight).sum(), (odds, state))
@@ -150,7 +150,9 @@ def test_the_gradient_of_one_draw_by_quadrature(temperature):
     d, draws = torch.tensor(0.8, requires_grad=True), 40_000
     process = AnyOrder(1, 2)
     logits = torch.stack([d, torch.zeros(())]).expand(draws, 1, 2)
-    y = process.kernel(lambda x, t: logits, process.noise(draws, generator()), 0).rsample(generator(14), temperature)
+    y = kernel_at(process, lambda x, t: logits, process.noise(draws, generator()), 0).rsample(
+        generator(14), temperature
+    )
     (gradient,) = torch.autograd.grad(y[:, 0, 0].mean(), d)
     u = torch.linspace(-40, 40, 80_001)
     density = torch.sigmoid(u) * torch.sigmoid(-u)
@@ -233,12 +235,12 @@ def test_posterior_and_expected_of_a_reveal_kernel_by_hand():
     letters = torch.tensor([[0.9, 0.1], [0.3, 0.7], [0.2, 0.8]]).log()
     x = torch.tensor([[2, 1, 2]], dtype=torch.int8)
     for process in (Masked(L, V, num_steps=3), AnyOrder(L, V)):
-        kernel = process.kernel(lambda x, t: letters.expand(len(x), L, V), x, 1)
+        kernel = kernel_at(process, lambda x, t: letters.expand(len(x), L, V), x, 1)
         assert kernel.posterior_log_prob(torch.tensor([[0, 1, 1]])).exp().item() == pytest.approx(0.9 * 0.8)
         assert kernel.posterior_log_prob(torch.tensor([[0, 0, 1]])).item() == -math.inf
         torch.testing.assert_close(kernel.expected()[0], torch.tensor([[0.9, 0.1], [0.0, 1.0], [0.2, 0.8]]))
         soft = torch.tensor([[[0, 0, 1], [0.4, 0.6, 0], [0, 0, 1]]])
-        relaxed = process.kernel(lambda x, t: letters.expand(len(x), L, V), soft, 1)
+        relaxed = kernel_at(process, lambda x, t: letters.expand(len(x), L, V), soft, 1)
         assert relaxed.x.tolist() == x.tolist()
         torch.testing.assert_close(relaxed.expected()[0, 1], torch.tensor([0.4, 0.6]))
         tilted = relaxed.tilted(torch.ones(1, L, V)).mix(relaxed, 0.5)
@@ -253,9 +255,9 @@ def test_a_mixed_state_of_the_uniform_process_mixes_the_laws():
     def net(x: Tensor, t: Tensor) -> Tensor:
         return letters.expand(len(x), 1, 3)
 
-    ends = process.kernel(net, torch.tensor([[0], [1], [2]], dtype=torch.int8), 2).log_next.exp()
+    ends = kernel_at(process, net, torch.tensor([[0], [1], [2]], dtype=torch.int8), 2).log_next.exp()
     state = torch.tensor([[[0.25, 0, 0.75, 0]]], requires_grad=True)
-    mixed = process.kernel(net, state, 2).log_next.exp()
+    mixed = kernel_at(process, net, state, 2).log_next.exp()
     torch.testing.assert_close(mixed[0], 0.25 * ends[0] + 0.75 * ends[2])
     (slope,) = torch.autograd.grad(mixed[0, 0, 1], state)
     torch.testing.assert_close(slope[0, 0, :3], ends[:, 0, 1])

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Policy
+from biotilt.core import Policy, kernel_at
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable
@@ -126,11 +126,11 @@ def test_log_prob_by_hand():
 
     x, y = torch.tensor([[2, 1, 2]]), torch.tensor([[1, 1, 2]])
     # loglinear, K = 4, from a = 1/4 to 1/2: revealed with probability (1/4)/(3/4); one of two is
-    masked = Masked(3, 2, num_steps=4).kernel(net, x, 1)
+    masked = kernel_at(Masked(3, 2, num_steps=4), net, x, 1)
     assert masked.log_prob(y).exp().item() == pytest.approx(1 / 3 * 2 / 3 * 0.1)
-    one = AnyOrder(3, 2, per_step=1).kernel(net, x, 1)
+    one = kernel_at(AnyOrder(3, 2, per_step=1), net, x, 1)
     assert one.log_prob(y).exp().item() == pytest.approx(1 / 2 * 0.1)
-    two = AnyOrder(3, 2, per_step=2).kernel(net, torch.tensor([[2, 2, 2]]), 0)
+    two = kernel_at(AnyOrder(3, 2, per_step=2), net, torch.tensor([[2, 2, 2]]), 0)
     assert two.log_prob(torch.tensor([[1, 2, 0]])).exp().item() == pytest.approx(1 / 3 * 0.1 * 0.2)
     assert two.log_prob(torch.tensor([[1, 2, 2]])).item() == -math.inf, "one letter where two must be revealed"
     assert masked.log_prob(torch.tensor([[1, 0, 2]])).item() == -math.inf, "a shown letter changed"
@@ -187,8 +187,8 @@ def test_masked_network_is_told_the_time():
         told.append(t)
         return torch.zeros(len(x), L, V)
 
-    process.kernel(net, STATES[:3], 1)
-    process.kernel(net, STATES[:3], torch.tensor([0, 2, 3]))
+    kernel_at(process, net, STATES[:3], 1)
+    kernel_at(process, net, STATES[:3], torch.tensor([0, 2, 3]))
     assert [t.tolist() for t in told] == [[0.75] * 3, [1.0, 0.5, 0.25]]
 
 
@@ -258,8 +258,8 @@ def test_forbidden_letters_give_no_nan():
     """A letter of probability 0 stays forbidden under tilt and mixture, and no gradient becomes NaN."""
     logits = torch.tensor([[[0.3, -torch.inf], [0.5, 0.1]]], requires_grad=True)
     process, x = AnyOrder(2, 2), torch.tensor([[2, 2]])
-    kernel = process.kernel(lambda x, t: logits, x, 0)
-    other = process.kernel(lambda x, t: torch.zeros(1, 2, 2), x, 0)
+    kernel = kernel_at(process, lambda x, t: logits, x, 0)
+    other = kernel_at(process, lambda x, t: torch.zeros(1, 2, 2), x, 0)
     assert kernel.tilted(torch.ones(1, 2, 2)).x0[0, 0].exp().tolist() == pytest.approx([1, 0])
     for weight, wanted in ((0.0, [0.5, 0.5]), (0.5, [1.0, 0.0]), (1.0, [1.0, 0.0])):
         assert other.mix(kernel, weight).x0[0, 0].exp().tolist() == pytest.approx(wanted)

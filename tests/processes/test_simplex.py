@@ -16,7 +16,7 @@ from simplex_series import (
 )
 from torch import Tensor
 
-from biotilt.core import Parts, Policy, check_parts, rollout
+from biotilt.core import Parts, Policy, check_parts, kernel_at, rollout
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.processes.jacobi import EPS, chain_times
@@ -29,7 +29,7 @@ def test_the_mean_is_the_euler_step_of_the_reversed_equation(double):
     process, net = Simplex(1, letters, num_steps=12), random_net(3, 1)
     times = chain_times(12)
     x = torch.tensor([[[0.3, 0.6]], [[0.85, 0.1]], [[0.1, 0.93]]])
-    kernel = process.kernel(net, x, k)
+    kernel = kernel_at(process, net, x, k)
     weights = net(probabilities_of(x), torch.full((3,), 1 - k / 12)).softmax(-1).detach().numpy()[:, 0]
     h = times[k] - times[k + 1]
     for i in range(2):
@@ -47,10 +47,10 @@ def test_log_prob_is_normalised_and_kl_agrees_by_quadrature(double):
     p, q = random_net(2, 2), random_net(2, 3)
     for k, state in itertools.product((0, 5, 11), (-0.2, 0.3, 0.999)):
         x = torch.full((1, 1, 1), state)
-        kernel, other = process.kernel(p, x, k), process.kernel(q, x, k)
+        kernel, other = kernel_at(process, p, x, k), kernel_at(process, q, x, k)
         width = 12 * kernel.std.item()
         y = torch.linspace(kernel.mean.item() - width, kernel.mean.item() + width, 4001).view(-1, 1, 1)
-        many, theirs = (process.kernel(net, x.expand(4001, 1, 1), k).log_prob(y) for net in (p, q))
+        many, theirs = (kernel_at(process, net, x.expand(4001, 1, 1), k).log_prob(y) for net in (p, q))
         mass = many.exp() * (y[1] - y[0]).item()
         assert mass.sum().item() == pytest.approx(1, abs=1e-6)
         assert (mass * (many - theirs)).sum().item() == pytest.approx(kernel.kl(other).item(), rel=1e-5, abs=1e-9)
@@ -60,7 +60,7 @@ def test_log_prob_is_normalised_and_kl_agrees_by_quadrature(double):
 def test_samples_have_the_moments_of_the_kernel(double):
     process, draws = Simplex(2, 3, num_steps=12), 20_000
     x = torch.tensor([[0.3, 0.6], [0.9, 1.05]]).expand(draws, 2, 2)
-    kernel = process.kernel(random_net(3, 4), x, 6)
+    kernel = kernel_at(process, random_net(3, 4), x, 6)
     y = kernel.sample(generator(9))
     mean, std = kernel.mean[0].detach(), kernel.std[0].detach()
     assert ((y.mean(0) - mean).abs() < 4.5 * std / math.sqrt(draws)).all()
@@ -72,8 +72,8 @@ def test_samples_have_the_moments_of_the_kernel(double):
 
 def test_a_step_reads_the_state_as_if_inside_and_has_a_width_there(double):
     process, net = Simplex(1, 3, num_steps=12), random_net(3, 5)
-    outside = process.kernel(net, torch.tensor([[[-0.4, 1.3]]]), 3)
-    edge = process.kernel(net, torch.tensor([[[EPS, 1 - EPS]]]), 3)
+    outside = kernel_at(process, net, torch.tensor([[[-0.4, 1.3]]]), 3)
+    edge = kernel_at(process, net, torch.tensor([[[EPS, 1 - EPS]]]), 3)
     torch.testing.assert_close(outside.mean, edge.mean)
     torch.testing.assert_close(outside.std, edge.std)
     assert (outside.std > 0).all()
@@ -83,12 +83,12 @@ def test_mix_is_the_kernel_of_the_averaged_letters(double):
     """The mean is linear in the letters, so the mixture of kernels is the kernel of their mixture."""
     process, x = Simplex(2, 4), torch.rand(6, 2, 3, generator=generator(10), dtype=DOUBLE)
     p, q, weight = random_net(4, 6), random_net(4, 7), 0.3
-    mixed = process.kernel(p, x, 40).mix(process.kernel(q, x, 40), weight)
+    mixed = kernel_at(process, p, x, 40).mix(kernel_at(process, q, x, 40), weight)
 
     def averaged(state: Tensor, t: Tensor) -> Tensor:
         return ((1 - weight) * p(state, t).softmax(-1) + weight * q(state, t).softmax(-1)).log()
 
-    direct = process.kernel(averaged, x, 40)
+    direct = kernel_at(process, averaged, x, 40)
     torch.testing.assert_close(mixed.mean, direct.mean)
     torch.testing.assert_close(mixed.x0, direct.x0)
     torch.testing.assert_close(mixed.std, direct.std)
@@ -103,7 +103,7 @@ def test_mix_is_the_kernel_of_the_averaged_letters(double):
 def test_guess_expected_and_posterior_log_prob_are_of_letters(double):
     process, net = Simplex(2, 3), random_net(3, 8)
     x = torch.rand(1, 2, 2, generator=generator(14)).expand(4000, 2, 2)
-    kernel = process.kernel(net, x, 50)
+    kernel = kernel_at(process, net, x, 50)
     p = net(probabilities_of(x[:1]), torch.tensor([0.5])).softmax(-1)[0].detach()
     torch.testing.assert_close(kernel.expected()[0].detach(), p)
     assert torch.equal(process.tokens(kernel.guess())[0].long(), p.argmax(-1))
@@ -125,7 +125,7 @@ def test_gradients_flow_through_a_chain(double):
     def end(x: Tensor) -> Tensor:
         g = generator(17)
         for k in range(15, 18):
-            x = process.kernel(net, process.relaxed(x), k).rsample(g)
+            x = kernel_at(process, net, process.relaxed(x), k).rsample(g)
         return (process.relaxed_design(x) * weight).sum()
 
     start = process.corrupt(torch.tensor([[1, 2]]), 15, generator(18)).requires_grad_(True)
@@ -142,10 +142,10 @@ def test_steps_given_one_by_one_agree_with_a_tensor_of_steps():
     process, net = Simplex(2, 4, num_steps=12), random_net(4, 10)
     net = net.float()
     x = torch.rand(2, 2, 3, generator=generator(19))
-    both = process.kernel(net, x, torch.tensor([11, 3]))
+    both = kernel_at(process, net, x, torch.tensor([11, 3]))
     for row, k in enumerate((11, 3)):
-        torch.testing.assert_close(both.mean[row : row + 1], process.kernel(net, x[row : row + 1], k).mean)
-        torch.testing.assert_close(both.std[row : row + 1], process.kernel(net, x[row : row + 1], k).std)
+        torch.testing.assert_close(both.mean[row : row + 1], kernel_at(process, net, x[row : row + 1], k).mean)
+        torch.testing.assert_close(both.std[row : row + 1], kernel_at(process, net, x[row : row + 1], k).std)
 
 
 HELD = Fixed(torch.tensor([False, True, False]), torch.tensor([-1, 2, -1], dtype=torch.int8))
@@ -158,7 +158,7 @@ def test_fixed_letters_never_move():
     assert (process.corrupt(design, 4, g)[:, 1] == vertex).all()
     chain = rollout(Policy(process, net), 50, g)
     assert (chain.states[:, :, 1] == vertex).all() and (chain.states[1:, :, 0] != chain.states[:-1, :, 0]).all()
-    kernel = process.kernel(net, chain.states[3], 3)
+    kernel = kernel_at(process, net, chain.states[3], 3)
     assert (kernel.rsample(g)[:, 1] == vertex).all() and (kernel.guess(g)[:, 1] == vertex).all()
     y = kernel.sample(g)
     assert kernel.terms(y).shape == (50, 3) and (kernel.terms(y)[:, 1] == 0).all()

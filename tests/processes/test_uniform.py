@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Policy, sample
+from biotilt.core import Policy, kernel_at, sample
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.networks import MLP, MLPConfig
@@ -298,8 +298,8 @@ def test_forbidden_letters_give_no_nan(k):
     """In the last step what the network forbids stays forbidden, and no gradient becomes NaN."""
     logits = torch.tensor([[[0.3, -torch.inf, 0.1], [0.5, 0.1, 0.2]]], requires_grad=True)
     process, x = Uniform(L, V, num_steps=K), torch.tensor([[1, 0]])
-    kernel = process.kernel(lambda x, t: logits, x, k)
-    other = process.kernel(lambda x, t: torch.zeros(1, L, V), x, k)
+    kernel = kernel_at(process, lambda x, t: logits, x, k)
+    other = kernel_at(process, lambda x, t: torch.zeros(1, L, V), x, k)
     forbidden = kernel.log_next[0, 0, 1].exp().item()
     assert forbidden == 0 if k == K - 1 else forbidden > 0.01
     kernel.kl(other).sum().backward()
@@ -312,7 +312,9 @@ def test_long_chains_stay_finite_in_single_precision(schedule, steps):
     """Also where a[1] is 1e-8: a step then moves almost nothing, and a network's slope still counts."""
     process, x = Uniform(1, 4, num_steps=steps, schedule=schedule), torch.tensor([[3]] * 4, dtype=torch.int8)
     logits = torch.tensor([1.0, 0.0, -1.0, 0.5], requires_grad=True)
-    kernel = process.kernel(lambda x, t: logits.expand(len(x), 1, 4), x, torch.tensor([0, 1, steps // 2, steps - 1]))
+    kernel = kernel_at(
+        process, lambda x, t: logits.expand(len(x), 1, 4), x, torch.tensor([0, 1, steps // 2, steps - 1])
+    )
     assert kernel.log_next.isfinite().all()
     torch.testing.assert_close(kernel.log_next[-1, 0], logits.log_softmax(-1))
     stays = kernel.log_next[2, 0, 3].exp().item()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 import torch
@@ -56,8 +55,8 @@ class Scripted(Finite):
 
     script: list[Tensor] = field(default_factory=list)
 
-    def kernel(self, net: Any, x: Tensor, k: int | Tensor) -> ScriptedKernel:
-        kernel = super().kernel(net, x, k)
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> ScriptedKernel:
+        kernel = super().kernel_of(output, x, k)
         return ScriptedKernel(kernel.x, kernel.log_probs, self.script)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Policy, Roles, sample
+from biotilt.core import Policy, Roles, kernel_at, sample
 from biotilt.networks import VectorMLP, VectorMLPConfig
 from biotilt.processes import Flow, Gaussian
 from biotilt.testing import Mixture, MixtureDenoiser, affine_law, energy_distance
@@ -164,7 +164,7 @@ def test_the_denoiser_of_designs_speaks_the_prediction_of_its_process(process):
     end = torch.tensor(process.t_min, dtype=torch.float64)
     a_end, s_end = process.signal(end).item(), process.spread(end).item()
     k = process.steps // 2
-    kernel = process.kernel(net, x, k)
+    kernel = kernel_at(process, net, x, k)
     first = 0.99 if process.prediction == "eps" else 1.0
     root = math.sqrt(first) + (math.sqrt(process.t_min) - math.sqrt(first)) * k / process.steps
     t = torch.tensor(root**2, dtype=torch.float64)

@@ -79,8 +79,8 @@ def broken(change: str) -> AnyOrder:
                 return super().kl(other) * 2
 
     class Broken(AnyOrder):
-        def kernel(self, net: Any, x: Tensor, k: int | Tensor) -> AnyOrderKernel:
-            return Kernel(**vars(super().kernel(net, x, k)))
+        def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> AnyOrderKernel:
+            return Kernel(**vars(super().kernel_of(output, x, k)))
 
     return Broken(3, 2)
 

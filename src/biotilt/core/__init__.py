@@ -24,10 +24,12 @@ from biotilt.core.policy import (
 from biotilt.core.protocols import (
     Kernel,
     Net,
+    NetInput,
     Process,
     Reveals,
     Reward,
     Scorer,
+    kernel_at,
 )
 from biotilt.core.sampler import Draws, Sampler, log_weight_of
 from biotilt.core.values import ActionValue, Lesson, StateValue, draw_states, value_of
@@ -41,6 +43,7 @@ __all__ = [
     "Lesson",
     "Metrics",
     "Net",
+    "NetInput",
     "Objective",
     "Parts",
     "Policy",
@@ -58,6 +61,7 @@ __all__ = [
     "check_parts",
     "draw_states",
     "drop_unscored",
+    "kernel_at",
     "log_weight_of",
     "move_toward",
     "path_kl",

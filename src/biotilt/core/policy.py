@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from biotilt.core.protocols import Kernel, Process
+from biotilt.core.protocols import Kernel, Process, kernel_at
 
 
 @dataclass
@@ -20,7 +20,7 @@ class Policy:
 
     def kernel(self, x: Tensor, k: int | Tensor) -> Kernel:
         """Return the kernel at states `x` `(B, ...)` and step `k`, an int or `(B,)` integers in [0, K)."""
-        return self.process.kernel(self.net, x, k)
+        return kernel_at(self.process, self.net, x, k)
 
     def frozen_copy(self) -> Policy:
         """Return a copy whose weights take no gradient."""

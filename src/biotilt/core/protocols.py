@@ -5,9 +5,16 @@ States run from `x[0]`, pure noise, to `x[K]`, a design. Step `k` maps `x[k]` to
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
+
+
+class NetInput(NamedTuple):
+    """What a network is shown of states `(B, ...)` at a step: `x` as networks read it, and times `t` `(B,)`."""
+
+    x: Tensor
+    t: Tensor
 
 
 class Net(Protocol):
@@ -54,8 +61,8 @@ class Process(Protocol):
     States are letters, `(B, L)` integers, or points, `(B, ...)` floats. A process may offer, for algorithms that
     differentiate the reward:
 
-    * `relaxed(x)`: states as `kernel` also takes them, differentiable: letters become `(B, L, V+1)` floats, one-hot,
-      the last one the mask; points stay;
+    * `relaxed(x)`: states as `inputs` and `kernel_of` also take them, differentiable: letters become `(B, L, V+1)`
+      floats, one-hot, the last one the mask; points stay;
     * `relaxed_design(x)`: complete designs, relaxed or not, as a differentiable reward reads them: `(B, L, V)` letter
       probabilities, or the points themselves;
     * `letter_evidence(net, design, generator, draws)`: log p(letter) and weights `(draws, B, L)` at states with part of
@@ -73,7 +80,13 @@ class Process(Protocol):
 
     def noise(self, batch: int, generator: Generator) -> Tensor: ...
 
-    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> Kernel: ...
+    def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
+        """Return what the network is shown at states `x` `(B, ...)` and step `k`, an int or `(B,)`, in [0, K]."""
+        ...
+
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> Kernel:
+        """Return the kernel that a network's output at `inputs(x, k)` stands for, `k` in [0, K)."""
+        ...
 
     def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor: ...
 
@@ -81,7 +94,7 @@ class Process(Protocol):
 
 
 @runtime_checkable
-class Reveals(Protocol):
+class Reveals(Process, Protocol):
     """A process whose states are designs with some coordinates still hidden, each revealed once."""
 
     @property
@@ -129,3 +142,8 @@ class Scorer(Protocol):
     """
 
     def __call__(self, designs: Tensor, /) -> Tensor: ...
+
+
+def kernel_at(process: Process, net: Net, x: Tensor, k: int | Tensor) -> Kernel:
+    """Return the kernel of a process with a network at states `x` `(B, ...)` and step `k`: one network call."""
+    return process.kernel_of(net(*process.inputs(x, k)), x, k)

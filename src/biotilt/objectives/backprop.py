@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Parts, Round, rollout
+from biotilt.core import Context, Metrics, Parts, Round, kernel_at, rollout
 from biotilt.errors import ConfigError
 from biotilt.options import Count, CountFrom0, Positive, check_options
 
@@ -85,7 +85,7 @@ class RewardBackprop:
 
         for k in range(self._first(process.steps), process.steps):
             kernel: Any = roles.policy.kernel(x, k)
-            kl = kl + kernel.kl(process.kernel(base_net, x, k))
+            kl = kl + kernel.kl(kernel_at(process, base_net, x, k))
             x = kernel.rsample(context.generator, self.temperature)
         designs = process.relaxed_design(x)  # type: ignore[attr-defined]
         rewards = context.relaxed_rewards(designs)

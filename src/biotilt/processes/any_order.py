@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core.protocols import Net
+from biotilt.core.protocols import Net, NetInput
 from biotilt.errors import ConfigError
 from biotilt.formulas.categorical import log_choose, neg_log_prob, stratified_uniform
 from biotilt.options import Count
@@ -61,12 +61,13 @@ class AnyOrder(RevealingProcess):
     def steps(self) -> int:
         return math.ceil(self.free / self.per_step)
 
-    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> AnyOrderKernel:
-        """`k` is read off the states: the number of hidden coordinates says it."""
+    def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
+        """Return states and the fraction that is hidden: `k` is read off the states, not told."""
+        return NetInput(x, self.hidden(self._read(x)[0]).sum(-1) / self.length)
+
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> AnyOrderKernel:
         tokens, relaxed = self._read(x)
-        hidden = self.hidden(tokens)
-        log_letters = net(x, hidden.sum(-1) / self.length).log_softmax(-1)
-        return AnyOrderKernel(tokens, log_letters, hidden, self.per_step, relaxed=relaxed)
+        return AnyOrderKernel(tokens, output.log_softmax(-1), self.hidden(tokens), self.per_step, relaxed=relaxed)
 
     def step_of(self, x: Tensor) -> Tensor:
         return ((self.free - self.hidden(x).sum(-1)) // self.per_step).clamp(max=self.steps - 1)
@@ -85,5 +86,5 @@ class AnyOrder(RevealingProcess):
         count = (u * self.free).long().clamp(max=self.free - 1) + 1
         x = self.hide(design, count, generator)
         hidden = self.hidden(x)
-        loss = neg_log_prob(net(x, hidden.sum(-1) / self.length), design)
+        loss = neg_log_prob(net(*self.inputs(x, 0)), design)
         return (loss * hidden).sum(-1) * self.free / count

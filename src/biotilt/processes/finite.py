@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from biotilt.core.protocols import Net
+from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import (
     draw,
     draw_straight_through,
@@ -91,11 +91,13 @@ class Finite:
     def _dtype(self) -> torch.dtype:
         return torch.int8 if self.states <= 128 else torch.int16
 
-    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> FiniteKernel:
-        """Return the kernel at states `(B,)`, or relaxed `(B, S)`, which the network then reads as they are."""
-        t = (1 - torch.as_tensor(k, device=x.device) / self.horizon).expand(len(x))
+    def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
+        """Return states `(B,)`, or relaxed `(B, S)`, as they are."""
+        return NetInput(x, (1 - torch.as_tensor(k, device=x.device) / self.horizon).expand(len(x)))
+
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> FiniteKernel:
         tokens = x.detach().argmax(-1).to(self._dtype) if x.is_floating_point() else x
-        return FiniteKernel(tokens, net(x, t).log_softmax(-1))
+        return FiniteKernel(tokens, output.log_softmax(-1))
 
     def relaxed(self, x: Tensor) -> Tensor:
         """Return states `(B,)`, or relaxed already, as one-hot floats `(B, S)`."""
@@ -126,7 +128,8 @@ class Finite:
         k = (stratified_uniform(len(design), generator) * self.horizon).long().clamp(max=self.horizon - 1)
         after = self.corrupt(design, k + 1, generator)
         before = self._renoise(after, k / (k + 1), generator)
-        return -self.horizon * self.kernel(net, before, k).log_prob(after) - self._noising_entropy()
+        kernel = self.kernel_of(net(*self.inputs(before, k)), before, k)
+        return -self.horizon * kernel.log_prob(after) - self._noising_entropy()
 
     def _noising_entropy(self) -> float:
         total = 0.0

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from biotilt.core.fixed import Fixed
-from biotilt.core.protocols import Net
+from biotilt.core.protocols import Net, NetInput
 from biotilt.errors import ConfigError, suggest
 from biotilt.formulas.categorical import stratified_uniform
 from biotilt.options import NotNegative, Number, Steps, Width, check_options
@@ -131,12 +131,17 @@ class GaussianPath(ABC):
         """Return `(batch, D)` standard normal states."""
         return self._hold(self._normal((batch, self.size), generator))
 
-    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> GaussianKernel:
+    def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
+        """Return points `(B, D)`, 0 in place of x[0] unless `eta` is 0, and times of the path."""
+        k = torch.as_tensor(k, device=x.device).expand(len(x))
+        seen = x if self.eta == 0 else self._hold(x * (k > 0).unsqueeze(-1))
+        return NetInput(seen, _at(self._chain.time, k, x))
+
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> GaussianKernel:
         chain = self._chain
         k = torch.as_tensor(k, device=x.device).expand(len(x))
-        t = _at(chain.time, k, x)
-        seen = x if self.eta == 0 else self._hold(x * (k > 0).unsqueeze(-1))
-        x0, eps = self.split(net(seen, t), seen, t)
+        seen, t = self.inputs(x, k)
+        x0, eps = self.split(output, seen, t)
         std, carry, recall = (_at(c, k, x).unsqueeze(-1) for c in (chain.std, chain.carry, chain.recall))
         after = _at(chain.signal, k + 1, x).unsqueeze(-1)
         mean, design = after * x0 + carry * eps, chain.signal[-1].item() * x0 + recall * eps
@@ -172,7 +177,7 @@ class GaussianPath(ABC):
         u = stratified_uniform(len(design), generator).to(cumulative)
         k = torch.searchsorted(cumulative, u, right=True).clamp(max=self.steps - 1)
         x = self.corrupt(design, k, generator)
-        kernel = self.kernel(net, x, k)
+        kernel = self.kernel_of(net(*self.inputs(x, k)), x, k)
         a, s, carry = (_at(c, k, x).unsqueeze(-1) for c in (bridge.signal, bridge.spread, bridge.carry))
         # at the last step carry is 0 and the next signal 1, exactly: the target is the design
         target = _at(bridge.signal, k + 1, x).unsqueeze(-1) * design + carry * (x - a * design) / s

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core.protocols import Net
+from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import neg_log_prob, stratified_uniform
 from biotilt.options import Steps
 from biotilt.processes.revealing import RevealingProcess, RevealKernel
@@ -56,13 +56,16 @@ class Masked(RevealingProcess):
     def _time(self, k: int | Tensor, batch: int, device: torch.device) -> Tensor:
         return (1 - torch.as_tensor(k, device=device) / self.num_steps).expand(batch)
 
-    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> MaskedKernel:
+    def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
+        return NetInput(x, self._time(k, len(x), x.device))
+
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> MaskedKernel:
         schedule = SCHEDULES[self.schedule]
         t = self._time(k, len(x), x.device)
         now, after = schedule.clean(t), schedule.clean((t - 1 / self.num_steps).clamp(min=0))
         reveal = torch.where(t * self.num_steps < 1.5, 1.0, (after - now) / (1 - now)).clamp(0, 1)
         tokens, relaxed = self._read(x)
-        return MaskedKernel(tokens, net(x, t).log_softmax(-1), self.hidden(tokens), reveal, relaxed=relaxed)
+        return MaskedKernel(tokens, output.log_softmax(-1), self.hidden(tokens), reveal, relaxed=relaxed)
 
     def step_of(self, x: Tensor) -> Tensor:
         clean = 1 - self.hidden(x).sum(-1) / self.free

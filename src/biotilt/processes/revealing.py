@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from biotilt.core.protocols import Net
+from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import draw, draw_straight_through, geometric_mixture, kl_categorical
 from biotilt.processes.letters import LetterProcess, one_hot_states
 
@@ -114,8 +114,12 @@ class RevealingProcess(LetterProcess):
     kernel_type: ClassVar[type] = RevealKernel
 
     @abstractmethod
-    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> RevealKernel:
-        """Return the kernel at states: tokens `(B, L)`, or relaxed `(B, L, V+1)`, which the network also reads."""
+    def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
+        """Return states as they are, tokens `(B, L)` or relaxed `(B, L, V+1)`, and the time."""
+
+    @abstractmethod
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> RevealKernel:
+        """Return the kernel of logits `(B, L, V)` at states, tokens or relaxed."""
 
     @abstractmethod
     def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor: ...
@@ -148,6 +152,7 @@ class RevealingProcess(LetterProcess):
         strata = torch.arange(draws, device=design.device).unsqueeze(-1)
         k = ((strata + u) * (self.steps / draws)).long().clamp(max=self.steps - 1).flatten()
         repeated = design.repeat(draws, 1)
-        kernel = self.kernel(net, self.corrupt(repeated, k, generator), k)
+        x = self.corrupt(repeated, k, generator)
+        kernel = self.kernel_of(net(*self.inputs(x, k)), x, k)
         weight = self.steps * kernel.hidden * kernel.reveal_probability().unsqueeze(-1)
         return tuple(part.unflatten(0, (draws, -1)) for part in (kernel.terms(repeated), weight))  # type: ignore[return-value]

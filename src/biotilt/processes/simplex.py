@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from biotilt.core.protocols import Net
+from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import draw, stratified_uniform
 from biotilt.options import Steps
 from biotilt.processes.gaussian_kernel import GaussianKernel
@@ -119,11 +119,16 @@ class Simplex(LetterProcess):
         tables = self._tables(torch.get_default_dtype(), generator.device)
         return self._hold(tables.draw_stationary((batch, self.length), generator))
 
-    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> SimplexKernel:
+    def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
+        """Return letter probabilities `(B, L, V)` of sticks `(B, L, V−1)`, and the time."""
+        k = torch.as_tensor(k, device=x.device).expand(len(x))
+        return NetInput(probabilities_of(x), 1 - k / self.num_steps)
+
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> SimplexKernel:
         tables = self._tables(x.dtype, x.device)
         k = torch.as_tensor(k, device=x.device).expand(len(x))
         v = x.clamp(EPS, 1 - EPS)
-        log_x0 = net(probabilities_of(v), 1 - k / self.num_steps).log_softmax(-1)
+        log_x0 = output.log_softmax(-1)
         each = k.view(-1, 1, 1)
         step = (tables.times[each] - tables.times[each + 1]) * tables.speed
         drift = ((1 - v) - tables.beta * v) / 2 + _pull(tables, log_x0.exp(), v, each)

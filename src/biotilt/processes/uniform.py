@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from biotilt.core.protocols import Net
+from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import (
     draw,
     draw_straight_through,
@@ -126,14 +126,19 @@ class Uniform(LetterProcess):
         """Return `(batch, L)` uniform letters; held positions have theirs."""
         return self._hold(self._letters((batch, self.length), generator))
 
-    def kernel(self, net: Net, x: Tensor, k: int | Tensor) -> UniformKernel:
-        """Return the kernel at states: tokens `(B, L)`, or relaxed `(B, L, V+1)`, which the network also reads.
+    def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
+        """Return tokens `(B, L)`, or relaxed `(B, L, V+1)`, with masks in place of the free letters of x[0]."""
+        k = torch.as_tensor(k, device=x.device).expand(len(x))
+        return NetInput(self._shown(x, k), 1 - k / self.num_steps)
+
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> UniformKernel:
+        """Return the kernel of logits `(B, L, V)` at states: tokens `(B, L)`, or relaxed `(B, L, V+1)`.
 
         A relaxed state mixes the laws that its letters lead to, so the kernel is linear in it, the network aside.
         """
         tokens, relaxed = self._read(x)
         k = torch.as_tensor(k, device=x.device).expand(len(x))
-        log_x0 = net(self._shown(x, k), 1 - k / self.num_steps).log_softmax(-1)
+        log_x0 = output.log_softmax(-1)
         if relaxed is None:
             log_next = self._next(log_x0, self._one_hot(tokens, log_x0.dtype), k)
         else:
@@ -158,7 +163,7 @@ class Uniform(LetterProcess):
         """
         k = (stratified_uniform(len(design), generator) * self.num_steps).long().clamp(max=self.num_steps - 1)
         x = self.corrupt(design, k, generator)
-        kernel = self.kernel(net, x, k)
+        kernel = self.kernel_of(net(*self.inputs(x, k)), x, k)
         dtype = kernel.log_next.dtype
         log_next = self._next(self._one_hot(design, dtype).log(), self._one_hot(x, dtype), k)
         return (kl_categorical(log_next, kernel.log_next) * kernel.free).sum(-1) * self.num_steps

@@ -68,7 +68,7 @@ class LearnedQ(Standardised, ActionValue):
 
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return Q(x), `(B, L, V)` in units of α, up to a constant for each state."""
-        return self.net(x, self._time(x)) * self.spread
+        return self.net(*self.process.inputs(x, k)) * self.spread
 
     def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
         """Score the designs of the roll-in; rows `designs` `(B, L)`, `rewards` `(B,)`, `terms` `(B, L)` = ℓ."""
@@ -83,7 +83,8 @@ class LearnedQ(Standardised, ActionValue):
         complete = rows["rewards"] / context.alpha
         self.set_units(complete)
         x, after, run = self._hide_and_reveal(designs, context.generator)
-        q = self.action_value(context, x, 0)
+        k = self.process.step_of(x)
+        q = self.action_value(context, x, k)
         with torch.no_grad():
             future = complete - self.centre
             if self.run != "return":
@@ -93,7 +94,7 @@ class LearnedQ(Standardised, ActionValue):
             target = future.unsqueeze(-1) - others
         picked = q.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1)
         loss = (((picked - target) / self.spread).square() * run).sum() / run.sum()
-        return Lesson(x, self.process.step_of(x), q.detach(), loss)
+        return Lesson(x, k, q.detach(), loss)
 
     def follow(self) -> None:
         """Move the target network one step toward the network."""
@@ -116,9 +117,7 @@ class LearnedQ(Standardised, ActionValue):
 
     def _soft_value(self, context: Context, x: Tensor) -> Tensor:
         hidden = self.process.hidden(x)
-        prior = context.roles.base.kernel(x, self.process.step_of(x)).x0
-        per_position = (prior + self.target(x, self._time(x)) * self.spread).logsumexp(-1)
+        k = self.process.step_of(x)
+        prior = context.roles.base.kernel(x, k).x0
+        per_position = (prior + self.target(*self.process.inputs(x, k)) * self.spread).logsumexp(-1)
         return (per_position * hidden).sum(-1) / hidden.sum(-1).clamp(min=1)
-
-    def _time(self, x: Tensor) -> Tensor:
-        return self.process.hidden(x).sum(-1) / x.shape[-1]

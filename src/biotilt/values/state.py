@@ -47,15 +47,8 @@ class StateNet(Standardised):
 
     def forward(self, x: Tensor, k: int | Tensor) -> Tensor:
         """Return values `(B,)` of states `x` `(B, ...)` at step `k`, an int or `(B,)`."""
-        seen: list[Tensor] = []
-
-        def listen(x: Tensor, t: Tensor) -> Tensor:
-            seen.append(self.net(x, t))
-            return seen[0]
-
-        self.process.kernel(listen, x, k)
         # the mean: one head averaged over outputs, so that Adam's step does not grow with the design's length
-        return self.in_units(seen[0].flatten(1).mean(1))
+        return self.in_units(self.net(*self.process.inputs(x, k)).flatten(1).mean(1))
 
 
 class LogZ(Standardised):

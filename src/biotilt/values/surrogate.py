@@ -52,7 +52,7 @@ class SurrogateQ(LearnedQ):
 
     def predict(self, designs: Tensor) -> Tensor:
         """Return R_φ `(B,)` of complete designs `(B, L)`, standardised."""
-        outputs = self.surrogate(designs, self._time(designs))
+        outputs = self.surrogate(*self.process.inputs(designs, self.process.steps))
         return outputs.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1).sum(-1)
 
     def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core import Net, Process
+from biotilt.core import Net, Process, kernel_at
 from biotilt.testing.exact import space
 
 STANDARD_ERRORS = 5.5  # some thousand comparisons a process: by chance once in 20,000 runs
@@ -35,11 +35,11 @@ def check_kernel(process: Process, net: Net, other: Net, generator: Generator, *
         for one in x.split(1):
 
             def at(network: Net, rows: int, one: Tensor = one, k: int = k) -> Any:
-                return process.kernel(network, one.expand(rows, *one.shape[1:]), k)
+                return kernel_at(process, network, one.expand(rows, *one.shape[1:]), k)
 
             check(process, at, (net, other), generator, draws, f"{process.name}, step {k}")
         _check_held(process, process.corrupt(x, k, generator), f"corrupt, step {k},")
-        x = process.kernel(net, x, k).sample(generator)
+        x = kernel_at(process, net, x, k).sample(generator)
         _check_held(process, x, f"sample, step {k},")
 
 
