@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from biotilt.core import rollout, sample
+from biotilt.core import draw_loss, rollout, sample
 from biotilt.errors import NothingScored
 from biotilt.experiment import Experiment
 from biotilt.oracle import Store
@@ -94,11 +94,10 @@ def _estimate_seconds(experiment: Experiment, train: TrainConfig, per_design: di
     updating, rows = 0.0, context.memory.rows
     if len(context.memory):
         # a small round has few rows; a step of the run draws more of them, and may score designs itself
-        rows_a_step = getattr(objective, "states", getattr(objective, "chains", train.batch))
-        copies = -(-rows_a_step // len(context.memory))
+        copies = -(-(objective.batch_size or train.batch) // len(context.memory))
         trainer.oracle.max_calls = None
         context.memory.rows = {key: torch.cat([value] * copies) for key, value in rows.items()}
-        _, updating = _timed(lambda: trainer.objective.loss(context)[0].backward())
+        _, updating = _timed(lambda: draw_loss(trainer.objective, context)[0].backward())
     scoring = train.batch * sum(per_design.values())
     return train.rounds * (drawing + scoring + objective.updates * updating)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles
+from biotilt.core import Context, Policy, Replay, Roles, draw_loss
 from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder
 from biotilt.testing import TableScorer, all_designs, tilted_law
@@ -55,5 +55,5 @@ def gradient(objective: Any, context: Context) -> Tensor:
     """Return the gradient of one loss with respect to the policy's table."""
     net = context.roles.policy.net
     net.zero_grad()
-    objective.loss(context)[0].backward()
+    draw_loss(objective, context)[0].backward()
     return net.logits.grad.clone()  # type: ignore[union-attr, operator]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Parts, Policy, Process, Replay, Roles, check_parts
+from biotilt.core import Context, Parts, Policy, Process, Replay, Roles, check_parts, draw_loss
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable, Table
 from biotilt.objectives import DiscreteAdjointMatching
@@ -115,7 +115,7 @@ def test_expected_gradient_is_that_of_the_cross_entropy_off_policy_too():
             "log_out": log_out[y : y + 1], "weight": P_STAR[1, 2, y : y + 1] / log_out[y].exp(),
         }  # fmt: skip
         policy.net.zero_grad()
-        DiscreteAdjointMatching().loss(context)[0].backward()
+        draw_loss(DiscreteAdjointMatching(), context)[0].backward()
         total += log_out[y].exp() * policy.net.logits.grad  # type: ignore[operator]
     expected = torch.zeros(K, S, S)
     expected[1, 2] = policy.net.logits[1, 2].softmax(-1).detach() - P_STAR[1, 2]  # type: ignore[index]
@@ -133,7 +133,7 @@ def test_loss_by_longhand():
     log_p = BASE.net.logits.detach().log_softmax(-1)  # type: ignore[operator]
     first, second = log_p[0, 0, 1] + 1.2, log_p[2, 2, 2] + 0.4
     expected = (first.exp() - 0.5 * first + second.exp() - 2.0 * second) / 2
-    assert DiscreteAdjointMatching().loss(context)[0].item() == pytest.approx(expected.item())
+    assert draw_loss(DiscreteAdjointMatching(), context)[0].item() == pytest.approx(expected.item())
     check_order(DiscreteAdjointMatching(), context)
 
 
@@ -287,12 +287,8 @@ def test_gradients_reach_the_policy_only():
 
 
 def test_proposal_follows_after_a_round():
-    context = context_of(table(normal(K, S, S, seed=2)), BASE)
-    objective = DiscreteAdjointMatching(updates=3)
-    for update, same in ((1, False), (2, False), (3, True)):
-        objective.after_update(context, update)
-        assert torch.equal(context.roles.proposal.net.logits, context.roles.policy.net.logits) is same  # type: ignore[arg-type]
-    assert objective.capacity is None
+    objective = DiscreteAdjointMatching(updates=3, states=7)
+    assert (objective.refresh_every, objective.batch_size, objective.capacity) == (3, 7, None)
 
 
 def test_any_process_with_a_density_will_do_and_any_reward():

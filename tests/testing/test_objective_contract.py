@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Policy, Replay, Roles
+from biotilt.core import Batch, Context, Policy, Replay, Roles
 from biotilt.networks.table import StateTable, Table
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 from biotilt.objectives import OBJECTIVES, PPO, RewardWeighted, TrajectoryBalance
@@ -160,8 +160,8 @@ def test_the_order_of_the_rows_does_not_matter(name):
 
 def test_a_loss_that_reads_the_order_is_caught():
     class First(TrajectoryBalance):
-        def loss(self, context: Context) -> tuple[Tensor, dict[str, float]]:
-            loss, metrics = super().loss(context)
+        def loss(self, context: Context, rows: Batch) -> tuple[Tensor, dict[str, float]]:
+            loss, metrics = super().loss(context, rows)
             return loss * (1 + context.memory.rows["rewards"][0]), metrics
 
     context, _ = on_states(optimal=False)

@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Policy, Replay, Roles, Round
+from biotilt.core import Batch, Context, Follows, Policy, Replay, Roles, Round
 from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, NothingScored
 from biotilt.networks.table import Table
 from biotilt.objectives import PPO
 from biotilt.processes import Finite
 from biotilt.training import TrainConfig, Trainer
+from biotilt.values.learned import LearnedValueConfig
 
 S, K = 5, 2
 REWARD = torch.tensor([0.2, 1.5, -0.7, 0.9, -1.1])
@@ -50,11 +51,11 @@ def train(**options: Any) -> TrainConfig:
                            "clip": 1.0, "ema": 0.0, "checkpoint_every": 1} | options))  # fmt: skip
 
 
-def trainer_of(objective: Any, config: TrainConfig, oracle: Any = None, **options: Any) -> Trainer:
+def trainer_of(objective: Any, config: TrainConfig, oracle: Any = None, value: Any = None, **options: Any) -> Trainer:
     logits = torch.randn(K, S, S, generator=torch.Generator().manual_seed(1))
     roles = Roles.start(Policy(Finite(S, K), Table(S, K, logits)))
     oracle = oracle or Lookup()
-    context = Context(roles, oracle, 0.5, torch.Generator().manual_seed(2), Replay(objective.capacity))
+    context = Context(roles, oracle, 0.5, torch.Generator().manual_seed(2), Replay(objective.capacity), value)
     return Trainer(context, objective, config, oracle, **options)
 
 
@@ -67,20 +68,22 @@ class Pull:
     name: ClassVar[str] = "pull"
     needs: ClassVar[tuple[str, ...]] = ()
 
+    refresh_every: int = 1
+
     @property
     def capacity(self) -> None:
         return None
 
-    def check(self, process: Any, value: Any, known: list[type]) -> None: ...
+    @property
+    def batch_size(self) -> int | None:
+        return 1
 
     def collect(self, context: Context, calls: int) -> Round:
         designs = torch.zeros(calls, dtype=torch.int8)
         return Round({"r": context.rewards(designs)}, designs, {"reward": 0.2})
 
-    def loss(self, context: Context) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, dict[str, float]]:
         return self.slope(context.roles.policy.net.logits), {"figure": 3.0}
-
-    def after_update(self, context: Context, update: int) -> None: ...
 
 
 def test_history_counts_rounds_updates_and_calls():
@@ -152,6 +155,50 @@ def test_figures_are_means_over_the_updates_of_a_round():
     trainer = trainer_of(objective, train(max_calls=32, clip=100.0))
     trainer.run()
     assert [row["gradient"] for row in trainer.history] == pytest.approx([2.0, 7.0], rel=1e-4)
+
+
+def test_the_proposal_is_renewed_when_the_objective_says():
+    """Two updates a round, renewed after every third: after rounds 1 to 4 it stands at updates 0, 3, 6 and 6."""
+    before: list[Tensor] = []  # the weights that update n starts from, which are those after n updates
+    after_round: list[Tensor] = []
+
+    def slope(logits: Tensor) -> Tensor:
+        before.append(logits.detach().clone())
+        return logits.square().sum()
+
+    trainer = trainer_of(Pull(slope, updates=2, refresh_every=3), train())
+    roles = trainer.context.roles
+    trainer.report = lambda row: after_round.append(roles.proposal.net.logits.detach().clone())
+    trainer.run()
+    for seen, update in zip(after_round, (0, 3, 6, 6), strict=True):
+        assert torch.equal(seen, before[update])
+    assert not torch.equal(before[3], before[6])
+    assert not roles.proposal.net.logits.requires_grad
+
+
+@pytest.mark.parametrize(("size", "given"), [(5, 5), (99, 16), (None, 16)])
+def test_a_loss_is_given_as_many_rows_as_the_objective_asks_for(size, given):
+    class Asks(Pull):
+        batch_size = size
+
+        def loss(self, context: Context, rows: Batch) -> tuple[Tensor, dict[str, float]]:
+            assert set(rows) == {"r"} and len(rows["r"]) == given
+            return super().loss(context, rows)
+
+    trainer_of(Asks(lambda logits: logits.sum()), train()).run()
+
+
+def test_a_value_with_a_slow_copy_follows_after_every_update():
+    class Slow(nn.Linear, Follows):
+        config = LearnedValueConfig()
+
+        def follow(self) -> None:
+            steps.append(trainer.update)
+
+    steps: list[int] = []
+    trainer = trainer_of(Pull(lambda logits: logits.sum(), updates=2), train(max_calls=32), value=Slow(1, 1))
+    trainer.run()
+    assert steps == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])

@@ -7,6 +7,8 @@ from biotilt.core.objective import (
     Objective,
     Replay,
     Round,
+    draw_loss,
+    draw_rows,
     drop_unscored,
     roll_in_metrics,
     trainable,
@@ -32,13 +34,14 @@ from biotilt.core.protocols import (
     kernel_at,
 )
 from biotilt.core.sampler import Draws, Sampler, log_weight_of
-from biotilt.core.values import ActionValue, Lesson, StateValue, draw_states, value_of
+from biotilt.core.values import ActionValue, Follows, Lesson, StateValue, draw_states, value_of
 
 __all__ = [
     "ActionValue",
     "Batch",
     "Context",
     "Draws",
+    "Follows",
     "Kernel",
     "Lesson",
     "Metrics",
@@ -59,6 +62,8 @@ __all__ = [
     "Trajectory",
     "check_capabilities",
     "check_parts",
+    "draw_loss",
+    "draw_rows",
     "draw_states",
     "drop_unscored",
     "kernel_at",

@@ -39,10 +39,16 @@ class Replay:
         if self.capacity is not None:
             self.rows = {k: v[-self.capacity :] for k, v in self.rows.items()}
 
-    def draw(self, count: int, generator: Generator) -> Batch:
-        """Return `count` distinct rows, uniformly (all of them when there are fewer)."""
-        rows = torch.randperm(len(self), generator=generator, device=generator.device)[:count]
-        return {k: v[rows] for k, v in self.rows.items()}
+    def draw(self, count: int | None, generator: Generator) -> Batch:
+        """Return `count` distinct rows, uniformly (all when there are fewer); with None all, as they are."""
+        return self.rows if count is None else draw_rows(self.rows, count, generator)
+
+
+def draw_rows(rows: Batch, count: int, generator: Generator) -> Batch:
+    """Return `count` distinct rows, uniformly (all of them when there are fewer)."""
+    size = len(next(iter(rows.values()))) if rows else 0
+    picked = torch.randperm(size, generator=generator, device=generator.device)[:count]
+    return {k: v[picked] for k, v in rows.items()}
 
 
 @dataclass
@@ -94,6 +100,7 @@ class Round:
 class Objective(Protocol):
     """A way of tuning weights: a frozen dataclass whose fields are its configuration.
 
+    It says how often, and the loop does it: `updates` a round, each on `batch_size` rows of the replay.
     It may also have `needs_gradient` = True (of the reward) and `check(parts)`: see `check_parts`.
     """
 
@@ -106,17 +113,28 @@ class Objective(Protocol):
         """How many replay rows are kept; None for the last round only."""
         ...
 
+    @property
+    def refresh_every(self) -> int:
+        """After how many updates the proposal becomes a copy of the policy; `updates` for after each round."""
+        ...
+
+    @property
+    def batch_size(self) -> int | None:
+        """How many rows of the replay a loss is given, drawn uniformly; None for all, where it draws its own."""
+        ...
+
     def collect(self, context: Context, calls: int) -> Round:
         """Draw data with at most `calls` oracle calls."""
         ...
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        """Return the scalar loss of one update and figures to show."""
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
+        """Return the scalar loss of one update on rows of the replay, and figures to show."""
         ...
 
-    def after_update(self, context: Context, update: int) -> None:
-        """Called with the running number of updates done, from 1; the place to refresh the proposal."""
-        ...
+
+def draw_loss(objective: Objective, context: Context) -> tuple[Tensor, Metrics]:
+    """Return the loss of one update, and its figures, on rows drawn from the replay."""
+    return objective.loss(context, context.memory.draw(objective.batch_size, context.generator))
 
 
 def trainable(context: Context) -> list[nn.Module]:

@@ -37,6 +37,13 @@ def draw_states(chain: Trajectory, count: int, context: Context) -> tuple[Tensor
     return chain.states[k, b], k
 
 
+class Follows(ABC):
+    """A value with a slow copy of its network, which takes a step toward it after every update."""
+
+    @abstractmethod
+    def follow(self) -> None: ...
+
+
 class ActionValue(ABC):
     """A value that knows Q(x, k), shaped like the kernel's `x0`, in units of α: p_pre · exp(Q) is the teacher."""
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Round, Trajectory, drop_unscored, rollout
+from biotilt.core import Batch, Context, Metrics, Round, Trajectory, drop_unscored, rollout
 from biotilt.options import Count, check_options
 
 
@@ -57,6 +57,14 @@ class AdjointMatching:
         """On-policy: only the last round is kept, one row a transition."""
         return None
 
+    @property
+    def refresh_every(self) -> int:
+        return self.updates
+
+    @property
+    def batch_size(self) -> int:
+        return self.states
+
     def collect(self, context: Context, calls: int) -> Round:
         chain = rollout(context.roles.proposal, calls, context.generator)
         adjoints, rewards = self._adjoints(context, chain)
@@ -67,8 +75,7 @@ class AdjointMatching:
         }
         return Round(drop_unscored(rows), chain.designs, {"reward": rewards[rewards.isfinite()].mean().item()})
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        rows = context.memory.draw(self.states, context.generator)
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         with torch.no_grad():
             base: Any = context.roles.base.kernel(rows["x"], rows["k"])
         policy = context.roles.policy.kernel(rows["x"], rows["k"])
@@ -76,10 +83,6 @@ class AdjointMatching:
         # the rows are uniform over the steps of the chains
         path_kl = policy.kl(base).mean().item() * context.roles.base.process.steps
         return loss, {"distil": loss.item(), "kl": path_kl}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.updates == 0:
-            context.roles.refresh_proposal()
 
     def _adjoints(self, context: Context, chain: Trajectory) -> tuple[Tensor, Tensor]:
         """Return a[1] … a[K] `(K, B, ...)`, NaN where the design was not scored, and the rewards `(B,)`."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Parts, Round, kernel_at, rollout
+from biotilt.core import Batch, Context, Metrics, Parts, Round, draw_rows, kernel_at, rollout
 from biotilt.errors import ConfigError
 from biotilt.options import Count, CountFrom0, Positive, check_options
 
@@ -56,6 +56,15 @@ class RewardBackprop:
         """Only the last round is kept, one state x[K−T] a row."""
         return None
 
+    @property
+    def refresh_every(self) -> int:
+        return self.updates
+
+    @property
+    def batch_size(self) -> None:
+        """All: how many states an update takes depends on the calls of the round."""
+        return None
+
     def check(self, parts: Parts) -> None:
         if self.steps > parts.process.steps:
             raise ConfigError(
@@ -72,9 +81,9 @@ class RewardBackprop:
         chain = rollout(context.roles.proposal, each * self.updates, context.generator)
         return Round({"x": chain.states[self._first(chain.steps)]}, chain.designs, {})
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         roles, process = context.roles, context.roles.policy.process
-        starts = context.memory.draw(len(context.memory) // self.updates, context.generator)["x"]
+        starts = draw_rows(rows, len(rows["x"]) // self.updates, context.generator)["x"]
         x: Any = process.relaxed(starts)  # type: ignore[attr-defined]  # `needs` made sure
         kl = torch.zeros(len(starts), device=starts.device)
         weights = {key: weight.detach() for key, weight in roles.base.net.named_parameters()}
@@ -94,10 +103,6 @@ class RewardBackprop:
         designs.register_hook(lambda grad: grad.where(scored.view(-1, *[1] * (grad.dim() - 1)), 0))
         loss = torch.where(scored, kl - rewards / context.alpha, 0).sum() / scored.sum().clamp(min=1)
         return loss, {"reward": rewards[scored].mean().item(), "kl": kl.mean().item()}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.updates == 0:
-            context.roles.refresh_proposal()
 
     def _first(self, steps: int) -> int:
         """Return the step K−T from which gradient flows."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Round, drop_unscored, sample
+from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, sample
 from biotilt.options import Count, Share, check_options
 
 
@@ -45,6 +45,14 @@ class DDPP:
     def capacity(self) -> int:
         return self.buffer
 
+    @property
+    def refresh_every(self) -> int:
+        return self.updates
+
+    @property
+    def batch_size(self) -> int:
+        return self.states
+
     def collect(self, context: Context, calls: int) -> Round:
         roles, ours = context.roles, round(self.beta * calls)
         parts = [
@@ -57,8 +65,8 @@ class DDPP:
         rows = drop_unscored({"design": designs, "reward": rewards})
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        rows, roles, generator = context.memory.draw(self.states, context.generator), context.roles, context.generator
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
+        roles, generator = context.roles, context.generator
         design, process = rows["design"], roles.policy.process
         complete = rows["reward"] / context.alpha
         context.value.set_units(complete)
@@ -70,7 +78,3 @@ class DDPP:
         log_z = context.value(x, k)
         error = log_policy - log_base - complete + log_z
         return error.square().mean(), {"log_z": log_z.mean().item()}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.updates == 0:
-            context.roles.refresh_proposal()

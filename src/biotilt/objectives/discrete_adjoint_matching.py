@@ -57,6 +57,14 @@ class DiscreteAdjointMatching:
         """On-policy: only the last round is kept, one row a transition."""
         return None
 
+    @property
+    def refresh_every(self) -> int:
+        return self.updates
+
+    @property
+    def batch_size(self) -> int:
+        return self.states
+
     @torch.no_grad()
     def collect(self, context: Context, calls: int) -> Round:
         starts = calls // self.group
@@ -79,16 +87,11 @@ class DiscreteAdjointMatching:
         metrics = roll_in_metrics(chain, rewards) | {"ess": (1 / weight.square().nanmean(-1)).nanmean().item()}
         return Round(drop_unscored(rows), designs, metrics)
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        rows = context.memory.draw(self.states, context.generator)
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         log_prob = context.roles.policy.kernel(rows["x"], rows["k"]).log_prob(rows["y"])
         log_rho = log_prob - rows["log_out"]
         loss = (log_rho.exp() - rows["weight"] * log_rho).mean()
         return loss, {"distil": loss.item()}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.updates == 0:
-            context.roles.refresh_proposal()
 
     def _complete(self, context: Context, x: Tensor, k: Tensor) -> tuple[Batch, Tensor]:
         """Draw p_out from states at steps `k` `(B,)` to the end: rows of all steps, `path` the chain, and designs."""

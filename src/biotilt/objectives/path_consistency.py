@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from biotilt.core import Context, Metrics, Round
+from biotilt.core import Batch, Context, Metrics, Round
 from biotilt.objectives.chains import collect_chains, log_ratios, states_before
 from biotilt.options import Count, Share, check_options
 
@@ -43,11 +43,18 @@ class PathConsistency:
     def capacity(self) -> int:
         return self.buffer
 
+    @property
+    def refresh_every(self) -> int:
+        return self.updates
+
+    @property
+    def batch_size(self) -> int:
+        return self.chains
+
     def collect(self, context: Context, calls: int) -> Round:
         return collect_chains(context, calls, self.beta)
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        rows = context.memory.draw(self.chains, context.generator)
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         complete = rows["rewards"] / context.alpha
         context.value.set_units(complete)
         log_ratio = log_ratios(context.roles.policy, rows)
@@ -58,7 +65,3 @@ class PathConsistency:
         end = (torch.arange(steps, device=log_ratio.device) + (self.span or steps)).clamp(max=steps)
         error = potential[:, end] - potential[:, :-1]
         return error.square().mean(), {"log_z": before[:, 0].mean().item()}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.updates == 0:
-            context.roles.refresh_proposal()

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
+from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
 from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
 from biotilt.options import Count, FewPair, Positive, check_options
 
@@ -43,6 +43,14 @@ class PPO:
         """On-policy: only the last round is kept, one row a transition."""
         return None
 
+    @property
+    def refresh_every(self) -> int:
+        return self.updates
+
+    @property
+    def batch_size(self) -> int:
+        return self.states
+
     def collect(self, context: Context, calls: int) -> Round:
         chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)
         rewards = context.rewards(chain.designs)
@@ -59,16 +67,11 @@ class PPO:
         }
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        rows = context.memory.draw(self.states, context.generator)
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         log_new = context.roles.policy.kernel(rows["x"], rows["k"]).log_prob(rows["y"])
         loss = -clipped_surrogate(log_new, rows["log_old"], rows["advantage"], self.clip).mean()
         ratio = (log_new.detach() - rows["log_old"]).exp()
         return loss, {"clip_fraction": ((ratio - 1).abs() > self.clip).float().mean().item()}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.updates == 0:
-            context.roles.refresh_proposal()
 
     def _advantage(self, returns: Tensor, alpha: float) -> Tensor:
         """Return advantages of returns `(B,)`; NaN where the design was not scored."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Round, drop_unscored, rollout, sample
+from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, rollout, sample
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.formulas.weighted import controlled_weights, draw_signed, with_unscored
 from biotilt.options import Count, FewFrom0, check_options
@@ -55,6 +55,15 @@ class RewardWeighted:
         return self.buffer * (1 + self.unscored)
 
     @property
+    def refresh_every(self) -> int:
+        return self.refresh
+
+    @property
+    def batch_size(self) -> None:
+        """All: rows are drawn in proportion to weights that depend on all of them."""
+        return None
+
+    @property
     def _weighs_paths(self) -> bool:
         return self.proposal == "base" and self.unscored > 0
 
@@ -68,16 +77,12 @@ class RewardWeighted:
         rows = with_unscored(rows, sample(roles.proposal, more, generator) if more else designs[:0])
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        rows, policy = context.memory.rows, context.roles.policy
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
+        policy = context.roles.policy
         weights = controlled_weights(rows["log_weight"], rows["log_control"], rows["scored"])
         picked, coefficient = draw_signed(weights, self.states, context.generator)
         loss = policy.process.denoising_loss(policy.net, rows["design"][picked], context.generator)
         return (coefficient * loss).mean(), {"ess": effective_fraction(rows["log_weight"][rows["scored"]]).item()}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.refresh == 0:
-            context.roles.refresh_proposal()
 
     def _draw(self, context: Context, count: int) -> tuple[Tensor, Tensor]:
         """Return designs, and log p_out/p of their paths `(count,)`, where p is the policy that drew them."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Round, drop_unscored, sample
+from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, sample
 from biotilt.options import Count, Pair, check_options
 
 
@@ -47,6 +47,14 @@ class SDPO:
     def capacity(self) -> int:
         return self.buffer
 
+    @property
+    def refresh_every(self) -> int:
+        return self.updates
+
+    @property
+    def batch_size(self) -> int:
+        return self.states
+
     def collect(self, context: Context, calls: int) -> Round:
         roles = context.roles
         designs = sample(roles.base if self.proposal == "base" else roles.proposal, calls, context.generator)
@@ -54,12 +62,10 @@ class SDPO:
         rows = drop_unscored({"design": designs, "reward": rewards})
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        roles, generator, memory = context.roles, context.generator, context.memory
-        group = min(self.group, self.states, len(memory))
-        rows = memory.draw(self.states // group * group, generator)
-        design, process = rows["design"], roles.policy.process
-        design = design[: len(design) // group * group]
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
+        roles, generator, process = context.roles, context.generator, context.roles.policy.process
+        group = min(self.group, len(rows["design"]))
+        design = rows["design"][: len(rows["design"]) // group * group]
         k = torch.randint(process.steps, (len(design) // group,), generator=generator, device=generator.device)
         k = k.repeat_interleave(group)
         x = process.corrupt(design, k, generator)
@@ -69,7 +75,3 @@ class SDPO:
         target = (rows["reward"][: len(design)] / context.alpha).view(-1, group).softmax(-1)
         loss = -(target * log_ratio.view(-1, group).log_softmax(-1)).sum(-1).mean()
         return loss, {"log_ratio": log_ratio.mean().item()}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.updates == 0:
-            context.roles.refresh_proposal()

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
+from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
 from biotilt.formulas.evidence import evidence_lower, evidence_upper
 from biotilt.formulas.soft_rl import soft_return
 from biotilt.options import Count, Few, Number, Share, check_options
@@ -48,6 +48,14 @@ class SPG:
         """On-policy: only the last round is kept."""
         return None
 
+    @property
+    def refresh_every(self) -> int:
+        return self.updates
+
+    @property
+    def batch_size(self) -> int:
+        return self.states
+
     def collect(self, context: Context, calls: int) -> Round:
         chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)
         rewards = context.rewards(chain.designs)
@@ -59,15 +67,11 @@ class SPG:
         rows = {"design": chain.designs, "advantage": (gain - gain.nanmean()) / context.alpha}
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        rows, policy = context.memory.draw(self.states, context.generator), context.roles.policy
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
+        policy = context.roles.policy
         evidence = policy.process.letter_evidence  # type: ignore[attr-defined]  # `needs` made sure
         log_prob, weight = evidence(policy.net, rows["design"], context.generator, self.draws)
         lower, upper = evidence_lower(log_prob, weight), evidence_upper(log_prob, weight, self.power)
         advantage = rows["advantage"]
         bound = torch.where(advantage >= 0, lower, torch.lerp(lower, upper, self.mix))
         return -(advantage * bound).mean(), {"gap": (upper - lower).mean().item()}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.updates == 0:
-            context.roles.refresh_proposal()

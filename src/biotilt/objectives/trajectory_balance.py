@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Round
+from biotilt.core import Batch, Context, Metrics, Round
 from biotilt.objectives.chains import collect_chains, log_ratios
 from biotilt.options import Count, Pair, Share, check_options
 
@@ -44,11 +44,18 @@ class TrajectoryBalance:
     def capacity(self) -> int:
         return self.buffer
 
+    @property
+    def refresh_every(self) -> int:
+        return self.updates
+
+    @property
+    def batch_size(self) -> int:
+        return self.chains
+
     def collect(self, context: Context, calls: int) -> Round:
         return collect_chains(context, calls, self.beta)
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        rows = context.memory.draw(self.chains, context.generator)
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         complete = rows["rewards"] / context.alpha
         log_z = complete - log_ratios(context.roles.policy, rows).sum(-1)
         if self.form == "learned":
@@ -57,7 +64,3 @@ class TrajectoryBalance:
         else:
             centre = log_z.mean()
         return (log_z - centre).square().mean(), {"log_z": centre.item()}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.updates == 0:
-            context.roles.refresh_proposal()

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from biotilt.core import Context, Lesson, Metrics, Parts, Round, drop_unscored, roll_in_metrics
+from biotilt.core import Batch, Context, Lesson, Metrics, Parts, Round, drop_unscored, roll_in_metrics
 from biotilt.errors import ConfigError
 from biotilt.formulas.soft_rl import effective_fraction, vidd_log_weight
 from biotilt.objectives.chains import roll_in
@@ -63,6 +63,14 @@ class VIDD:
     def capacity(self) -> int:
         return self.buffer
 
+    @property
+    def refresh_every(self) -> int:
+        return self.refresh
+
+    @property
+    def batch_size(self) -> int:
+        return self.states
+
     def check(self, parts: Parts) -> None:
         if self.teacher == "closed_form" and not hasattr(parts.value, "lesson"):
             raise ConfigError(
@@ -75,20 +83,13 @@ class VIDD:
         rows, rewards = context.value.gather(context, chain, calls)
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        rows = context.memory.draw(self.states, context.generator)
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         if hasattr(context.value, "lesson"):
             return self._from_lesson(context, context.value.lesson(context, rows))
         log_weight = vidd_log_weight(rows["value_y"], rows["value_x"], context.alpha)
         if self.anchor == "pretrained":
             log_weight = log_weight + rows["log_anchor"]
         return self._weighted(context, rows["x"], rows["y"], rows["k"], log_weight)
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.refresh == 0:
-            context.roles.refresh_proposal()
-        if hasattr(context.value, "follow"):
-            context.value.follow()
 
     def _from_lesson(self, context: Context, lesson: Lesson) -> tuple[Tensor, Metrics]:
         x, k, roles = lesson.x, lesson.k, context.roles

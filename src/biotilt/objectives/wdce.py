@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Metrics, Round, drop_unscored, rollout, sample
+from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, rollout, sample
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.formulas.weighted import controlled_weights, draw_signed, mixture_log_ratio, with_unscored
 from biotilt.options import Count, FewFrom0, Share, check_options
@@ -48,6 +48,15 @@ class WDCE:
     def capacity(self) -> int:
         return self.buffer * (1 + self.unscored)
 
+    @property
+    def refresh_every(self) -> int:
+        return self.refresh
+
+    @property
+    def batch_size(self) -> None:
+        """All: rows are drawn in proportion to weights that depend on all of them."""
+        return None
+
     def collect(self, context: Context, calls: int) -> Round:
         roles, generator = context.roles, context.generator
         designs, log_ratio, share = self._draw(context, calls)
@@ -59,16 +68,12 @@ class WDCE:
         rows = with_unscored(rows, sample(roles.proposal, more, generator) if more else designs[:0])
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 
-    def loss(self, context: Context) -> tuple[Tensor, Metrics]:
-        rows, policy = context.memory.rows, context.roles.policy
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
+        policy = context.roles.policy
         weights = controlled_weights(rows["log_weight"], rows["log_control"], rows["scored"])
         picked, coefficient = draw_signed(weights, self.states, context.generator)
         loss = policy.process.denoising_loss(policy.net, rows["design"][picked], context.generator)
         return (coefficient * loss).mean(), {"ess": effective_fraction(rows["log_weight"][rows["scored"]]).item()}
-
-    def after_update(self, context: Context, update: int) -> None:
-        if update % self.refresh == 0:
-            context.roles.refresh_proposal()
 
     def _draw(self, context: Context, count: int) -> tuple[Tensor, Tensor, float]:
         """Return designs, log p_out/p_pre of their paths `(count,)`, and the share that p_out drew of them."""

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Metrics, Objective, Round, move_toward, trainable
+from biotilt.core import Context, Follows, Metrics, Objective, Round, draw_loss, move_toward, trainable
 from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored
 from biotilt.options import BatchSize, Below1, Count, CountFrom0, Positive, check_options
 from biotilt.training.checkpoint import load_state, save_state
@@ -207,7 +207,7 @@ class Trainer:
             factor = self.config.rate(self.update, total)
             for group, rate in zip(self.optimiser.param_groups, self._rates):
                 group["lr"] = rate * factor
-            loss, metrics = self.objective.loss(self.context)
+            loss, metrics = draw_loss(self.objective, self.context)
             self._require_finite("loss", loss.item())
             self.optimiser.zero_grad(set_to_none=True)
             self._accelerator.backward(loss)
@@ -221,7 +221,6 @@ class Trainer:
             self.optimiser.step()
             self.update += 1
             self._follow()
-            self.objective.after_update(self.context, self.update)
             for key, value in metrics.items():
                 sums[key] = sums.get(key, 0.0) + value
         return {key: value / self.objective.updates for key, value in sums.items()}
@@ -234,5 +233,10 @@ class Trainer:
             )
 
     def _follow(self) -> None:
+        """Let what lags behind the weights take its step: the average, a value's slow copy, the proposal."""
         decay = min(self.config.ema, (1 + self.update) / (10 + self.update))
         move_toward(self.average, self.context.roles.policy.net, 1 - decay)
+        if isinstance(self.context.value, Follows):
+            self.context.value.follow()
+        if self.update % self.objective.refresh_every == 0:
+            self.context.roles.refresh_proposal()

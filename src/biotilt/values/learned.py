@@ -23,7 +23,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from biotilt.core import ActionValue, Batch, Context, Lesson, Process, Reveals, Trajectory, move_toward
+from biotilt.core import ActionValue, Batch, Context, Follows, Lesson, Process, Reveals, Trajectory, move_toward
 from biotilt.errors import ConfigError
 from biotilt.options import Positive, Rate, check_options
 from biotilt.values.standardised import Standardised
@@ -42,7 +42,7 @@ class LearnedValueConfig:
         check_options(self, "value")
 
 
-class LearnedQ(Standardised, ActionValue):
+class LearnedQ(Standardised, ActionValue, Follows):
     """A network of the policy's shape whose outputs are action values, trained on scored complete designs.
 
     `run` is one of `return`, `bootstrapped`, `mixed`. The network's last layer should start at zero: the first

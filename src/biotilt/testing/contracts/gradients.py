@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biotilt.core import Context, Objective, trainable
+from biotilt.core import Context, Objective, draw_loss, trainable
 
 
 def check_gradients(objective: Objective, context: Context) -> None:
@@ -39,7 +39,7 @@ def check_gradients(objective: Objective, context: Context) -> None:
     try:
         for weight in frozen.values():
             weight.requires_grad_(True)
-        loss, _ = objective.loss(context)
+        loss, _ = draw_loss(objective, context)
         if loss.requires_grad:
             loss.backward()
         _check_trained(objective.name, trained, learning)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Objective
+from biotilt.core import Context, Objective, draw_loss
 
 STANDARD_ERRORS = 5.0  # of the worst of the directions: by chance about once in 3,000 checks of 64 rounds
 DIRECTIONS = 32
@@ -28,7 +28,7 @@ def check_stationary(objective: Objective, context: Context, *, rounds: int = 64
     for _ in range(rounds):
         context.memory.rows = {}
         context.memory.add(objective.collect(context, calls).rows)
-        loss, _ = objective.loss(context)
+        loss, _ = draw_loss(objective, context)
         found = torch.autograd.grad(loss, weights, allow_unused=True)
         parts = [torch.zeros_like(w) if g is None else g for w, g in zip(weights, found)]
         gradients.append(torch.cat([part.flatten() for part in parts]))
@@ -59,10 +59,10 @@ def check_order(objective: Objective, context: Context) -> None:
         AssertionError: the loss changes by more than rounding when the rows are reversed.
     """
     state = context.generator.get_state()
-    before = objective.loss(context)[0].item()
+    before = draw_loss(objective, context)[0].item()
     context.memory.rows = {key: value.flip(0) for key, value in context.memory.rows.items()}
     context.generator.set_state(state)
-    after = objective.loss(context)[0].item()
+    after = draw_loss(objective, context)[0].item()
     assert abs(after - before) <= 1e-6 * max(abs(before), 1.0), (
         f"{objective.name}: the loss is {before}, and {after} with the same rows in another order"
     )
