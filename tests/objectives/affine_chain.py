@@ -23,11 +23,16 @@ CROSS = torch.tensor([[0.7, 0.2], [0.2, 1.3]], dtype=torch.float64)
 LINEAR = torch.tensor([0.8, -1.1], dtype=torch.float64)
 
 
-class InOrder(Replay):
-    """Rows are drawn in their order, so that each start meets its own signs."""
+def in_order(rows: Batch, count: int | None, generator: Generator) -> Batch:
+    """Draw rows in their order, so that each start meets its own signs."""
+    return {key: value[:count] for key, value in rows.items()}
 
-    def draw(self, count: int, generator: Generator) -> Batch:
-        return {key: value[:count] for key, value in self.rows.items()}
+
+class InOrder(Replay):
+    """Rows are drawn in their order."""
+
+    def draw(self, count: int | None, generator: Generator) -> Batch:
+        return in_order(self.rows, count, generator)
 
 
 @dataclass(frozen=True)

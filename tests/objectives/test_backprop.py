@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from affine_chain import CROSS, AffineNet, InOrder, Signs, base_net, moved, objective_in_closed_form
+from affine_chain import CROSS, AffineNet, Signs, base_net, in_order, moved, objective_in_closed_form
 from torch import Tensor
 
 from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts, draw_loss
@@ -35,12 +35,17 @@ def context_of(policy: Policy, base: Policy, scorer: Any, alpha: float = ALPHA) 
 def affine_context(scorer: Any) -> Context:
     """Every combination of signs of the noise: second moments, and so the means of quadratic forms, are exact."""
     process = Signs()
-    context = context_of(Policy(process, moved(base_net(), 0.3)), Policy(process, base_net()), scorer)
-    context.memory = InOrder(None)
-    return context
+    return context_of(Policy(process, moved(base_net(), 0.3)), Policy(process, base_net()), scorer)
+
+
+@pytest.fixture
+def ordered(monkeypatch):
+    """The starts of an update are taken in their order, so that each meets its own signs."""
+    monkeypatch.setattr("biotilt.objectives.backprop.draw_rows", in_order)
 
 
 @pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.usefixtures("ordered")
 def test_gradient_is_that_of_the_objective_on_an_affine_chain(steps):
     context = affine_context(FunctionScorer(quadratic))
     objective = RewardBackprop(steps=steps)
@@ -58,6 +63,7 @@ def test_gradient_is_that_of_the_objective_on_an_affine_chain(steps):
 
 
 @pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.usefixtures("ordered")
 def test_truncation_leaves_out_the_reward_and_the_kl_of_earlier_steps(steps):
     """By longhand: the law of x[K−T] is a constant, and what comes before it gets no gradient."""
     context = affine_context(FunctionScorer(quadratic))
@@ -76,6 +82,7 @@ def test_truncation_leaves_out_the_reward_and_the_kl_of_earlier_steps(steps):
         assert late.abs().amax(dim=tuple(range(1, late.dim()))).min() > 0.01
 
 
+@pytest.mark.usefixtures("ordered")
 def test_unscored_designs_enter_neither_the_loss_nor_the_gradient():
     """The gradient of a NaN is NaN, and would spoil every weight: the chains that were scored decide alone."""
 
@@ -106,6 +113,7 @@ def test_unscored_designs_enter_neither_the_loss_nor_the_gradient():
         torch.testing.assert_close(parameter.grad, gradient)
 
 
+@pytest.mark.usefixtures("ordered")
 def test_an_update_without_scores_moves_nothing():
     context = affine_context(FunctionScorer(lambda x: x.sum(-1) * torch.nan))
     objective, net = RewardBackprop(), context.roles.policy.net
