@@ -33,9 +33,9 @@ import torch
 from torch import Tensor
 
 from biotilt.core import kernel_at
-from biotilt.designs.paired import PAIRS, Paired, partners_of
 from biotilt.model import Model
 from biotilt.rewards.rna.folding import MFEMatch, fold_compound
+from biotilt.spaces.paired import PAIRS, Paired, partners_of
 from biotilt.tasks import task_folder
 
 ENERGIES: dict[str, Any] = {"parameters": "turner1999", "dangles": 1}
@@ -83,7 +83,7 @@ class Search:
     def __post_init__(self) -> None:
         self.draws = random.Random(self.seed)
         self.generator = torch.Generator().manual_seed(self.seed)
-        self.codec = Paired(self.target)
+        self.space = Paired(self.target)
         self.goal = partners_of(self.target)
         model = self.model.for_target(self.target)
         self.policy = model.policy
@@ -126,8 +126,8 @@ class Search:
         """Return the best of a few designs of the sharpened generator."""
         designs = []
         for _ in range(self.starts):
-            hidden = torch.full((1, self.codec.length), len(PAIRS), dtype=torch.int8)
-            designs.append(self._fold(self._rewritten(hidden, per_step=max(self.codec.length // 12, 1))))
+            hidden = torch.full((1, self.space.length), len(PAIRS), dtype=torch.int8)
+            designs.append(self._fold(self._rewritten(hidden, per_step=max(self.space.length // 12, 1))))
             if not designs[-1].wrong:
                 break
         return min(designs, key=lambda design: design.cost)
@@ -151,7 +151,7 @@ class Search:
                 raise OutOfBudget("folds")
             if time.process_time() - self.started > self.max_seconds:
                 raise OutOfBudget("time")
-        rna = self.codec.decode_many(tokens)[0]
+        rna = self.space.decode_many(tokens)[0]
         compound = fold_compound(rna, **ENERGIES)
         structure, energy = compound.mfe()
         self.folds += 1
@@ -175,7 +175,7 @@ class Search:
                 row[chosen] = torch.randint(len(PAIRS), (len(chosen),), generator=self.generator, dtype=torch.int8)
             else:
                 row[chosen] = len(PAIRS)
-        x = self._rewritten(x, per_step=self.codec.length)
+        x = self._rewritten(x, per_step=self.space.length)
         new = x[(x != current.tokens).any(1)]
         return list(new.split(1)) if len(new) else self._proposed(current)
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from biotilt.designs import PROTEIN, Padded
 from biotilt.fitting import Split, correlations, fit_oracle
+from biotilt.spaces import PROTEIN, Padded
 from biotilt.training import FitConfig
 
 LONGEST, SHORT = 300, 150

@@ -45,14 +45,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500, help="designs a scaffold")
     arguments = parser.parse_args()
     model = Model.load(task_folder("molecule") / "generator.safetensors")
-    codec: Any = model.codec
+    space: Any = model.space
     lines = []
     for scaffold in SCAFFOLDS:
-        mask, letters = codec.fixed_tokens(scaffold)
+        mask, letters = space.fixed_tokens(scaffold)
         generator = torch.Generator().manual_seed(0)
-        random = torch.randint(len(codec.symbols), (arguments.count, codec.length), generator=generator)
+        random = torch.randint(len(space.symbols), (arguments.count, space.length), generator=generator)
         tails = {
-            "random": codec.decode_many(torch.where(mask, letters.long(), random)),
+            "random": space.decode_many(torch.where(mask, letters.long(), random)),
             "generator": model.with_fixed(Fixed(mask, letters)).sample(arguments.count, seed=0),
         }
         for name, designs in tails.items():

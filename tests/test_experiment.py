@@ -10,9 +10,9 @@ import pytest
 
 import biotilt
 from biotilt import Experiment
-from biotilt.designs import read_designs
 from biotilt.errors import ConfigError
 from biotilt.oracle import Ledger, Store
+from biotilt.spaces import read_designs
 
 SUMMARY_KEYS = {"task", "objective", "alpha", "seed", "calls", "seconds", "versions", "rows"}
 ROW_KEYS = {

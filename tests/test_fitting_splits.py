@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from biotilt.designs import DNA
 from biotilt.errors import BiotiltError, DataError
 from biotilt.fitting import Split, card_of, correlations, fit_oracle, pretrain_model
 from biotilt.rewards.dna.motifs import reverse_complement
 from biotilt.rewards.generic.learned import LearnedReward
+from biotilt.spaces import DNA
 from biotilt.training import FitConfig, PretrainConfig
 
 SMALL = {"channels": 8, "layers": 1, "kernel": 3, "hidden": 8, "dropout": 0.0}

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from biotilt.designs import parse_fixed
 from biotilt.errors import DataError
+from biotilt.spaces import parse_fixed
 
 FUZZ = Path(__file__).parent.parent / "benchmarks" / "fuzz.py"
 DOORS = ("configurations", "designs", "models", "checkpoints", "runs", "comparisons", "cli")
@@ -62,5 +62,5 @@ def test_what_should_never_be_is_reported(tmp_path, monkeypatch):
     assert [one.case for one in found] == [f"{door}:0" for door in doors]
     kinds = ["fine", "ours", "lines", "not_ours", "not_ours", "not_ours", "hang", "fine"]
     assert [one.kind for one in found] == kinds
-    assert found[3].place.startswith("designs/fixed.py:") and found[3].place.endswith(" TypeError")
+    assert found[3].place.startswith("spaces/fixed.py:") and found[3].place.endswith(" TypeError")
     assert found[5].place == "died of signal 9"

@@ -97,9 +97,9 @@ def test_loading_draws_random_numbers_as_building_does(tiny):
 @pytest.mark.parametrize("kind", ["generator", "learned_reward"])
 def test_files_of_before_the_checksums_are_read(old, kind):
     path, about, tensors = old(kind)
-    assert LOADERS[kind](written(path, about, tensors)).codec.name == "dna"
+    assert LOADERS[kind](written(path, about, tensors)).space.name == "dna"
     about["alphabet"] = about.pop("codec")["alphabet"]  # as the first version did
-    assert LOADERS[kind](written(path, about, tensors)).codec.name == "dna"
+    assert LOADERS[kind](written(path, about, tensors)).space.name == "dna"
 
 
 CHANGED: list[Any] = [None, True, -1, 0, 1.5, 2**31, 2**63, 10**400, "", "x" * 5000, "\n\x00", [], [[]], {}, {"a": []}]
@@ -209,9 +209,9 @@ def test_parts_that_do_not_fit_each_other(old):
     assert "length of network 10, process 9" in refused(
         written(path, about | {"process": about["process"] | {"length": 9}}, tensors), "generator"
     )
-    codec = {"kind": "padded", "alphabet": "dna", "length": 10, "side": "left"}
-    message = refused(written(path, about | {"codec": codec}, tensors), "generator")
-    assert "letters of network 4, process 4, codec 5" in message
+    space = {"kind": "padded", "alphabet": "dna", "length": 10, "side": "left"}
+    message = refused(written(path, about | {"codec": space}, tensors), "generator")
+    assert "letters of network 4, process 4, space 5" in message
 
 
 def test_options_given_by_the_caller_are_not_the_files_fault(tiny):

@@ -6,13 +6,13 @@ import random
 import pytest
 
 import biotilt
-from biotilt.designs import DNA, Padded
 from biotilt.errors import ConfigError, DataError
 from biotilt.evaluation.measure import Measure, describe, measure_all
 from biotilt.fitting import Split, fit_oracle, pretrain_model
 from biotilt.model import Model
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.run import load_model
+from biotilt.spaces import DNA, Padded
 from biotilt.training import FitConfig, PretrainConfig
 
 
@@ -25,11 +25,11 @@ def sequences(count: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory):
-    codec = Padded(DNA, 8, "left")
+    space = Padded(DNA, 8, "left")
     network = {"channels": 16, "blocks": 2, "kernel": 5, "dilations": (1, 2)}
     config = PretrainConfig(steps=400, batch=64, lr=5e-3, warmup=20, ema=0.98, bfloat16=True)
     split = Split(identity=None)  # there are 16 short texts, so many rows are the same
-    model, metrics = pretrain_model(sequences(600), codec, network=network, config=config, split=split)
+    model, metrics = pretrain_model(sequences(600), space, network=network, config=config, split=split)
     path = tmp_path_factory.mktemp("model") / "g.safetensors"
     model.save(path)
     return path, metrics
@@ -39,7 +39,7 @@ def test_a_generator_learns_lengths_with_letters(generator):
     """One letter a step is exact, so samples have the two lengths, and the letters that go with each."""
     path, metrics = generator
     model = Model.load(path, per_step=1)
-    assert model.codec == Padded(DNA, 8, "left")
+    assert model.space == Padded(DNA, 8, "left")
     designs = model.sample(200)
     known = [set(d) <= set("AC") if len(d) == 4 else len(d) == 8 and set(d) <= set("GT") for d in designs]
     assert sum(known) > 180
@@ -65,19 +65,19 @@ def test_tuning_moves_the_length(generator, tmp_path):
     summary = run.evaluate()
     before, after = (sum(map(len, m.sample(100, seed=1))) / 100 for m in (experiment.model, run.model))
     assert before < 6.8 < 7.2 < after
-    assert load_model(tmp_path / "run").sample(3) == run.sample(3), "the codec is in the tuned model's file"
+    assert load_model(tmp_path / "run").sample(3) == run.sample(3), "the space is in the tuned model's file"
     assert summary["rows"][2]["kmer3"] is None and summary["measures"] == []
     page = (tmp_path / "run/report.html").read_text()
     assert "Sequence logo" in page, "designs of several lengths are aligned for the logo"
 
 
 def test_an_oracle_of_several_lengths(tmp_path):
-    """The number of letters is learned, and the file brings the codec back."""
+    """The number of letters is learned, and the file brings the space back."""
     texts = sequences(300)
-    codec = Padded(DNA, 8, "left")
+    space = Padded(DNA, 8, "left")
     config = FitConfig(epochs=80, lr=0.01, bfloat16=True)
     reward, metrics = fit_oracle(
-        texts, [float(len(t)) for t in texts], codec, name="length", members=1, config=config,
+        texts, [float(len(t)) for t in texts], space, name="length", members=1, config=config,
         split=Split(identity=None), replicates="keep",
         architecture={"channels": 8, "layers": 2, "kernel": 3, "hidden": 8},
     )  # fmt: skip
@@ -97,7 +97,7 @@ def test_pretrain_says_what_to_do_with_several_lengths(biotilt_cli, tmp_path):
     refused = biotilt_cli(*command, *small)
     assert refused.exit_code == 2 and "say --pads right" in refused.stderr
     assert biotilt_cli(*command, *small, "--pads", "left", "--json").exit_code == 0
-    assert Model.load(tmp_path / "g.safetensors").codec == Padded(DNA, 8, "left")
+    assert Model.load(tmp_path / "g.safetensors").space == Padded(DNA, 8, "left")
     fasta = biotilt_cli("sample", "g.safetensors", "--count", "5", "--json")
     assert len(json.loads(fasta.stdout)["designs"]) == 5
 

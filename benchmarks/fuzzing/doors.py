@@ -15,7 +15,11 @@ from typing import Any
 
 from biotilt import Experiment, steer
 from biotilt.check import check
-from biotilt.designs import (
+from biotilt.evaluation.compare import aggregate, comparison, load_runs
+from biotilt.model import Model
+from biotilt.rewards.protein.folding_models import read_pdb
+from biotilt.rewards.registry import build
+from biotilt.spaces import (
     alphabet,
     fixed_from_positions,
     numbers,
@@ -23,11 +27,7 @@ from biotilt.designs import (
     read_designs,
     write_designs,
 )
-from biotilt.designs.paired import Paired
-from biotilt.evaluation.compare import aggregate, comparison, load_runs
-from biotilt.model import Model
-from biotilt.rewards.protein.folding_models import read_pdb
-from biotilt.rewards.registry import build
+from biotilt.spaces.paired import Paired
 from biotilt.tasks import FOLDER
 from fuzzing.doors_cli import cli
 from fuzzing.doors_files import checkpoints, models, runs
@@ -263,7 +263,7 @@ def _texts(rng: random.Random, kit: Kit, folder: Path) -> None:
     elif how == 2:
         Paired(text)
     elif how == 3:
-        Model.load(FOLDER / "molecule" / "generator.safetensors").codec.fixed_tokens(text)  # type: ignore[attr-defined]
+        Model.load(FOLDER / "molecule" / "generator.safetensors").space.fixed_tokens(text)  # type: ignore[attr-defined]
     elif how == 4:
         build("substructure", {"smarts": text})(["CCO"])
     else:

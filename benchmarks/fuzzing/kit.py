@@ -20,13 +20,13 @@ from typer.testing import CliRunner
 from biotilt import Experiment, Model, Run, tune
 from biotilt.cli import app
 from biotilt.core import Policy
-from biotilt.designs import alphabet
-from biotilt.designs.codec import Padded
 from biotilt.model import build_process
 from biotilt.networks import build_network
 from biotilt.plugins import registry
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
+from biotilt.spaces import alphabet
+from biotilt.spaces.space import Padded
 from biotilt.tasks import FOLDER, starter, task_names
 from fuzzing.watch import Refused
 
@@ -89,13 +89,13 @@ def _make_models(folder: Path) -> None:
     SecondaryPredictor([SecondaryNet(small)], "strands", "1").save(folder / "secondary.safetensors")
 
 
-def _generator(path: Path, name: str, options: dict[str, Any], codec: Any) -> None:
+def _generator(path: Path, name: str, options: dict[str, Any], space: Any) -> None:
     torch.manual_seed(0)
-    length, size = getattr(codec, "length", LENGTH), len(codec.symbols)
+    length, size = getattr(space, "length", LENGTH), len(space.symbols)
     time = name in ("uniform", "simplex")
     sizes = {"letters": size, "length": length}
     net = build_network("cnn", sizes | {"channels": 4, "blocks": 1, "time": time})
-    Model(Policy(build_process(name, sizes | options), net), codec).save(path)
+    Model(Policy(build_process(name, sizes | options), net), space).save(path)
 
 
 def _bases(folder: Path) -> list[dict[str, Any]]:
@@ -216,7 +216,7 @@ def load_run(folder: Path) -> Run:
 
 
 def shipped() -> list[Path]:
-    """Return the generators that come with biotilt, of every codec."""
+    """Return the generators that come with biotilt, of every space."""
     return [
         FOLDER / task / "generator.safetensors" for task in ("utr", "utr_varying", "molecule", "rna_fold", "enhancer")
     ]

@@ -375,9 +375,9 @@ def fixed_positions(config: Config, model: Model) -> Fixed | None:
     if scaffold is not None:
         if given is not None:
             raise ConfigError("design.scaffold: give a scaffold or fixed positions, not both")
-        if not hasattr(model.codec, "fixed_tokens"):
-            raise ConfigError(f"design.scaffold: designs of {model.codec.name} have no scaffold; use design.fixed")
-        return Fixed(*model.codec.fixed_tokens(scaffold))  # type: ignore[attr-defined]
+        if not hasattr(model.space, "fixed_tokens"):
+            raise ConfigError(f"design.scaffold: designs of {model.space.name} have no scaffold; use design.fixed")
+        return Fixed(*model.space.fixed_tokens(scaffold))  # type: ignore[attr-defined]
     if given is None:
         return None
     return model.fixed_letters(given)

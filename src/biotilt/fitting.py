@@ -16,8 +16,6 @@ from torch.nn import functional as F
 
 from biotilt.atomic import check_output
 from biotilt.core import Policy
-from biotilt.designs import Codec, as_codec
-from biotilt.designs.identity import related
 from biotilt.errors import DataError
 from biotilt.files import write_json
 from biotilt.model import Model, build_process
@@ -25,6 +23,8 @@ from biotilt.networks import build_network
 from biotilt.options import build_options, shown
 from biotilt.record import command_line, versions
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
+from biotilt.spaces import Space, as_space
+from biotilt.spaces.identity import related
 from biotilt.training import FitConfig, PretrainConfig, fit_regressor, predict, pretrain
 from biotilt.training.pretrain import validation_bound
 
@@ -35,7 +35,7 @@ FEWEST_CLUSTERS = 10
 class Split:
     """Shares of the data for validation and test, in [0, 1); the rest trains.
 
-    Sequences of which `identity` in (0, 1] is the same (`designs.identity`) are never on two sides, nor are repeats
+    Sequences of which `identity` in (0, 1] is the same (`spaces.identity`) are never on two sides, nor are repeats
     and, of nucleic acids, reverse complements; 1 keeps only those together. None splits rows as if none were related,
     which is right only where relatives are kept apart otherwise.
     """
@@ -80,16 +80,16 @@ class Split:
             )
         return torch.tensor(parts[2]), torch.tensor(parts[0]), torch.tensor(parts[1])
 
-    def clusters(self, sequences: list[str], codec: Codec) -> list[int]:
+    def clusters(self, sequences: list[str], space: Space) -> list[int]:
         """Return the cluster of each sequence, from 0."""
         if self.identity is None:
             return list(range(len(sequences)))
-        return related(sequences, codec.alphabet, self.identity)
+        return related(sequences, space.alphabet, self.identity)
 
 
 def pretrain_model(
     sequences: list[str],
-    codec: Codec | str,
+    space: Space | str,
     *,
     network: dict[str, Any] | None = None,
     process: dict[str, Any] | None = None,
@@ -100,13 +100,13 @@ def pretrain_model(
 ) -> tuple[Model, dict[str, float]]:
     """Train a generator on designs; return it and its metrics (nats a design, on the test part).
 
-    `codec`: how designs are written as tokens; the name of an alphabet serves for designs of one length.
+    `space`: how designs are written as tokens; the name of an alphabet serves for designs of one length.
     `network` and `process` are names with options, as in a config; the defaults are a CNN (told the time where the
     process needs it) and `any_order` diffusion that reveals a tenth of the letters a step.
     """
-    codec = as_codec(codec)
-    tokens = codec.encode_many(sequences)
-    length, size = tokens.shape[1], len(codec.symbols)
+    space = as_space(space)
+    tokens = space.encode_many(sequences)
+    length, size = tokens.shape[1], len(space.symbols)
     process_options: dict[str, Any] = {"length": length, "letters": size} | (
         process or {"name": "any_order", "per_step": max(length // 10, 1)}
     )
@@ -117,7 +117,7 @@ def pretrain_model(
     net = build_network(net_options.pop("name"), net_options)
     policy = Policy(build_process(process_options.pop("name"), process_options), net)
     split = split or Split()
-    clusters = split.clusters(sequences, codec)
+    clusters = split.clusters(sequences, space)
     train, validation, test = split.parts(clusters, seed)
     generator = torch.Generator().manual_seed(seed)
     bound = pretrain(policy, tokens[train], tokens[validation], config or PretrainConfig(), generator, report)
@@ -130,13 +130,13 @@ def pretrain_model(
         "test_nats_of_letter_frequencies": -frequencies.log()[tokens[test].long()].sum(-1).mean().item(),
         "nats_of_uniform_letters": length * math.log(size),
     }
-    return Model(policy, codec), metrics
+    return Model(policy, space), metrics
 
 
 def fit_oracle(
     sequences: list[str],
     values: list[float],
-    codec: Codec | str,
+    space: Space | str,
     *,
     name: str,
     units: str = "",
@@ -155,21 +155,21 @@ def fit_oracle(
     units given. Raises DataError when fewer than 20 rows have a value, or values are infinite, all the same, or such
     that a score, a float of 32 bits, cannot hold them or tell them apart.
     """
-    codec, split = as_codec(codec), split or Split()
+    space, split = as_space(space), split or Split()
     if replicates not in ("mean", "keep"):
         raise DataError(f'replicates must be "mean" or "keep", got {shown(replicates)}')
-    sequences, values = _measured(sequences, values, codec)
+    sequences, values = _measured(sequences, values, space)
     measured = len(values)
     if replicates == "mean":
         sequences, values = _mean_of_replicates(sequences, values)
-    tokens = codec.encode_many(sequences)
-    x = F.one_hot(tokens.long(), len(codec.symbols)).float()
+    tokens = space.encode_many(sequences)
+    x = F.one_hot(tokens.long(), len(space.symbols)).float()
     y = _targets(values)
-    clusters = split.clusters(sequences, codec)
+    clusters = split.clusters(sequences, space)
     train, validation, test = split.parts(clusters, seed)
     if len(set(y[train].tolist())) == 1:
         raise DataError(f"every row of the training part has the same value, {y[train][0]:g}: nothing to learn")
-    options: dict[str, Any] = {"letters": len(codec.symbols), "length": tokens.shape[1]} | (architecture or {})
+    options: dict[str, Any] = {"letters": len(space.symbols), "length": tokens.shape[1]} | (architecture or {})
     regressor = build_options(RegressorConfig, options, "architecture")
     models = []
     for member in range(members):
@@ -184,7 +184,7 @@ def fit_oracle(
             lambda epoch, error, member=member: report(member, epoch, error),
         )
         models.append(model)
-    reward = LearnedReward(models, codec, name, "unsaved", units)
+    reward = LearnedReward(models, space, name, "unsaved", units)
     predicted = torch.stack([predict(model, x[test]) for model in models]).mean(0)
     counts = {
         "measured": measured,
@@ -197,7 +197,7 @@ def fit_oracle(
     return reward, counts | correlations(predicted, y[test])
 
 
-def _measured(sequences: list[str], values: list[float], codec: Codec) -> tuple[list[str], list[float]]:
+def _measured(sequences: list[str], values: list[float], space: Space) -> tuple[list[str], list[float]]:
     """Return the sequences that have a value, in upper case where they are letters, and their values."""
     if infinite := [row for row, value in enumerate(values, 1) if math.isinf(value)]:
         raise DataError(f"sequence {infinite[0]}: its value is infinite; leave it empty if it was not measured")
@@ -206,7 +206,7 @@ def _measured(sequences: list[str], values: list[float], codec: Codec) -> tuple[
         raise DataError(f"{len(keep)} of {len(values)} rows have a number to learn from; 20 at least")
     if len({values[i] for i in keep}) == 1:
         raise DataError(f"every row has the same value, {values[keep[0]]:g}: there is nothing to learn")
-    normalise = codec.alphabet.normalise if codec.alphabet is not None else str
+    normalise = space.alphabet.normalise if space.alphabet is not None else str
     return [normalise(sequences[i]) for i in keep], [values[i] for i in keep]
 
 

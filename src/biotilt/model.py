@@ -1,4 +1,4 @@
-"""A generator on disk: network, process and codec in one safetensors file."""
+"""A generator on disk: network, process and space in one safetensors file."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from torch import Tensor
 
 from biotilt.core import Policy, sample
 from biotilt.core.fixed import Fixed
-from biotilt.designs import Alphabet, Codec, fixed_from_positions, parse_fixed, stored_codec
 from biotilt.errors import ConfigError, DataError, one_line, suggest
 from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
 from biotilt.networks import build_network, describe_network
 from biotilt.options import Count, Seed, build_options, shown
 from biotilt.plugins import registry
 from biotilt.schema import Name, Named, StoredTensors, checked
+from biotilt.spaces import Alphabet, Space, fixed_from_positions, parse_fixed, stored_space
 
 
 class GeneratorFile(StoredTensors):
-    """The metadata of a generator's file; the first files named an alphabet, and no codec."""
+    """The metadata of a generator's file; the first files named an alphabet, and no space."""
 
     kind: ClassVar[str] = "generator"
     called: ClassVar[str] = "a generator"
@@ -34,15 +34,15 @@ class GeneratorFile(StoredTensors):
 
 @dataclass
 class Model:
-    """A policy together with the codec of what it designs: an alphabet, where all designs have one length."""
+    """A policy together with the space of what it designs: an alphabet, where all designs have one length."""
 
     policy: Policy
-    codec: Codec
+    space: Space
 
     @property
     def alphabet(self) -> Alphabet | None:
         """The alphabet of the designs; None where they are not made of single letters."""
-        return self.codec.alphabet
+        return self.space.alphabet
 
     def sample(self, count: int, *, seed: int = 0) -> list[str]:
         """Return `count` designs as strings."""
@@ -55,27 +55,27 @@ class Model:
         """Return designs x[K] as strings."""
         process = self.policy.process
         tokens = process.tokens(states) if states.is_floating_point() else states  # type: ignore[attr-defined]
-        return self.codec.decode_many(tokens.cpu())
+        return self.space.decode_many(tokens.cpu())
 
     def for_target(self, target: str) -> Model:
         """Return the model that designs for a target (rna_fold: a structure); ConfigError when it takes none."""
-        codec, net, process = self.codec, self.policy.net, self.policy.process
-        if not (hasattr(codec, "for_target") and hasattr(net, "for_target")):
+        space, net, process = self.space, self.policy.net, self.policy.process
+        if not (hasattr(space, "for_target") and hasattr(net, "for_target")):
             raise ConfigError("design.target: this generator takes no target; leave the key out")
         try:
-            codec = codec.for_target(target)  # type: ignore[attr-defined]
+            space = space.for_target(target)  # type: ignore[attr-defined]
         except DataError as error:
             raise ConfigError(f"design.target: {error}") from error
         dataclass: Any = process
-        return Model(Policy(replace(dataclass, length=codec.length), net.for_target(target)), codec)  # type: ignore[operator]
+        return Model(Policy(replace(dataclass, length=space.length), net.for_target(target)), space)  # type: ignore[operator]
 
     def fixed_letters(self, given: str | dict[str, str]) -> Fixed:
         """Return what a pattern ("GCC...") or a table {"1-3" = "GCC"} holds; ConfigError where it does not fit."""
         length = getattr(self.policy.process, "length", 0)
-        if self.codec.alphabet is None or hasattr(self.codec, "fixed_tokens"):
+        if self.space.alphabet is None or hasattr(self.space, "fixed_tokens"):
             raise ConfigError("design.fixed: the states of this generator are not letters: use design.scaffold")
         parse = parse_fixed if isinstance(given, str) else fixed_from_positions
-        return Fixed(*parse(given, self.codec.alphabet, length))  # type: ignore[arg-type]
+        return Fixed(*parse(given, self.space.alphabet, length))  # type: ignore[arg-type]
 
     def with_fixed(self, fixed: Fixed | None) -> Model:
         """Return the same model with some positions held at given letters."""
@@ -85,7 +85,7 @@ class Model:
         if not hasattr(process, "length"):  # its designs are no letters
             raise ConfigError(f'the process "{process.name}" cannot hold positions fixed')
         dataclass: Any = process
-        return Model(Policy(replace(dataclass, fixed=fixed), self.policy.net), self.codec)
+        return Model(Policy(replace(dataclass, fixed=fixed), self.policy.net), self.space)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None, *, half: bool = False) -> None:
         """Write the model as one safetensors file, weights in float16 if `half`; `extra` is kept with it."""
@@ -95,7 +95,7 @@ class Model:
             "kind": GeneratorFile.kind,
             "network": describe_network(self.policy.net),
             "process": {"name": process.name, **options},
-            "codec": self.codec.spec(),
+            "codec": self.space.spec(),
         }
         weights = self.policy.net.state_dict()
         save_tensors(path, halved(weights) if half else weights, about | (extra or {}))
@@ -112,11 +112,11 @@ class Model:
         with blamed_on(path):
             net = with_weights(path, lambda: build_network(**_named(network)), tensors)
             policy = Policy(build_process(**_named(process)), net.eval())
-            codec = stored_codec(about.model_dump(exclude_none=True))
-            _check_sizes(policy, codec)
+            space = stored_space(about.model_dump(exclude_none=True))
+            _check_sizes(policy, space)
         if process_options:
             policy = Policy(build_process(**_named(process | process_options)), net)
-        return cls(policy, codec)
+        return cls(policy, space)
 
 
 def _named(table: dict[str, Any]) -> dict[str, Any]:
@@ -124,13 +124,13 @@ def _named(table: dict[str, Any]) -> dict[str, Any]:
     return {"name": table["name"], "options": {key: value for key, value in table.items() if key != "name"}}
 
 
-def _check_sizes(policy: Policy, codec: Codec) -> None:
-    """Raise ConfigError when network, process and codec are not for the same designs."""
-    parts = {"network": policy.net.config, "process": policy.process, "codec": codec}
+def _check_sizes(policy: Policy, space: Space) -> None:
+    """Raise ConfigError when network, process and space are not for the same designs."""
+    parts = {"network": policy.net.config, "process": policy.process, "space": space}
     for what in ("letters", "length", "size", "target"):
         found = {part: getattr(holder, what) for part, holder in parts.items() if hasattr(holder, what)}
         if what == "letters" and "process" in found:
-            found["codec"] = len(codec.symbols)
+            found["space"] = len(space.symbols)
         if len(set(found.values())) > 1:
             said = ", ".join(f"{part} {shown(value)}" for part, value in found.items())
             raise ConfigError(f"its parts do not fit together: {what} of {said}")

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Policy, Replay, Roles, path_kl, sample
-from biotilt.designs import read_designs
 from biotilt.errors import Problems
 from biotilt.evaluation.checks import made_and_not, sentences
 from biotilt.evaluation.measure import Measure, describe, plain
@@ -31,6 +30,7 @@ from biotilt.record import git_commit, versions
 from biotilt.report.words import verdict_words
 from biotilt.samplers import BestOfN
 from biotilt.schema import Accounts, Card
+from biotilt.spaces import read_designs
 from biotilt.tasks import has_reward_of_task, task_defaults, task_measures
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _drawn(run: Run, samples: int, judge: Judge, calls: int, spent: float, probl
     best_scored = problems.attempt("the harvest", [], lambda: harvest(experiment, run.folder, samples))
     if len(best_scored) >= 2:
         texts, scores = [text for text, _ in best_scored], [score for _, score in best_scored]
-        encode, device = experiment.model.codec.encode_many, experiment.device
+        encode, device = experiment.model.space.encode_many, experiment.device
         loglik = problems.attempt(
             "log p of the harvest", None, lambda: likelihood(base, encode(texts).to(device), generator).tolist()
         )

@@ -44,7 +44,7 @@ def report_data(
     """Return what the page needs; `kind` is the row that the run is about, "tuned" or "steered"."""
     config, model = experiment.config, experiment.model
     fixed = getattr(model.policy.process, "fixed", None)
-    align = getattr(model.codec, "align", list)
+    align = getattr(model.space, "align", list)
     reward, held_out = sign_of(summary["reward"]), sign_of(summary["held_out"])
     shown = rows[summary["verdict"]["take"] or kind]
     order = shown.order()[:TOP]

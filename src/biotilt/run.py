@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from biotilt.atomic import check_output, remove_leftovers, write_each
-from biotilt.designs import Record, write_designs
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import ACCOUNTS, Experiment, fixed_positions
 from biotilt.files import read_json, write_json
@@ -32,6 +31,7 @@ from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
 from biotilt.record import read_record
+from biotilt.spaces import Record, write_designs
 from biotilt.training import Trainer
 from biotilt.training.checkpoint import History
 from biotilt.training.loop import Row
@@ -140,7 +140,7 @@ def tune(
         with _log_to_tensorboard(trainer, folder):
             net = trainer.run()
         policy = experiment.model.policy
-        model = Model(type(policy)(policy.process, net), experiment.model.codec)
+        model = Model(type(policy)(policy.process, net), experiment.model.space)
         write_each(  # what cannot be bought again first
             lambda: model.save(folder / TUNED),
             lambda: write_json(folder / HISTORY, trainer.history),

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from biotilt.core import sample
-from biotilt.designs import write_designs
 from biotilt.errors import Problems
 from biotilt.evaluation.panel import likelihood
 from biotilt.evaluation.tables import Designs
@@ -18,6 +17,7 @@ from biotilt.outputs import Judge, finish
 from biotilt.pages import report_data
 from biotilt.record import command_line, git_commit, versions
 from biotilt.report import render_report
+from biotilt.spaces import write_designs
 from biotilt.steering import Steered
 
 EQUAL = 0.99  # part of the designs that must count for the weights to be left out of medians
@@ -66,7 +66,7 @@ def _summary(
     known = likelihood(base, drawn, generator).tolist()
     rows = {"base": judge.row("base", experiment.decode(drawn), (0.0, 0.0), 0, 0.0, loglik=known)}
 
-    encode = experiment.model.codec.encode_many
+    encode = experiment.model.space.encode_many
     steered = found.as_row()
     steered.loglik = problems.attempt(
         "log p of the designs", None,

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Replay, Roles
-from biotilt.designs import write_designs
 from biotilt.errors import ConfigError, RewardError
 from biotilt.evaluation.metrics import nearest_distances
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
 from biotilt.model import Model
 from biotilt.oracle import Store
+from biotilt.spaces import write_designs
 
 
 @dataclass

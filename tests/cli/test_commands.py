@@ -11,9 +11,9 @@ import pytest
 import biotilt
 from biotilt import Experiment
 from biotilt.config import read_toml
-from biotilt.designs import DNA, read_designs
 from biotilt.model import Model
 from biotilt.rewards.generic.learned import LearnedReward
+from biotilt.spaces import DNA, read_designs
 
 
 @pytest.fixture

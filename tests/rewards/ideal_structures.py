@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from biotilt.designs import PROTEIN
 from biotilt.rewards.protein.pdb import RESIDUE_NAMES
+from biotilt.spaces import PROTEIN
 
 
 def helix(length: int) -> np.ndarray:

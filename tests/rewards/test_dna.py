@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from biotilt.designs import DNA
 from biotilt.errors import ConfigError, DataError
 from biotilt.rewards.dna.motifs import Motif, MotifScan, jaspar_matrix, log_odds, reverse_complement, score_threshold
+from biotilt.spaces import DNA
 
 HNF4A, CEBPA, FOXA1 = "MA0114.5", "MA0102.5", "MA0148.5"
 

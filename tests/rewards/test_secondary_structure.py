@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from biotilt.designs import PROTEIN, Padded
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.rewards.protein.secondary import (
     CLASSES,
@@ -15,6 +14,7 @@ from biotilt.rewards.protein.secondary import (
     SecondaryStructure,
     encode_letters,
 )
+from biotilt.spaces import PROTEIN, Padded
 
 DESIGNS = ["MKTAYIAKQRQISFVK", "GV", "WWVTVEA"]
 
@@ -90,9 +90,9 @@ def test_one_hots_score_as_their_texts(path, side):
 
 
 def test_pads_inside_a_design_are_dropped(path):
-    reward, codec = SecondaryStructure("E", path), Padded(PROTEIN, 9)
-    tokens = codec.encode_many(["MKTAYIW"])[:, [0, 1, 7, 2, 3, 8, 4, 5, 6]]
-    assert codec.decode_many(tokens) == ["MKTAYIW"]
+    reward, space = SecondaryStructure("E", path), Padded(PROTEIN, 9)
+    tokens = space.encode_many(["MKTAYIW"])[:, [0, 1, 7, 2, 3, 8, 4, 5, 6]]
+    assert space.decode_many(tokens) == ["MKTAYIW"]
     one_hot = torch.nn.functional.one_hot(tokens.long(), 21).float()
     assert reward.score_one_hot(one_hot).tolist() == pytest.approx(reward(["MKTAYIW"]), abs=1e-5)
 

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from biotilt.designs.paired import PAIRS, Paired, partners_of
 from biotilt.errors import BiotiltError, ConfigError
 from biotilt.evaluation.measure import measure_all
 from biotilt.experiment import Experiment
 from biotilt.files import read_json
 from biotilt.model import Model
+from biotilt.spaces.paired import PAIRS, Paired, partners_of
 from biotilt.tasks import task_folder
 from biotilt.tasks.rna_fold import corpus, panel, recipe
 from biotilt.training import PretrainConfig
@@ -149,10 +149,10 @@ def test_the_shipped_generator_knows_what_folds():
     rnas = iter(model.sample(30, seed=0))
     defects = recipe.folded([TARGET] * 30, lambda _: next(rnas))
     chance = random.Random(0)
-    codec = Paired(TARGET)
+    space = Paired(TARGET)
     by_chance = recipe.folded(
         [TARGET] * 30,
-        lambda _: codec.decode_many(torch.tensor([[chance.randrange(6) for _ in range(codec.length)]]))[0],
+        lambda _: space.decode_many(torch.tensor([[chance.randrange(6) for _ in range(space.length)]]))[0],
     )
     assert defects["defect"] < 0.5 * by_chance["defect"]
     assert defects["solved"] > by_chance["solved"]
@@ -160,7 +160,7 @@ def test_the_shipped_generator_knows_what_folds():
 
 def test_an_experiment_gives_its_target_to_the_generator_and_the_rewards():
     experiment = Experiment.for_task("rna_fold", design={"target": OTHER})
-    assert experiment.model.codec.spec()["target"] == OTHER
+    assert experiment.model.space.spec()["target"] == OTHER
     assert experiment.reward([design := "GCGCGAAAAACGCGC"]) == pytest.approx([-_defect(design, OTHER)], abs=1e-6)
     assert experiment.held_out is not None
     assert experiment.held_out([design]) != experiment.reward([design])

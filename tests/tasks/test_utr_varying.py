@@ -15,7 +15,7 @@ from biotilt.core import sample
 from biotilt.experiment import Experiment
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.tasks import task_defaults, task_folder, task_measures, task_quality
-from biotilt.tasks.utr_varying.recipe import CODEC, clusters, inner_pads, on_one_scale, read_varying, split
+from biotilt.tasks.utr_varying.recipe import SPACE, clusters, inner_pads, on_one_scale, read_varying, split
 
 FOLDER = task_folder("utr_varying")
 MODELS = ["generator", "optimised", "held_out"]
@@ -117,7 +117,7 @@ def test_an_upstream_start_codon_lowers_the_load():
     with_start = [s[:-21] + "CCACCATGGC" + s[-11:] for s in plain]
     for model in MODELS[1:]:
         oracle = LearnedReward.load(FOLDER / f"{model}.safetensors")
-        assert oracle.codec == CODEC
+        assert oracle.space == SPACE
         assert statistics.fmean(oracle(plain)) > statistics.fmean(oracle(with_start)) + 0.5
 
 

@@ -167,8 +167,8 @@ def sample(
     fixed: Annotated[str | None, typer.Option(help='Pattern to keep, "." where free: "GCC......"')] = None,
 ) -> Answer:
     """Draw designs; without --out they are printed as FASTA."""
-    from biotilt.designs import Record, check_designs_output, write_designs
     from biotilt.run import load_model
+    from biotilt.spaces import Record, check_designs_output, write_designs
 
     if out is not None:
         check_designs_output(out)
@@ -196,9 +196,9 @@ def steer(
     alpha: Alpha = None,
 ) -> Answer:
     """Draw designs with the sampler of an experiment, which asks the reward and leaves the weights alone."""
-    from biotilt.designs import check_designs_output
     from biotilt.experiment import Experiment
     from biotilt.run import load_model
+    from biotilt.spaces import check_designs_output
     from biotilt.steered import page_beside, report_steered
     from biotilt.steering import steer as steer_experiment
 

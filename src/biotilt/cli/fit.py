@@ -55,7 +55,7 @@ def pretrain(
     from biotilt.training import PretrainConfig
 
     check_outputs(out)
-    records, codec = _read(data, alphabet_name, column, pads)
+    records, space = _read(data, alphabet_name, column, pads)
     config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
     choices = given(per_step=per_step, num_steps=num_steps, schedule=schedule)
     if process == "any_order" and not choices:
@@ -63,7 +63,7 @@ def pretrain(
     with _about(data), progress("step", steps) as show:
         model, metrics = pretrain_model(
             [record.sequence for record in records],
-            codec,
+            space,
             network={"name": network} | given(channels=channels, blocks=blocks),
             process={"name": process} | choices,
             config=config,
@@ -103,18 +103,18 @@ def fit_oracle(
 ) -> Answer:
     """Fit a predictor to measurements; it reports correlations on rows it never saw."""
     from biotilt import fitting
-    from biotilt.designs import numbers
+    from biotilt.spaces import numbers
     from biotilt.training import FitConfig
 
     fitting.check_outputs(out)
-    records, codec = _read(data, alphabet_name, column, pads)
+    records, space = _read(data, alphabet_name, column, pads)
     values = numbers(records, target, data)
     split, config = fitting.Split(validation, test, identity), FitConfig(epochs=epochs)
     with _about(data), progress("epoch", members * epochs) as show:
         reward, metrics = fitting.fit_oracle(
             [record.sequence for record in records],
             values,
-            codec,
+            space,
             name=name or target,
             units=units,
             members=members,
@@ -144,8 +144,8 @@ def given(**options: Any) -> dict[str, Any]:
 
 
 def _read(data: Path, alphabet_name: str, column: str | None, pads: Any) -> tuple[list[Any], Any]:
-    """Return the records of a file and the codec of their designs."""
-    from biotilt.designs import Padded, alphabet, read_designs
+    """Return the records of a file and the space of their designs."""
+    from biotilt.spaces import Padded, alphabet, read_designs
 
     letters = alphabet(alphabet_name)
     records = read_designs(data, letters, column=column, empty="error")

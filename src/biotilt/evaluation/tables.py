@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from biotilt.designs import Record, write_designs
 from biotilt.digits import exact
 from biotilt.evaluation.measure import Values
+from biotilt.spaces import Record, write_designs
 
 FILES = {"base": "base.csv", "best_of_n": "best_of_n.csv", "tuned": "designs.csv", "harvest": "harvest.csv"}
 """The table of each row; `designs.csv` are the tuned designs."""

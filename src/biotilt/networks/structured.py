@@ -72,7 +72,7 @@ class StructuredConfig:
 class Structured(nn.Module):
     """Tokens and masks `(B, L)`, times `(B,)` (not used) → logits `(B, L, V)`.
 
-    The tokens (`biotilt.designs.paired`) are put at the positions that they write, where each block mixes a
+    The tokens (`biotilt.spaces.paired`) are put at the positions that they write, where each block mixes a
     position's neighbours with those of its partner; a token's logits are read off the positions that it writes. The
     weights know no structure and serve for all.
     """

@@ -17,10 +17,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from biotilt.designs.alphabet import DNA
 from biotilt.errors import ConfigError, needs_extra, suggest
 from biotilt.options import Inside, check_options
 from biotilt.rewards.generic.base import NotScored, digest
+from biotilt.spaces.alphabet import DNA
 
 RELEASE = "JASPAR2024"
 _STEP = 0.01  # bits: log-odds are rounded to it, so that the law of a score is exact

@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Literal
 
 from biotilt import supervise
-from biotilt.designs.tables import read_table
 from biotilt.digits import number
 from biotilt.errors import ConfigError, DataError
 from biotilt.files import read_text
 from biotilt.options import PathText, Positive, check_options
 from biotilt.rewards.generic.base import NotScored, digest
+from biotilt.spaces.tables import read_table
 
 DESIGNS, SCORES, FOLDER = "{designs}", "{scores}", "{folder}"
 NO_SCORE = "the program gave no score"

@@ -14,11 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biotilt.designs import Codec, as_codec, stored_codec
 from biotilt.errors import ConfigError, DataError
 from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
 from biotilt.options import Below1, Depth, Kernel, Length, Symbols, Whole, Width, build_options, check_options
 from biotilt.schema import Name, StoredTensors
+from biotilt.spaces import Space, as_space, stored_space
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class RegressorConfig:
 
 
 class PredictorFile(StoredTensors):
-    """The metadata of a predictor's file; the first files named an alphabet, and no codec."""
+    """The metadata of a predictor's file; the first files named an alphabet, and no space."""
 
     kind: ClassVar[str] = "learned_reward"
     called: ClassVar[str] = "a learned reward"
@@ -120,9 +120,9 @@ class LearnedReward:
 
     differentiable = True
 
-    def __init__(self, members: list[Regressor], codec: Codec | str, name: str, version: str, units: str = ""):
+    def __init__(self, members: list[Regressor], space: Space | str, name: str, version: str, units: str = ""):
         self.members = [m.eval().requires_grad_(False) for m in members]
-        self.codec = as_codec(codec)
+        self.space = as_space(space)
         self.length = members[0].config.length
         self.name, self.version, self.units = name, version, units
 
@@ -133,14 +133,14 @@ class LearnedReward:
     @torch.no_grad()
     def __call__(self, designs: list[str], *, chunk: int = 1024) -> list[float]:
         """Return the predicted value of each design; DataError when a length is not the trained one."""
-        one_length = self.codec is self.codec.alphabet
+        one_length = self.space is self.space.alphabet
         wrong = next((d for d in designs if one_length and len(d) != self.length), None)
         if wrong is not None:
             raise DataError(f'the predictor "{self.name}" reads {self.length} letters, got {len(wrong)}: {wrong}')
         scores: list[float] = []
         for start in range(0, len(designs), chunk):
-            tokens = self.codec.encode_many(designs[start : start + chunk])
-            one_hot = F.one_hot(tokens.long(), len(self.codec.symbols)).float()
+            tokens = self.space.encode_many(designs[start : start + chunk])
+            one_hot = F.one_hot(tokens.long(), len(self.space.symbols)).float()
             scores += self.score_one_hot(one_hot).tolist()
         return scores
 
@@ -153,7 +153,7 @@ class LearnedReward:
             "kind": PredictorFile.kind,
             "name": self.name,
             "units": self.units,
-            "codec": self.codec.spec(),
+            "codec": self.space.spec(),
         }
         save_tensors(
             path, halved(tensors), about | {"config": [asdict(m.config) for m in self.members]} | (extra or {})
@@ -170,17 +170,17 @@ class LearnedReward:
         with blamed_on(path):
             configs = [build_options(RegressorConfig, options, "a member") for options in about.config]
             members = ensemble(path, [partial(Regressor, config) for config in configs], tensors)
-            codec = stored_codec(about.model_dump(exclude_none=True))
+            space = stored_space(about.model_dump(exclude_none=True))
             for config in configs:
-                _check_sizes(config, codec)
+                _check_sizes(config, space)
         version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        return cls(members, codec, about.name, version, about.units)
+        return cls(members, space, about.name, version, about.units)
 
 
-def _check_sizes(config: RegressorConfig, codec: Codec) -> None:
-    length = getattr(codec, "length", config.length)
-    if (config.letters, config.length) != (len(codec.symbols), length):
+def _check_sizes(config: RegressorConfig, space: Space) -> None:
+    length = getattr(space, "length", config.length)
+    if (config.letters, config.length) != (len(space.symbols), length):
         raise ConfigError(
             f"a member reads {config.length} places of {config.letters} letters, but designs have {length} of "
-            f"{len(codec.symbols)}"
+            f"{len(space.symbols)}"
         )

@@ -12,11 +12,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from biotilt.designs.tables import file_format, numbered_lines, read_table, smiles_lines
 from biotilt.errors import ConfigError, DataError, needs_extra, suggest
 from biotilt.options import PathText, check_options
 from biotilt.rewards.generic.base import Infeasible, NotScored, digest
 from biotilt.rewards.generic.ranges import check_range, within
+from biotilt.spaces.tables import file_format, numbered_lines, read_table, smiles_lines
 
 EXTRA = "molecule"
 _CATALOGS = ("PAINS", "BRENK", "NIH", "ZINC", "CHEMBL")

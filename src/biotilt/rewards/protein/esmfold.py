@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.designs import PROTEIN
 from biotilt.errors import ConfigError, needs_extra
 from biotilt.rewards.generic.base import digest
 from biotilt.rewards.protein.folding_models import Chains, NoStructure, Structure, file_mark
 from biotilt.rewards.protein.pdb import RESIDUE_NAMES
+from biotilt.spaces import PROTEIN
 
 LINKER = "G" * 25  # between chains: ESMFold was trained on single chains
 GAP = 512  # residue numbers that are left out after a chain, so that the linker is seen as no neighbour

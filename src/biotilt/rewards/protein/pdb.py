@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from biotilt.designs import PROTEIN
 from biotilt.errors import DataError, needs_extra
 from biotilt.files import read_text
+from biotilt.spaces import PROTEIN
 
 # of the 20 residues, in the order of the alphabet
 RESIDUE_NAMES = (

@@ -6,11 +6,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from biotilt.designs import PROTEIN
 from biotilt.errors import needs_extra
 from biotilt.options import check_options
 from biotilt.rewards.generic.base import NotScored, digest
 from biotilt.rewards.generic.ranges import check_range, within
+from biotilt.spaces import PROTEIN
 
 
 @dataclass(frozen=True)

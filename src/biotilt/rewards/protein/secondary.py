@@ -14,11 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biotilt.designs import PROTEIN, Padded
 from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
 from biotilt.options import Below1, Dilations, Kernel, PathText, Width, build_options, check_options
 from biotilt.rewards.generic.base import NotScored, digest
 from biotilt.schema import Name, StoredTensors
+from biotilt.spaces import PROTEIN, Padded
 
 CLASSES = "HEC"  # helix, strand, coil: the three states of DSSP, H = {H, G, I}, E = {E, B}, C = the rest
 SHIPPED = Path(__file__).parents[2] / "tasks" / "protein"
@@ -125,9 +125,9 @@ def encode_letters(designs: Sequence[str]) -> Tensor:
 
     Raises DataError when a design is empty or has a letter outside the 20 residues.
     """
-    codec = Padded(PROTEIN, max(map(len, designs), default=1))
-    one_hot = F.one_hot(codec.encode_many(designs).long(), len(codec.symbols)).float()
-    return one_hot[..., : codec.pad]
+    space = Padded(PROTEIN, max(map(len, designs), default=1))
+    one_hot = F.one_hot(space.encode_many(designs).long(), len(space.symbols)).float()
+    return one_hot[..., : space.pad]
 
 
 @cache
@@ -198,7 +198,7 @@ class SecondaryStructure:
 def _pads_last(x: Tensor) -> Tensor:
     """Return designs `(B, L, V)` with the places that are most likely empty behind the others, else in their order.
 
-    The codec drops pads wherever they stand: residues on both sides of one are neighbours in the design.
+    The space drops pads wherever they stand: residues on both sides of one are neighbours in the design.
     """
     if x.shape[-1] == len(PROTEIN.letters):
         return x

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from biotilt.designs.paired import partners_of
 from biotilt.errors import ConfigError, DataError, needs_extra
 from biotilt.options import Count, Number, Whole, check_options
 from biotilt.rewards.generic.base import Infeasible, NotScored, digest
+from biotilt.spaces.paired import partners_of
 
 Parameters = Literal["turner2004", "turner1999", "andronescu2007", "langdon2018"]
 

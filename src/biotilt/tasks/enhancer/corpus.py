@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from biotilt.designs import DNA, numbers, read_designs
 from biotilt.rewards.dna.motifs import reverse_complement
+from biotilt.spaces import DNA, numbers, read_designs
 
 ELEMENTS = "lentimpra_hepg2_wtc11.csv.gz"
 SHARED = 30  # letters: elements that share such a stretch, on either strand, stay together

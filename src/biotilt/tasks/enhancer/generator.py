@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from biotilt.core import Policy
-from biotilt.designs import DNA
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.model import Model, build_process
 from biotilt.networks import build_network
 from biotilt.rewards.dna.motifs import reverse_complement
+from biotilt.spaces import DNA
 from biotilt.tasks.enhancer.corpus import SHARED, Elements, canonical_words
 from biotilt.training import PretrainConfig
 from biotilt.training.pretrain import pretrain, validation_bound

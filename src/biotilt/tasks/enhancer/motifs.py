@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from biotilt.designs import DNA
 from biotilt.files import read_json, write_json
 from biotilt.rewards.dna.motifs import RELEASE, MotifScan, jaspar_matrix, log_odds, score_threshold
+from biotilt.spaces import DNA
 
 P_VALUE = 1e-4
 SHIPPED = "motifs.json"

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from biotilt.designs import DNA
 from biotilt.errors import needs_extra
 from biotilt.files import write_json
 from biotilt.fitting import Split, correlations
 from biotilt.rewards.dna.motifs import RELEASE, log_odds
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
+from biotilt.spaces import DNA
 from biotilt.tasks.enhancer.corpus import HEPG2, WTC11, Elements
 from biotilt.training import FitConfig, fit_regressor
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import torch
 
-from biotilt.designs.selfies import Selfies
 from biotilt.errors import DataError
 from biotilt.files import read_json, read_text, write_json
 from biotilt.fitting import Split, pretrain_model
 from biotilt.model import Model
+from biotilt.spaces.selfies import Selfies
 from biotilt.tasks.molecule.quality import compare, save_reference
 from biotilt.training import PretrainConfig
 from biotilt.training.pretrain import validation_bound
@@ -46,11 +46,11 @@ def training_rows(path: Path, count: int, seed: int) -> list[str]:
     """Return `count` rows drawn at random, without the molecules that are too long for a state."""
     rows = read_molecules(path)
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
-    codec = Selfies.of_molecules(rows[:1000], LENGTH)
+    space = Selfies.of_molecules(rows[:1000], LENGTH)
     kept = []
     for i in order.tolist():
         try:
-            codec.encode_many([rows[i]])
+            space.encode_many([rows[i]])
         except DataError as error:
             if "tokens, and at most" in str(error):
                 continue
@@ -106,7 +106,7 @@ def _nats(model: Model, molecules: list[str]) -> float:
     fitting = []
     for molecule in molecules:
         try:
-            fitting.append(model.codec.encode_many([molecule]))
+            fitting.append(model.space.encode_many([molecule]))
         except DataError:  # too long, or with a token that no training molecule has: reported as none
             continue
     return validation_bound(model.policy, torch.cat(fitting))

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from biotilt.designs.clusters import linked, windows
 from biotilt.files import read_text
+from biotilt.spaces.clusters import linked, windows
 
 NATURAL = "natural_50_150.csv.gz"
 LABELLED = "secondary_structure_50_150.csv.gz"

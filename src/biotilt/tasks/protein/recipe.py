@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from biotilt.designs import PROTEIN, Padded
 from biotilt.files import write_json
 from biotilt.fitting import Split, pretrain_model
 from biotilt.model import Model
 from biotilt.rewards.protein.secondary import SecondaryPredictor
+from biotilt.spaces import PROTEIN, Padded
 from biotilt.tasks.protein.corpus import labelled_parts, natural_sequences
 from biotilt.tasks.protein.metrics import (
     Reference,
@@ -74,8 +74,8 @@ def describe_generator(sequences: list[str], out: Path) -> dict[str, float]:
     samples = model.sample(SAMPLES, seed=1)
     metrics = {
         "train_designs": len(train),
-        "validation_nats": validation_bound(model.policy, model.codec.encode_many(validation)),
-        "test_nats": validation_bound(model.policy, model.codec.encode_many(test)),
+        "validation_nats": validation_bound(model.policy, model.space.encode_many(validation)),
+        "test_nats": validation_bound(model.policy, model.space.encode_many(test)),
         "test_nats_of_length_and_composition": length_and_composition_nats(train, test),
         "composition_r": composition_correlation(samples, real),
         "pair_r": pair_correlation(samples, real),

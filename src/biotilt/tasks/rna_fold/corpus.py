@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 
-from biotilt.designs.paired import partners_of
 from biotilt.rewards.rna.folding import fold_compound
+from biotilt.spaces.paired import partners_of
 
 SHORTEST, LONGEST = 16, 110  # nucleotides
 STABLE = 0.15  # the largest normalised ensemble defect of an example

@@ -7,12 +7,12 @@ import statistics
 from collections.abc import Callable
 from typing import Any
 
-from biotilt.designs.paired import partners_of
 from biotilt.errors import ConfigError, needs_extra
 from biotilt.evaluation.measure import Limit, Measure, Values
 from biotilt.rewards.generic.base import NamedReward
 from biotilt.rewards.rna.folding import EnsembleDefect, MFEMatch, TargetProbability, fold_compound
 from biotilt.rewards.rna.properties import GCFraction
+from biotilt.spaces.paired import partners_of
 
 _COLOURS = {"A": "#5b8c3e", "C": "#3f72af", "G": "#c9872b", "U": "#b5485d"}
 _WIDTH = 260  # of a picture, pixels

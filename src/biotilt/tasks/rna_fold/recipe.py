@@ -21,12 +21,12 @@ import torch
 from torch import Generator, Tensor
 
 from biotilt.core import Policy, move_toward
-from biotilt.designs.paired import PAIRS, Paired, partners_of
 from biotilt.files import write_json
 from biotilt.model import Model
 from biotilt.networks.structured import Structured, StructuredConfig, Structures
 from biotilt.processes import AnyOrder
 from biotilt.rewards.rna.folding import EnsembleDefect, MFEMatch
+from biotilt.spaces.paired import PAIRS, Paired, partners_of
 from biotilt.tasks.rna_fold.corpus import LONGEST, STABLE, Pair, examples
 from biotilt.training.pretrain import PretrainConfig, in_bfloat16
 
@@ -197,9 +197,9 @@ def main() -> None:
     kept_out = {structure for _, structure in validation + test}
     pairs = [pair for pair in pairs[2 * UNSEEN :] if pair[1] not in kept_out]
     net = train(pairs, validation, PretrainConfig(steps=options.steps, batch=32), seed=0)
-    codec = Paired(TARGET)
-    process: Any = AnyOrder(length=codec.length, letters=len(PAIRS), per_step=PER_STEP)
-    model = Model(Policy(process, net), codec)
+    space = Paired(TARGET)
+    process: Any = AnyOrder(length=space.length, letters=len(PAIRS), per_step=PER_STEP)
+    model = Model(Policy(process, net), space)
     model.save(options.out / "generator.safetensors", half=True)
     metrics: dict[str, float] = {"train_designs": len(pairs), "validation_nats_a_token": bound(net, validation)}
     describe(model, pairs, test, metrics, options.out)

@@ -20,12 +20,12 @@ from typing import Any
 
 import torch
 
-from biotilt.designs import alphabet, numbers, read_designs
-from biotilt.designs.clusters import linked
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.files import read_json, write_json
 from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model
 from biotilt.model import Model
+from biotilt.spaces import alphabet, numbers, read_designs
+from biotilt.spaces.clusters import linked
 from biotilt.training import FitConfig, PretrainConfig
 from biotilt.training.pretrain import validation_bound
 
@@ -106,7 +106,7 @@ def describe_generator(rows: Rows, unseen: Rows, out: Path, metrics: dict[str, f
         "high": [s for s, _ in sorted(rows, key=lambda row: row[1])[-len(rows) // 10 :]],
     }
     counts = {name: kmer_counts(group, 3, "ACGT") for name, group in groups.items()}
-    tokens = model.codec.encode_many(groups["real"])
+    tokens = model.space.encode_many(groups["real"])
     metrics |= {
         "unseen_clusters_nats": validation_bound(model.policy, tokens),
         "kmer3_samples_vs_unseen": kmer_correlation(counts["samples"], counts["real"]),

@@ -23,18 +23,18 @@ from typing import Any
 
 import torch
 
-from biotilt.designs import DNA, Padded, numbers, read_designs
-from biotilt.designs.clusters import linked, windows
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.files import read_json, write_json
 from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model
 from biotilt.model import Model
+from biotilt.spaces import DNA, Padded, numbers, read_designs
+from biotilt.spaces.clusters import linked, windows
 from biotilt.tasks.utr.recipe import NOTES, RANDOM, Rows, _hash, read_library
 from biotilt.training import FitConfig, PretrainConfig
 from biotilt.training.pretrain import validation_bound
 
 VARYING = "varying_25to100.csv.gz"
-CODEC = Padded(DNA, 100, side="left")
+SPACE = Padded(DNA, 100, side="left")
 SHARED = 20  # letters
 TEST_ROWS = 400  # human and random sequences, each, of its own part that an oracle never sees
 SPLIT = Split(0.07, 0.01, identity=None)  # relatives are kept apart by `split`
@@ -84,7 +84,7 @@ def make_generator(rows: Rows, out: Path, steps: int) -> dict[str, float]:
     """Pretrain the generator on human 5′UTRs; return its metrics."""
     model, metrics = pretrain_model(
         [s for s, _ in rows],
-        CODEC,
+        SPACE,
         network={"channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 2, 8)},
         process={"name": "any_order", "per_step": 5},
         config=PretrainConfig(steps=steps, batch=32, bfloat16=True),
@@ -104,8 +104,8 @@ def describe_generator(rows: Rows, unseen: Rows, out: Path, metrics: dict[str, f
         "high": [s for s, _ in sorted(rows, key=lambda row: row[1])[-len(rows) // 10 :]],
     }
     counts = {name: kmer_counts(group, 3, "ACGT") for name, group in groups.items()}
-    own = CODEC.encode_many([s for s, _ in rows]).long()
-    tokens = CODEC.encode_many(groups["real"])
+    own = SPACE.encode_many([s for s, _ in rows]).long()
+    tokens = SPACE.encode_many(groups["real"])
     frequencies = (torch.bincount(own.flatten(), minlength=5) / own.numel()).log()
     # of each place: how many letters there are, and which; a baseline that knows the lengths
     places = torch.stack([torch.bincount(column, minlength=5) for column in own.T]) + 1.0
@@ -137,7 +137,7 @@ def inner_pads(model: Model, count: int = 512) -> float:
     from biotilt.core import sample
 
     states = sample(model.policy, count, torch.Generator().manual_seed(2))
-    letters = states != CODEC.pad
+    letters = states != SPACE.pad
     return ((letters.cumsum(1) > 0) & ~letters).any(1).float().mean().item()
 
 
@@ -157,7 +157,7 @@ def make_oracle(name: str, part: dict[str, Rows], out: Path, epochs: int) -> dic
     slope, intercept = on_one_scale(fifty, own["random"])
     rows = own["random"] + own["human"] + [(s, slope * y + intercept) for s, y in fifty]
     reward, metrics = fit_oracle(
-        [s for s, _ in rows], [y for _, y in rows], CODEC, name=f"utr_varying_mrl_{name}",
+        [s for s, _ in rows], [y for _, y in rows], SPACE, name=f"utr_varying_mrl_{name}",
         units="mean ribosome load", members=2, config=FitConfig(epochs=epochs, bfloat16=True), split=SPLIT,
         replicates="keep",
         report=lambda m, e, error: print(f"{name} member {m} epoch {e}: validation MSE {error:.3f}", flush=True),

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.designs.codec import PAD
 from biotilt.errors import ConfigError, DataError, needs_extra
+from biotilt.spaces.space import PAD
 
 EXTRA = "molecule"
 _MOST = 127  # symbols, pad included, so that the mask still fits into int8
@@ -32,10 +32,10 @@ class Selfies:
     Raises:
         ConfigError: a token repeats or is not in brackets, there are too many, or `length` is below 1.
 
-    >>> codec = Selfies.of_molecules(["CCO", "C=O"], length=4)
-    >>> codec.symbols
+    >>> space = Selfies.of_molecules(["CCO", "C=O"], length=4)
+    >>> space.symbols
     ('[=O]', '[C]', '[O]', '-')
-    >>> codec.decode_many(torch.tensor([[2, 1, 3, 1], [3, 3, 3, 3]]))
+    >>> space.decode_many(torch.tensor([[2, 1, 3, 1], [3, 3, 3, 3]]))
     ['CCO', '']
     """
 
@@ -56,7 +56,7 @@ class Selfies:
 
     @classmethod
     def of_molecules(cls, smiles: Sequence[str], length: int | None = None) -> Selfies:
-        """Return the codec whose vocabulary is the tokens of these molecules, in alphabetical order.
+        """Return the space whose vocabulary is the tokens of these molecules, in alphabetical order.
 
         `length`: of a state; default: of the longest of the molecules. Raises DataError as `encode_many` does.
         """
@@ -139,9 +139,9 @@ class Selfies:
         Raises:
             ConfigError: no molecule, more than one "*", a token outside the vocabulary, or no room to grow.
 
-        >>> codec = Selfies.of_molecules(["CCc1ccncc1", "Cc1ccncc1CCCC"])
-        >>> mask, tokens = codec.fixed_tokens("*c1ccncc1")
-        >>> int(mask.sum()), codec.decode_many(torch.where(mask, tokens, codec.pad)[None])
+        >>> space = Selfies.of_molecules(["CCc1ccncc1", "Cc1ccncc1CCCC"])
+        >>> mask, tokens = space.fixed_tokens("*c1ccncc1")
+        >>> int(mask.sum()), space.decode_many(torch.where(mask, tokens, space.pad)[None])
         (8, ['c1ccncc1'])
         """
         try:

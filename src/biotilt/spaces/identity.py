@@ -25,9 +25,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from biotilt.designs.alphabet import Alphabet
-from biotilt.designs.clusters import linked
 from biotilt.errors import ConfigError
+from biotilt.spaces.alphabet import Alphabet
+from biotilt.spaces.clusters import linked
 
 _EXACT = 400_000_000  # pairs times letters squared, up to which all pairs are compared
 _PAIRS = 20_000_000  # shared words that are looked at, in all
@@ -49,7 +49,7 @@ def related(sequences: Sequence[str], alphabet: Alphabet | None, identity: float
     Raises:
         ConfigError: `identity` is outside (0, 1].
 
-    >>> from biotilt.designs import DNA
+    >>> from biotilt.spaces import DNA
     >>> related(["ACGTTTGCAC", "GTGCAAACGT", "ACGTTTGGAC", "GGGGGCCCCA"], DNA, identity=0.9)
     [0, 0, 0, 1]
     """

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from biotilt.designs.alphabet import Alphabet
-from biotilt.designs.fasta import DESCRIPTION, parse_header
-from biotilt.designs.tables import DELIMITERS, file_format, numbered_lines, read_table, smiles_lines
 from biotilt.digits import number
 from biotilt.errors import ConfigError, DataError, suggest
+from biotilt.spaces.alphabet import Alphabet
+from biotilt.spaces.fasta import DESCRIPTION, parse_header
+from biotilt.spaces.tables import DELIMITERS, file_format, numbered_lines, read_table, smiles_lines
 
 Ambiguous = Literal["error", "skip"]
 

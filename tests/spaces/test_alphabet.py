@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biotilt.designs import DNA, PROTEIN, RNA, Alphabet, alphabet
 from biotilt.errors import ConfigError, DataError
+from biotilt.spaces import DNA, PROTEIN, RNA, Alphabet, alphabet
 
 ALPHABETS = [DNA, RNA, PROTEIN]
 texts = st.sampled_from(ALPHABETS).flatmap(

@@ -1,4 +1,4 @@
-"""Codecs: how the states of a process, integer tokens, are written as designs, and back."""
+"""Spaces: how the states of a process, integer tokens, are written as designs, and back."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from biotilt.designs.alphabet import Alphabet
-from biotilt.designs.alphabet import alphabet as alphabet_called
 from biotilt.errors import ConfigError, DataError, one_line, suggest
 from biotilt.options import Length, Name, Structure, build_options
+from biotilt.spaces.alphabet import Alphabet
+from biotilt.spaces.alphabet import alphabet as alphabet_called
 
 PAD = "-"
 
 
-class Codec(Protocol):
+class Space(Protocol):
     """Designs as text and as tokens: token t stands for `symbols[t]`.
 
-    `alphabet` is that of the texts, None where they are not made of single letters. A codec may also have
-    `for_target(target)`, which returns the codec of another target, and `fixed_tokens(scaffold)`, which returns
+    `alphabet` is that of the texts, None where they are not made of single letters. A space may also have
+    `for_target(target)`, which returns the space of another target, and `fixed_tokens(scaffold)`, which returns
     the mask and tokens `(L,)` that keep a part of a design.
     """
 
@@ -45,7 +45,7 @@ class Codec(Protocol):
         ...
 
     def spec(self) -> dict[str, Any]:
-        """Return what `build_codec` rebuilds this codec from, as JSON."""
+        """Return what `build_space` rebuilds this space from, as JSON."""
         ...
 
 
@@ -59,11 +59,11 @@ class Padded:
     Raises:
         ConfigError: `length` is below 1, or another side.
 
-    >>> from biotilt.designs import RNA
-    >>> codec = Padded(RNA, 4)
-    >>> codec.encode_many(["AC", "GGUA"]).tolist()
+    >>> from biotilt.spaces import RNA
+    >>> space = Padded(RNA, 4)
+    >>> space.encode_many(["AC", "GGUA"]).tolist()
     [[0, 1, 4, 4], [2, 2, 3, 0]]
-    >>> codec.decode_many(torch.tensor([[4, 0, 4, 1]]))
+    >>> space.decode_many(torch.tensor([[4, 0, 4, 1]]))
     ['AC']
     """
 
@@ -161,41 +161,41 @@ def _padded(spec: _PaddedSpec) -> Padded:
     return Padded(alphabet_called(spec.alphabet), spec.length, spec.side)
 
 
-def _selfies(spec: _SelfiesSpec) -> Codec:
-    return import_module("biotilt.designs.selfies").Selfies(tuple(spec.vocabulary), spec.length)
+def _selfies(spec: _SelfiesSpec) -> Space:
+    return import_module("biotilt.spaces.selfies").Selfies(tuple(spec.vocabulary), spec.length)
 
 
-def _paired(spec: _PairedSpec) -> Codec:
-    return import_module("biotilt.designs.paired").Paired(spec.target)
+def _paired(spec: _PairedSpec) -> Space:
+    return import_module("biotilt.spaces.paired").Paired(spec.target)
 
 
-CODECS: dict[str, tuple[type, Callable[[Any], Codec]]] = {
+SPACES: dict[str, tuple[type, Callable[[Any], Space]]] = {
     "alphabet": (_AlphabetSpec, lambda spec: alphabet_called(spec.alphabet)),
     "padded": (_PaddedSpec, _padded),
     "selfies": (_SelfiesSpec, _selfies),
     "paired": (_PairedSpec, _paired),
 }
-"""What a codec's `spec()` holds, and how it is built from it, by kind."""
+"""What a space's `spec()` holds, and how it is built from it, by kind."""
 
 
-def build_codec(spec: dict[str, Any]) -> Codec:
-    """Return the codec that `spec` (of `Codec.spec`) describes; ConfigError for an unknown kind or key.
+def build_space(spec: dict[str, Any]) -> Space:
+    """Return the space that `spec` (of `Space.spec`) describes; ConfigError for an unknown kind or key.
 
-    >>> build_codec({"kind": "padded", "alphabet": "dna", "length": 9, "side": "left"}).symbols
+    >>> build_space({"kind": "padded", "alphabet": "dna", "length": 9, "side": "left"}).symbols
     ('A', 'C', 'G', 'T', '-')
     """
     kind = str(spec.get("kind", ""))
-    if kind not in CODECS:
-        raise ConfigError(f'unknown codec "{one_line(kind)}"{suggest(kind, CODECS)}; it may need a newer biotilt')
-    keys, make = CODECS[kind]
-    return make(build_options(keys, {key: value for key, value in spec.items() if key != "kind"}, f'codec "{kind}"'))
+    if kind not in SPACES:
+        raise ConfigError(f'unknown space "{one_line(kind)}"{suggest(kind, SPACES)}; it may need a newer biotilt')
+    keys, make = SPACES[kind]
+    return make(build_options(keys, {key: value for key, value in spec.items() if key != "kind"}, f'space "{kind}"'))
 
 
-def stored_codec(about: dict[str, Any]) -> Codec:
-    """Return the codec that a file's description names; the first files named only an alphabet."""
-    return build_codec(about.get("codec") or {"kind": "alphabet", "alphabet": about.get("alphabet")})
+def stored_space(about: dict[str, Any]) -> Space:
+    """Return the space that a file's description names; the first files named only an alphabet."""
+    return build_space(about.get("codec") or {"kind": "alphabet", "alphabet": about.get("alphabet")})
 
 
-def as_codec(codec: Codec | str) -> Codec:
-    """Return a codec, given itself or the name of an alphabet."""
-    return alphabet_called(codec) if isinstance(codec, str) else codec
+def as_space(space: Space | str) -> Space:
+    """Return a space, given itself or the name of an alphabet."""
+    return alphabet_called(space) if isinstance(space, str) else space

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from biotilt.designs import DNA, PROTEIN, Record, numbers, read_designs, read_table, write_designs
-from biotilt.designs.fasta import format_header, parse_header
 from biotilt.errors import ConfigError, DataError
+from biotilt.spaces import DNA, PROTEIN, Record, numbers, read_designs, read_table, write_designs
+from biotilt.spaces.fasta import format_header, parse_header
 
 VALID = "valid letters: A, C, G, T"
 RELAXED = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

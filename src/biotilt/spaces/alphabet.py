@@ -1,4 +1,4 @@
-"""Alphabets, and the codec between strings and tensors of letters."""
+"""Alphabets, and the code between strings and tensors of letters."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Alphabet:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Return what each token stands for; an alphabet is the codec of designs of one length."""
+        """Return what each token stands for; an alphabet is the space of designs of one length."""
         return tuple(self.letters)
 
     @property
@@ -87,7 +87,7 @@ class Alphabet:
         return self
 
     def spec(self) -> dict[str, str]:
-        """Return what `build_codec` finds this alphabet by."""
+        """Return what `build_space` finds this alphabet by."""
         return {"kind": "alphabet", "alphabet": self.name}
 
     @property

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biotilt.core.fixed import Fixed
-from biotilt.designs import DNA, PROTEIN, RNA, fixed_from_positions, parse_fixed
 from biotilt.errors import ConfigError
+from biotilt.spaces import DNA, PROTEIN, RNA, fixed_from_positions, parse_fixed
 
 
 def read(pair):

@@ -5,18 +5,18 @@ import itertools
 import pytest
 import torch
 
-from biotilt.designs import DNA, PROTEIN, RNA, Padded, as_codec, build_codec
-from biotilt.designs.codec import stored_codec
 from biotilt.errors import ConfigError, DataError
+from biotilt.spaces import DNA, PROTEIN, RNA, Padded, as_space, build_space
+from biotilt.spaces.space import stored_space
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_texts_of_every_length_come_back(side):
-    codec = Padded(DNA, 3, side)
+    space = Padded(DNA, 3, side)
     texts = ["".join(letters) for n in (1, 2, 3) for letters in itertools.product("ACGT", repeat=n)]
-    tokens = codec.encode_many(texts)
+    tokens = space.encode_many(texts)
     assert tokens.shape == (84, 3) and tokens.dtype == torch.int8
-    assert codec.decode_many(tokens) == texts
+    assert space.decode_many(tokens) == texts
     assert len({tuple(row) for row in tokens.tolist()}) == len(texts)
 
 
@@ -39,28 +39,28 @@ def test_a_mask_is_never_taken_for_a_letter_or_a_pad():
 
 
 def test_what_cannot_be_written_is_named():
-    codec = Padded(PROTEIN, 3)
+    space = Padded(PROTEIN, 3)
     with pytest.raises(DataError, match="sequence 2 has 4 letters, and at most 3 fit: MKVL"):
-        codec.encode_many(["MK", "MKVL"])
+        space.encode_many(["MK", "MKVL"])
     with pytest.raises(DataError, match="sequence 2, column 2: 'O' is not a letter of protein"):
-        codec.encode_many(["MK", "MO"])
+        space.encode_many(["MK", "MO"])
     with pytest.raises(DataError, match="sequence 1, the sequence is empty"):
-        codec.encode_many([""])
+        space.encode_many([""])
     with pytest.raises(DataError, match="no sequences"):
-        codec.encode_many([])
+        space.encode_many([])
 
 
-def test_codecs_are_rebuilt_from_what_describes_them():
-    for codec in (DNA, PROTEIN, Padded(RNA, 7, "left"), Padded(PROTEIN, 5)):
-        assert build_codec(codec.spec()) == codec
-    assert stored_codec({"alphabet": "rna"}) == RNA, "files of the first version name an alphabet"
-    assert stored_codec({"codec": {"kind": "padded", "alphabet": "dna", "length": 2, "side": "left"}}).symbols[4] == "-"
-    assert as_codec("protein") is PROTEIN and as_codec(DNA) is DNA
+def test_spaces_are_rebuilt_from_what_describes_them():
+    for space in (DNA, PROTEIN, Padded(RNA, 7, "left"), Padded(PROTEIN, 5)):
+        assert build_space(space.spec()) == space
+    assert stored_space({"alphabet": "rna"}) == RNA, "files of the first version name an alphabet"
+    assert stored_space({"codec": {"kind": "padded", "alphabet": "dna", "length": 2, "side": "left"}}).symbols[4] == "-"
+    assert as_space("protein") is PROTEIN and as_space(DNA) is DNA
 
 
 def test_nonsense_is_refused():
-    with pytest.raises(ConfigError, match='unknown codec "paded"; did you mean "padded"'):
-        build_codec({"kind": "paded"})
+    with pytest.raises(ConfigError, match='unknown space "paded"; did you mean "padded"'):
+        build_space({"kind": "paded"})
     with pytest.raises(ConfigError, match='a side "left" or "right", got 3, "middle"'):
         Padded(DNA, 3, "middle")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="length ≥ 1"):

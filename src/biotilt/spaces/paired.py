@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.designs.alphabet import RNA, Alphabet
 from biotilt.errors import DataError
+from biotilt.spaces.alphabet import RNA, Alphabet
 
 PAIRS = ("GC", "CG", "AU", "UA", "GU", "UG")
 UNPAIRED = ("A", "G", "U", "C", "A", "A")
@@ -29,10 +29,10 @@ class Paired:
     Raises:
         DataError: the target is empty, has other signs than "(", ")" and ".", or is not balanced.
 
-    >>> codec = Paired("((...)).")
-    >>> codec.encode_many(["GACUUUCA"]).tolist()
+    >>> space = Paired("((...)).")
+    >>> space.encode_many(["GACUUUCA"]).tolist()
     [[0, 2, 3, 2, 2, 0]]
-    >>> codec.decode_many(torch.tensor([[1, 4, 0, 5, 1, 3]]))
+    >>> space.decode_many(torch.tensor([[1, 4, 0, 5, 1, 3]]))
     ['CGAAGUGC']
     """
 
@@ -59,7 +59,7 @@ class Paired:
         return len(self._places)
 
     def for_target(self, target: str) -> Paired:
-        """Return the codec of another structure."""
+        """Return the space of another structure."""
         return Paired(target)
 
     @cached_property

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from biotilt.designs import DNA, PROTEIN, RNA, Record, numbers, read_designs, read_table, write_designs
 from biotilt.errors import ConfigError, DataError
+from biotilt.spaces import DNA, PROTEIN, RNA, Record, numbers, read_designs, read_table, write_designs
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The codec of SELFIES tokens: molecules to states and back, and scaffolds that stay."""
+"""The space of SELFIES tokens: molecules to states and back, and scaffolds that stay."""
 
 import json
 
@@ -10,9 +10,9 @@ pytest.importorskip("selfies")
 
 from rdkit import Chem
 
-from biotilt.designs.codec import build_codec
-from biotilt.designs.selfies import Selfies
 from biotilt.errors import ConfigError, DataError
+from biotilt.spaces.selfies import Selfies
+from biotilt.spaces.space import build_space
 
 DRUGS = [
     "CC(=O)Oc1ccccc1C(=O)O",  # aspirin
@@ -24,61 +24,61 @@ DRUGS = [
 
 
 @pytest.fixture(scope="module")
-def codec() -> Selfies:
+def space() -> Selfies:
     return Selfies.of_molecules(DRUGS, length=40)
 
 
-def words(codec: Selfies, row: torch.Tensor) -> list[str]:
-    return [codec.symbols[token] for token in row.tolist()]
+def words(space: Selfies, row: torch.Tensor) -> list[str]:
+    return [space.symbols[token] for token in row.tolist()]
 
 
-def test_molecules_come_back_as_canonical_smiles(codec: Selfies) -> None:
-    tokens = codec.encode_many(DRUGS)
+def test_molecules_come_back_as_canonical_smiles(space: Selfies) -> None:
+    tokens = space.encode_many(DRUGS)
     assert tokens.shape == (5, 40)
     assert tokens.dtype == torch.int8
-    assert codec.decode_many(tokens) == [Chem.CanonSmiles(smiles) for smiles in DRUGS]
+    assert space.decode_many(tokens) == [Chem.CanonSmiles(smiles) for smiles in DRUGS]
 
 
 def test_the_derivation_of_the_grammar_by_hand() -> None:
     # Krenn et al. 2020: [=C] after [F] finds one free valence, so its double bond becomes single
-    codec = Selfies(("[C]", "[=C]", "[F]", "[Ring1]", "[=Branch1]"), 9)
+    space = Selfies(("[C]", "[=C]", "[F]", "[Ring1]", "[=Branch1]"), 9)
     c, cc, f, ring, five = 0, 1, 2, 3, 4
-    states = torch.full((3, 9), codec.pad)
+    states = torch.full((3, 9), space.pad)
     states[0, :2] = torch.tensor([f, cc])
     states[1, :8] = torch.tensor([c, cc, c, cc, c, cc, ring, five])
     states[2, :4] = torch.tensor([c, f, c, c])  # fluorine takes one bond: what follows is cut off
-    assert codec.decode_many(states) == ["CF", "c1ccccc1", "CF"]
+    assert space.decode_many(states) == ["CF", "c1ccccc1", "CF"]
 
 
-def test_pads_are_dropped_wherever_they_stand(codec: Selfies) -> None:
-    tokens = codec.encode_many(DRUGS[:1])
-    used = tokens[0][tokens[0] != codec.pad]
+def test_pads_are_dropped_wherever_they_stand(space: Selfies) -> None:
+    tokens = space.encode_many(DRUGS[:1])
+    used = tokens[0][tokens[0] != space.pad]
     places = torch.randperm(40, generator=torch.Generator().manual_seed(0))[: len(used)].sort().values
-    scattered = torch.full((1, 40), codec.pad)
+    scattered = torch.full((1, 40), space.pad)
     scattered[0, places] = used.long()
     assert not torch.equal(scattered[0, : len(used)], used.long())
-    assert codec.decode_many(scattered) == codec.decode_many(tokens)
-    assert codec.decode_many(torch.full((1, 40), codec.pad)) == [""]
+    assert space.decode_many(scattered) == space.decode_many(tokens)
+    assert space.decode_many(torch.full((1, 40), space.pad)) == [""]
 
 
-def test_one_molecule_has_one_state_however_it_is_written(codec: Selfies) -> None:
-    aspirin = codec.encode_many(["O=C(C)Oc1ccccc1C(=O)O", DRUGS[0]])
+def test_one_molecule_has_one_state_however_it_is_written(space: Selfies) -> None:
+    aspirin = space.encode_many(["O=C(C)Oc1ccccc1C(=O)O", DRUGS[0]])
     assert torch.equal(aspirin[0], aspirin[1])
     propanol = Selfies(("[C]", "[O]"), 4)  # two states of one molecule are one design
     assert set(propanol.decode_many(torch.tensor([[0, 0, 0, 1], [1, 0, 0, 0]]))) == {"CCCO"}
 
 
-def test_random_states_are_molecules(codec: Selfies) -> None:
-    states = torch.randint(len(codec.symbols), (400, 40), generator=torch.Generator().manual_seed(3))
-    designs = codec.decode_many(states)
+def test_random_states_are_molecules(space: Selfies) -> None:
+    states = torch.randint(len(space.symbols), (400, 40), generator=torch.Generator().manual_seed(3))
+    designs = space.decode_many(states)
     assert all(Chem.MolFromSmiles(design) is not None for design in designs)
     assert designs == [Chem.CanonSmiles(design) for design in designs]
 
 
-def test_the_codec_is_rebuilt_from_json(codec: Selfies) -> None:
-    assert build_codec(json.loads(json.dumps(codec.spec()))) == codec
-    assert codec.symbols[:2] == tuple(sorted(codec.vocabulary))[:2]
-    assert codec.symbols[-1] == "-"
+def test_the_space_is_rebuilt_from_json(space: Selfies) -> None:
+    assert build_space(json.loads(json.dumps(space.spec()))) == space
+    assert space.symbols[:2] == tuple(sorted(space.vocabulary))[:2]
+    assert space.symbols[-1] == "-"
 
 
 @pytest.mark.parametrize(
@@ -92,21 +92,21 @@ def test_the_codec_is_rebuilt_from_json(codec: Selfies) -> None:
         ("CC.O", "molecule 2 is of several parts"),
     ],
 )
-def test_molecules_that_do_not_fit_are_named(codec: Selfies, molecule: str, message: str | None) -> None:
+def test_molecules_that_do_not_fit_are_named(space: Selfies, molecule: str, message: str | None) -> None:
     if message is None:
-        assert codec.decode_many(codec.encode_many(["C", molecule])) == ["C", "CCO"]
+        assert space.decode_many(space.encode_many(["C", molecule])) == ["C", "CCO"]
         return
     with pytest.raises(DataError, match=message):
-        codec.encode_many(["C", molecule])
+        space.encode_many(["C", molecule])
 
 
-def test_wrong_states_and_vocabularies_are_refused(codec: Selfies) -> None:
-    state = torch.full((2, 40), codec.pad)
-    state[1, 4] = codec.pad + 1
-    with pytest.raises(DataError, match=f"design 2, column 5: {codec.pad + 1} is no token.*not finished"):
-        codec.decode_many(state)
+def test_wrong_states_and_vocabularies_are_refused(space: Selfies) -> None:
+    state = torch.full((2, 40), space.pad)
+    state[1, 4] = space.pad + 1
+    with pytest.raises(DataError, match=f"design 2, column 5: {space.pad + 1} is no token.*not finished"):
+        space.decode_many(state)
     with pytest.raises(DataError, match="no molecules to encode"):
-        codec.encode_many([])
+        space.encode_many([])
     for vocabulary, length in [(("[C]", "[C]"), 3), ((), 3), (("[C]",), 0), (tuple(f"[{i}]" for i in range(127)), 3)]:
         with pytest.raises(ConfigError, match="a length ≥ 1 and 1 to 126 different tokens"):
             Selfies(vocabulary, length)
@@ -114,18 +114,18 @@ def test_wrong_states_and_vocabularies_are_refused(codec: Selfies) -> None:
         Selfies(("C",), 3)
 
 
-def with_random_tails(codec: Selfies, scaffold: str, count: int = 150) -> list[str]:
-    mask, letters = codec.fixed_tokens(scaffold)
+def with_random_tails(space: Selfies, scaffold: str, count: int = 150) -> list[str]:
+    mask, letters = space.fixed_tokens(scaffold)
     assert mask.dtype == torch.bool
     assert letters.dtype == torch.int8
-    tails = torch.randint(len(codec.symbols), (count, 40), generator=torch.Generator().manual_seed(1))
-    return codec.decode_many(torch.where(mask, letters.long(), tails))
+    tails = torch.randint(len(space.symbols), (count, 40), generator=torch.Generator().manual_seed(1))
+    return space.decode_many(torch.where(mask, letters.long(), tails))
 
 
 @pytest.mark.parametrize("scaffold", ["*c1ccncc1", "c1ccc(F)cc1*", "*C1CCNCC1", "CC(C*)C(=O)O", "N#Cc1ccccc1"])
-def test_a_scaffold_keeps_its_atoms_and_bonds_whatever_follows(codec: Selfies, scaffold: str) -> None:
+def test_a_scaffold_keeps_its_atoms_and_bonds_whatever_follows(space: Selfies, scaffold: str) -> None:
     molecule = Chem.MolFromSmiles(scaffold.replace("(C*)", "(C)").replace("*", ""))
-    # atoms by element, any bond between them: a pattern made without looking at the codec
+    # atoms by element, any bond between them: a pattern made without looking at the space
     atoms = [f"[#{atom.GetAtomicNum()}]" for atom in molecule.GetAtoms()]
     query = Chem.RWMol()
     for atom in atoms:
@@ -133,22 +133,22 @@ def test_a_scaffold_keeps_its_atoms_and_bonds_whatever_follows(codec: Selfies, s
     for bond in molecule.GetBonds():
         query.AddBond(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), Chem.BondType.SINGLE)
         query.ReplaceBond(query.GetNumBonds() - 1, Chem.BondFromSmarts("~"))
-    designs = with_random_tails(codec, scaffold)
+    designs = with_random_tails(space, scaffold)
     assert all(Chem.MolFromSmiles(design).HasSubstructMatch(query) for design in designs)
     assert len(set(designs)) > 20
 
 
-def test_a_chain_grows_from_the_atom_at_the_star(codec: Selfies) -> None:
-    mask, letters = codec.fixed_tokens("Fc1ccc(*)cc1Cl")
-    tail = torch.full((40,), codec.symbols.index("[O]"))
-    tail[int(mask.sum()) + 1 :] = codec.pad
-    design = codec.decode_many(torch.where(mask, letters.long(), tail)[None])
+def test_a_chain_grows_from_the_atom_at_the_star(space: Selfies) -> None:
+    mask, letters = space.fixed_tokens("Fc1ccc(*)cc1Cl")
+    tail = torch.full((40,), space.symbols.index("[O]"))
+    tail[int(mask.sum()) + 1 :] = space.pad
+    design = space.decode_many(torch.where(mask, letters.long(), tail)[None])
     assert design == [Chem.CanonSmiles("Fc1ccc(O)cc1Cl")]
     # as written, without a star, the last atom grows
-    mask, letters = codec.fixed_tokens("Fc1cccc(Cl)c1")
-    tail = torch.full((40,), codec.symbols.index("[O]"))
-    tail[int(mask.sum()) + 1 :] = codec.pad
-    assert codec.decode_many(torch.where(mask, letters.long(), tail)[None]) == [Chem.CanonSmiles("Fc1cccc(Cl)c1O")]
+    mask, letters = space.fixed_tokens("Fc1cccc(Cl)c1")
+    tail = torch.full((40,), space.symbols.index("[O]"))
+    tail[int(mask.sum()) + 1 :] = space.pad
+    assert space.decode_many(torch.where(mask, letters.long(), tail)[None]) == [Chem.CanonSmiles("Fc1cccc(Cl)c1O")]
 
 
 STEREO = Selfies(
@@ -186,19 +186,19 @@ def test_stereo_and_numbered_stars(scaffold: str, grown: str) -> None:
     assert STEREO.decode_many(torch.where(mask, letters.long(), tail)[None]) == [Chem.CanonSmiles(grown)]
 
 
-def test_a_bond_whose_stereo_only_the_star_would_tell_needs_no_token_of_stereo(codec: Selfies) -> None:
-    assert all(symbol[1] not in "/\\" for symbol in codec.symbols[:-1])
-    mask, tokens = codec.fixed_tokens("*/C=C/C")
-    assert [codec.symbols[token] for token in tokens[mask]] == ["[C]", "[C]", "[=C]"]
+def test_a_bond_whose_stereo_only_the_star_would_tell_needs_no_token_of_stereo(space: Selfies) -> None:
+    assert all(symbol[1] not in "/\\" for symbol in space.symbols[:-1])
+    mask, tokens = space.fixed_tokens("*/C=C/C")
+    assert [space.symbols[token] for token in tokens[mask]] == ["[C]", "[C]", "[=C]"]
 
 
 def test_a_ring_token_can_raise_a_bond_of_the_scaffold() -> None:
     # the limit that the docstring tells: atoms stay, the order of a bond may not
-    codec = Selfies(("[C]", "[=C]", "[Ring1]", "[=Branch1]"), 12)
-    mask, letters = codec.fixed_tokens("C1CCCCC1")
-    tail = torch.full((12,), codec.pad)
-    tail[int(mask.sum()) : int(mask.sum()) + 2] = torch.tensor([codec.symbols.index("[Ring1]"), 0])
-    (design,) = codec.decode_many(torch.where(mask, letters.long(), tail)[None])
+    space = Selfies(("[C]", "[=C]", "[Ring1]", "[=Branch1]"), 12)
+    mask, letters = space.fixed_tokens("C1CCCCC1")
+    tail = torch.full((12,), space.pad)
+    tail[int(mask.sum()) : int(mask.sum()) + 2] = torch.tensor([space.symbols.index("[Ring1]"), 0])
+    (design,) = space.decode_many(torch.where(mask, letters.long(), tail)[None])
     assert not Chem.MolFromSmiles(design).HasSubstructMatch(Chem.MolFromSmiles("C1CCCCC1"))
     assert Chem.MolFromSmiles(design).HasSubstructMatch(Chem.MolFromSmarts("C1~C~C~C~C~C~1"))
 
@@ -216,6 +216,6 @@ def test_a_ring_token_can_raise_a_bond_of_the_scaffold() -> None:
         ("*=C1CCCC1", "cannot be written so that it ends"),
     ],
 )
-def test_scaffolds_that_cannot_be_held(codec: Selfies, scaffold: str, message: str) -> None:
+def test_scaffolds_that_cannot_be_held(space: Selfies, scaffold: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        codec.fixed_tokens(scaffold)
+        space.fixed_tokens(scaffold)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from biotilt.atomic import check_output
-from biotilt.designs.fasta import format_header
-from biotilt.designs.io import Record
-from biotilt.designs.tables import DELIMITERS, file_format
 from biotilt.errors import BiotiltError, DataError
 from biotilt.files import write_bytes
+from biotilt.spaces.fasta import format_header
+from biotilt.spaces.io import Record
+from biotilt.spaces.tables import DELIMITERS, file_format
 
 _EMPTY = {
     "csv": "an empty cell",

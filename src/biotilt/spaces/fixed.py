@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from biotilt.designs.alphabet import Alphabet
 from biotilt.errors import ConfigError
+from biotilt.spaces.alphabet import Alphabet
 
 _FREE_SIGNS = frozenset(".-_")
 _RANGE = re.compile(r"\s*([0-9]{1,9})\s*(?:-\s*([0-9]{1,9})\s*)?", re.ASCII)
@@ -30,7 +30,7 @@ def parse_fixed(pattern: str, alphabet: Alphabet, length: int) -> tuple[Tensor, 
     Raises:
         ConfigError: another length, a wrong sign, a code of some letters (R, Y, ...), or nothing free.
 
-    >>> from biotilt.designs import DNA
+    >>> from biotilt.spaces import DNA
     >>> mask, letters = parse_fixed("TG.n", DNA, 4)
     >>> mask.tolist(), letters.tolist()
     ([True, True, False, False], [3, 2, 0, 0])
@@ -58,7 +58,7 @@ def fixed_from_positions(positions: Mapping[str, str], alphabet: Alphabet, lengt
         ConfigError: a key is no range of the design, ranges overlap, a pattern has another length than its
             range, a sign is wrong, or nothing is free.
 
-    >>> from biotilt.designs import RNA
+    >>> from biotilt.spaces import RNA
     >>> mask, letters = fixed_from_positions({"2-3": "GU"}, RNA, 5)
     >>> mask.tolist(), letters.tolist()
     ([False, True, True, False, False], [0, 2, 3, 0, 0])

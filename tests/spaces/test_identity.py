@@ -7,11 +7,11 @@ import random
 
 import pytest
 
-from biotilt.designs import DNA, PROTEIN, RNA, identity
-from biotilt.designs.clusters import linked
-from biotilt.designs.identity import related
 from biotilt.errors import ConfigError
 from biotilt.rewards.dna.motifs import reverse_complement
+from biotilt.spaces import DNA, PROTEIN, RNA, identity
+from biotilt.spaces.clusters import linked
+from biotilt.spaces.identity import related
 
 
 def edits(a: str, b: str) -> int:
