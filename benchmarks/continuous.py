@@ -52,7 +52,7 @@ class Continuous:
         process = {"gaussian": Gaussian, "flow": Flow}[which](size, num_steps=25)
         torch.manual_seed(0)
         net = MixtureDenoiser(mixture, process, VectorMLP(VectorMLPConfig(size, width=64, depth=2)))
-        base = Policy(process, net).frozen_copy()
+        base = Policy(process, net)
         points = sample(base, POOL[size], torch.Generator().manual_seed(77), chunk=10_000)
         return cls(name, base, reward, alpha, points.double())
 

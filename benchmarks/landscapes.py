@@ -102,7 +102,7 @@ def train_base(length: int, law: Tensor, *, width: int, steps: int, seed: int) -
         loss.backward()
         optimiser.step()
         schedule.step()
-    return policy.frozen_copy()
+    return policy
 
 
 def epistatic(seed: int = 5) -> Landscape:

@@ -137,7 +137,7 @@ def pretrained(process: Process, net: torch.nn.Module, joint: Tensor, designs: T
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-    return Policy(process, net).frozen_copy()
+    return Policy(process, net)
 
 
 def _of_letters(process: Any, seed: int, *, time: bool = False, kind: type = Enumerable, steps: int = 1500) -> Any:
@@ -155,7 +155,7 @@ def finite() -> Enumerable:
     process = Finite(12, 4)
     net = Table(12, 4, torch.randn(4, 12, 12, generator=generator))
     reward = 1.5 * torch.randn(12, generator=generator, dtype=torch.float64)
-    return Enumerable("finite", Policy(process, net).frozen_copy(), reward, alpha=0.7)
+    return Enumerable("finite", Policy(process, net), reward, alpha=0.7)
 
 
 def continuous(which: str) -> Callable[[], Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts
-from biotilt.networks import like
+from biotilt.networks import value_network
 from biotilt.plugins import registry
 from biotilt.training import TrainConfig, Trainer
 from biotilt.values import VALUES, build_value
@@ -30,7 +30,7 @@ def value_for(algorithm: Any, space: Any, options: dict[str, Any] | None = None)
     if kind not in VALUES:
         return None
     given = VALUES[kind](**(options or {}))
-    return build_value(kind, lambda: like(space.base.net), space.base.process, given)
+    return build_value(kind, lambda: value_network(space.base), space.base.process, given)
 
 
 def context_for(algorithm: Any, space: Any, seed: int, options: dict[str, Any] | None = None) -> Context:

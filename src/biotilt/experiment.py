@@ -23,7 +23,7 @@ from biotilt.errors import CheckpointError, ConfigError, suggest
 from biotilt.files import write_json
 from biotilt.locate import located
 from biotilt.model import Model
-from biotilt.networks import like
+from biotilt.networks import ValueSize, value_network
 from biotilt.options import plain, shown
 from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend, check_backend
 from biotilt.oracle.workers.isolation import adopt, isolated, reseed
@@ -38,7 +38,7 @@ from biotilt.rewards.registry import PATHS
 from biotilt.tasks import task_defaults
 from biotilt.training import Trainer
 from biotilt.trust import mark, require_trust
-from biotilt.values import build_value
+from biotilt.values import LearnedValueConfig, StateNetConfig, build_value
 
 COMBINED: dict[str, Any] = {"sum": Sum, "product": Product, "geometric_mean": GeometricMean}
 OF_ONE: dict[str, Any] = {"log_probability": LogProbability, "threshold": Threshold}
@@ -203,8 +203,13 @@ class Experiment:
         kind = getattr(algorithm, "value", None)
         if kind in (None, "none"):
             return None
-        policy = self.model.policy
-        return build_value(kind, lambda: like(policy.net), policy.process, self.config.value_options(kind))
+        policy, options = self.model.policy, self.config.value_options(kind)
+        size = (
+            ValueSize(options.width, options.depth)
+            if isinstance(options, LearnedValueConfig | StateNetConfig)
+            else None
+        )
+        return build_value(kind, lambda: value_network(policy, size), policy.process, options)
 
     def _parts(self, value: Any) -> Parts:
         known = tuple(registry("processes").values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from biotilt.core import (
     Context,
@@ -13,9 +14,11 @@ from biotilt.core import (
     Trajectory,
     check_capabilities,
     draw_states,
+    own_names,
     path_kl,
     rollout,
     sample,
+    share,
 )
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable, Table
@@ -45,7 +48,45 @@ def test_roles_start_as_three_copies():
     assert all(torch.equal(net.logits, base.net.logits) for net in nets)
     assert [net.logits.requires_grad for net in nets[1:]] == [True, False, False]
     frozen = Roles.start(base.frozen_copy())
-    assert frozen.policy.net.logits.requires_grad
+    assert not frozen.policy.net.logits.requires_grad, "what was frozen stays so"
+
+
+class Tied(nn.Module):
+    """A frozen embedding that is also the head, a trained layer, a buffer and dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.layer = nn.Embedding(5, 4), nn.Linear(4, 4)
+        self.head = nn.Linear(4, 5, bias=False)
+        self.head.weight = self.embed.weight
+        self.embed.weight.requires_grad_(False)
+        self.register_buffer("scale", torch.tensor(2.0))
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.head(self.dropout(self.layer(self.embed(x.long())))) * self.scale
+
+
+def test_roles_share_what_is_frozen_and_own_the_rest():
+    net = Tied().train()
+    assert own_names(net) == ("layer.weight", "layer.bias")
+    roles = Roles.start(Policy(Finite(5, 3), net))
+    nets = (roles.policy.net, roles.base.net, roles.proposal.net, share(roles.policy.net))
+    for other in nets:
+        assert other.head.weight is other.embed.weight, "tied weights stay tied"
+        assert other.embed.weight.data_ptr() == net.embed.weight.data_ptr()
+        assert other.scale is net.scale
+        assert not other.training, "dropout never acts"
+        assert not other.embed.weight.requires_grad
+    where = [other.layer.weight.data_ptr() for other in (net, *nets)]
+    assert where[0] == where[2], "the base is the pretrained network itself"
+    assert len(set(where)) == 4
+    with torch.no_grad():
+        roles.policy.net.layer.weight.add_(1.0)
+    assert not torch.equal(roles.proposal.net.layer.weight, roles.policy.net.layer.weight)
+    roles.refresh_proposal()
+    assert torch.equal(roles.proposal.net.layer.weight, roles.policy.net.layer.weight)
+    assert torch.equal(roles.base.net.layer.weight, net.layer.weight)
 
 
 def test_refreshing_moves_the_proposal_only():

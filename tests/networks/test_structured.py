@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 import torch
 
-from biotilt.networks import like
 from biotilt.networks.structured import FEATURES, Structured, StructuredConfig, Structures
 
 LEFT = "((..((...))))..(...)."  # 14 tokens, as the next one has, of fewer positions
@@ -127,7 +126,7 @@ def test_another_target_has_the_same_weights_of_its_own():
 
 
 def test_a_learned_value_starts_at_zero():
-    fresh = like(small_net(LEFT))
+    fresh = small_net(LEFT).blank()
     assert fresh(states(LEFT, 2), torch.zeros(2)).abs().max() == 0
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from biotilt.errors import ConfigError
-from biotilt.networks import VectorMLP, VectorMLPConfig, build_network, describe_network, like
+from biotilt.networks import VectorMLP, VectorMLPConfig, build_network, describe_network
 
 
 def test_it_is_layers_of_points_and_time_by_hand():
@@ -44,7 +44,7 @@ def test_it_is_rebuilt_from_its_description():
 
 def test_a_copy_of_it_starts_at_zero_and_can_learn():
     net = VectorMLP(VectorMLPConfig(2, width=8, depth=2)).requires_grad_(False)
-    fresh, x, t = like(net), torch.randn(4, 2), torch.rand(4)
+    fresh, x, t = net.blank(), torch.randn(4, 2), torch.rand(4)
     assert (fresh(x, t) == 0).all() and (net(x, t) != 0).any()
     fresh(x, t).sum().backward()
     assert all(p.grad is not None for p in fresh.parameters())

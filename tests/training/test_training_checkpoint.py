@@ -13,7 +13,7 @@ from torch import Tensor
 from biotilt.core import Context, Objective, Policy, Replay, Roles
 from biotilt.errors import CheckpointError
 from biotilt.files import load_tensors, save_tensors
-from biotilt.networks import MLP, MLPConfig, like
+from biotilt.networks import MLP, MLPConfig
 from biotilt.objectives import OBJECTIVES as REGISTERED
 from biotilt.objectives import PPO, VIDD
 from biotilt.processes import AnyOrder
@@ -88,7 +88,7 @@ def build(objective: Objective, folder: Path | None, oracle: Lookup | None = Non
     if kind in LearnedQ.runs:
         value = LearnedQ(network(width), process, kind, LearnedValueConfig(lr=1e-2, target_rate=0.1))
     if kind in ("state", "log_z"):
-        value = build_value(kind, lambda: like(network(width)), process, VALUES[kind]())
+        value = build_value(kind, lambda: network(width).blank(), process, VALUES[kind]())
     oracle = oracle or Lookup()
     generator = torch.Generator().manual_seed(4)
     context = Context(roles, oracle, 0.5, generator, Replay(objective.capacity), value)

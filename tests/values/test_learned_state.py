@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from biotilt.core import Context, Policy, Replay, Roles, rollout, sample
 from biotilt.errors import ConfigError
-from biotilt.networks import MLP, MLPConfig, VectorMLP, VectorMLPConfig, like
+from biotilt.networks import MLP, MLPConfig, VectorMLP, VectorMLPConfig, value_network
 from biotilt.networks.table import Table, ValueTable
 from biotilt.objectives import VIDD
 from biotilt.processes import AnyOrder, Finite, Flow, Gaussian, Masked, Uniform
@@ -181,7 +181,7 @@ def test_vidd_finds_the_closed_form_tilt_of_a_gaussian(kind):
     start = affine_law(base)
     target, _ = start.tilted(LINEAR, QUADRATIC, alpha)
     objective = VIDD(value="return", mirror=0.5, updates=20, refresh=20, states=128, buffer=1024)
-    value = LearnedV(like(base.net), process, LearnedValueConfig(lr=3e-3))
+    value = LearnedV(value_network(base), process, LearnedValueConfig(lr=3e-3))
     context = Context(Roles.start(base), scorer, alpha, generator(), Replay(objective.capacity), value)
     config = TrainConfig(max_calls=128 * 30, batch=128, lr=3e-3, ema=0.97)
     tuned = Policy(process, Trainer(context, objective, config, scorer).run())
@@ -199,7 +199,7 @@ def test_vidd_with_learned_values_reaches_the_tilted_law_of_a_finite_chain():
     p_star, _ = tilted_law(law(base), reward, ALPHA)
     assert total_variation(law(base), p_star) > 0.3
     objective = VIDD(value="return", mirror=0.3, beta=1.0, updates=20, refresh=5, states=256, buffer=2048)
-    value = LearnedV(like(base.net), base.process, LearnedValueConfig(lr=0.03))
+    value = LearnedV(value_network(base), base.process, LearnedValueConfig(lr=0.03))
     scorer = TableScorer(base.process, reward)
     context = Context(Roles.start(base), scorer, ALPHA, generator(), Replay(objective.capacity), value)
     config = TrainConfig(max_calls=512 * 30, batch=512, lr=0.05, clip=10.0, ema=0.97)

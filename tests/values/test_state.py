@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from biotilt.core import Policy
 from biotilt.errors import ConfigError
-from biotilt.networks import MLP, MLPConfig, VectorMLP, VectorMLPConfig, like
+from biotilt.networks import MLP, MLPConfig, VectorMLP, VectorMLPConfig, value_network
 from biotilt.networks.table import Table, ValueTable
 from biotilt.processes import AnyOrder, Finite, Gaussian, Masked
 from biotilt.testing import Mixture, MixtureDenoiser
@@ -80,7 +81,7 @@ def test_value_names_build_values():
     mlp, vector = MLP(MLPConfig(3, 2, 8)), VectorMLP(VectorMLPConfig(2, 8, 1))
 
     def build(kind, process=letters, net: nn.Module = mlp):
-        return build_value(kind, lambda: like(net), process, VALUES[kind]())
+        return build_value(kind, lambda: value_network(Policy(process, net)), process, VALUES[kind]())
 
     assert isinstance(build("posterior_mean"), PosteriorMean)
     assert isinstance(build("surrogate"), SurrogateQ)
@@ -101,12 +102,12 @@ def test_value_names_build_values():
 
 
 def test_networks_with_a_blank_of_their_own():
-    table = like(Table(4, 2, torch.randn(2, 4, 4)))
+    table = Table(4, 2, torch.randn(2, 4, 4)).blank()
     assert isinstance(table, ValueTable) and table(torch.arange(4), torch.ones(4)).abs().sum() == 0
     correction = VectorMLP(VectorMLPConfig(2, 8, 1))
     net = MixtureDenoiser(Mixture(torch.ones(1), torch.ones(1, 2), torch.eye(2).unsqueeze(0)), Gaussian(2), correction)
     correction.layers[-1].weight.data.fill_(1.0)  # type: ignore[union-attr]  # as after tuning
-    blank = like(net)
+    blank = net.blank()
     x, t = torch.randn(3, 2), torch.full((3,), 0.5)
     assert (blank(x, t) == 0).all() and (correction(x, t) != 0).all()
     assert all(p.requires_grad for p in blank.parameters())

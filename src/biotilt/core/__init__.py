@@ -19,9 +19,11 @@ from biotilt.core.policy import (
     Roles,
     Trajectory,
     move_toward,
+    own_names,
     path_kl,
     rollout,
     sample,
+    share,
 )
 from biotilt.core.protocols import (
     Kernel,
@@ -69,10 +71,12 @@ __all__ = [
     "kernel_at",
     "log_weight_of",
     "move_toward",
+    "own_names",
     "path_kl",
     "roll_in_metrics",
     "rollout",
     "sample",
+    "share",
     "trainable",
     "value_of",
 ]

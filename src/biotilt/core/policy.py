@@ -28,17 +28,47 @@ class Policy:
         net.requires_grad_(False)
         return Policy(self.process, net)
 
+    def frozen_view(self) -> Policy:
+        """Return the same policy with weights that take no gradient: the same memory, as it is and as it changes."""
+        memo = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in self.net.parameters()}
+        return Policy(self.process, _copied(self.net, memo))
+
+
+def share(net: nn.Module) -> nn.Module:
+    """Return a copy of a network with tensors of its own where it can be trained, and the very same ones elsewhere.
+
+    What takes no gradient, a frozen backbone or a buffer, is in memory once, however many copies there are.
+    """
+    return _copied(net, {id(p): p for p in net.parameters() if not p.requires_grad})
+
+
+def _copied(net: nn.Module, memo: dict[int, object]) -> nn.Module:
+    """Return a copy in which the tensors of `memo`, by their identity, and all buffers are not copied."""
+    # deepcopy asks its memo first, so tied weights stay tied and subclasses keep their methods
+    return copy.deepcopy(net, memo | {id(b): b for b in net.buffers()}).eval()
+
+
+def own_names(net: nn.Module) -> tuple[str, ...]:
+    """Return the names of the tensors that training changes: those that require a gradient, tied ones once."""
+    return tuple(name for name, parameter in net.named_parameters() if parameter.requires_grad)
+
 
 @torch.no_grad()
 def move_toward(slow: nn.Module, fast: nn.Module, rate: float) -> None:
     """Move the parameters of `slow` toward those of `fast` by `rate` in [0, 1]: an exponential average."""
     for late, new in zip(slow.parameters(), fast.parameters()):
-        late.lerp_(new, rate)
+        if late is not new:  # both have the same frozen one
+            late.lerp_(new, rate)
 
 
 @dataclass
 class Roles:
-    """The policies of an algorithm: `policy` is trained, `base` frozen, `proposal` draws the data."""
+    """The policies of an algorithm: `policy` is trained, `base` frozen, `proposal` draws the data.
+
+    They share every tensor that takes no gradient in the pretrained network and differ in the rest, so a network of P
+    numbers of which F can be trained takes P + 2F, and the base is the pretrained network itself. All are in evaluation
+    mode, in updates too: with dropout the policy that is compared would not be the one that drew.
+    """
 
     policy: Policy
     base: Policy
@@ -47,14 +77,15 @@ class Roles:
     @classmethod
     def start(cls, base: Policy) -> Roles:
         """Start all three roles at the pretrained `base`."""
-        trained = Policy(base.process, copy.deepcopy(base.net))
-        trained.net.requires_grad_(True)
-        return cls(policy=trained, base=base.frozen_copy(), proposal=base.frozen_copy())
+        proposal = Policy(base.process, share(base.net).requires_grad_(False))
+        return cls(policy=Policy(base.process, share(base.net)), base=base.frozen_view(), proposal=proposal)
 
     @torch.no_grad()
     def refresh_proposal(self) -> None:
         """Copy the policy's weights into the proposal."""
-        self.proposal.net.load_state_dict(self.policy.net.state_dict())
+        for old, new in zip(self.proposal.net.parameters(), self.policy.net.parameters()):
+            if old is not new:
+                old.copy_(new)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import asdict
 from typing import Any
 
@@ -12,6 +11,7 @@ from biotilt.errors import ConfigError, one_line, suggest
 from biotilt.networks.cnn import CNN, CNNConfig
 from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.networks.structured import Structured, StructuredConfig
+from biotilt.networks.values import Blank, Features, ValueSize, value_network
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 from biotilt.options import build_options
 
@@ -40,33 +40,20 @@ def describe_network(net: nn.Module) -> dict[str, Any]:
     raise ConfigError(f"{type(net).__name__} is not one of biotilt's networks: {', '.join(NETWORKS)}")
 
 
-def like(net: nn.Module) -> nn.Module:
-    """Return a copy of a network whose outputs start at zero: a learned value that begins with its features.
-
-    A network for which that does not make sense, such as a table, returns another by its method `blank`.
-    """
-    if hasattr(net, "blank"):
-        return net.blank()  # type: ignore[operator]
-    fresh = copy.deepcopy(net)
-    fresh.requires_grad_(True)
-    head = [m for m in fresh.modules() if isinstance(m, nn.Linear | nn.Conv1d)][-1]
-    nn.init.zeros_(head.weight)
-    if head.bias is not None:
-        nn.init.zeros_(head.bias)
-    return fresh
-
-
 __all__ = [
     "CNN",
     "MLP",
     "NETWORKS",
+    "Blank",
     "CNNConfig",
+    "Features",
     "MLPConfig",
     "Structured",
     "StructuredConfig",
+    "ValueSize",
     "VectorMLP",
     "VectorMLPConfig",
     "build_network",
     "describe_network",
-    "like",
+    "value_network",
 ]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biotilt.networks.blank import blank_copy
 from biotilt.networks.one_hot import as_one_hot
 from biotilt.options import Dilations, Kernel, Layers, Length, Symbols, Width, check_options
 
@@ -50,6 +51,10 @@ class CNN(nn.Module):
         )
         self.time = nn.Sequential(nn.Linear(64, c), nn.SiLU(), nn.Linear(c, c)) if config.time else None
         self.head = nn.Sequential(nn.GroupNorm(1, c), nn.Conv1d(c, c, 1), nn.GELU(), nn.Conv1d(c, config.letters, 1))
+
+    def blank(self) -> CNN:
+        """Return a copy whose outputs start at zero."""
+        return blank_copy(self, "head.3")
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         one_hot = as_one_hot(x, self.config.letters + 1, self.position.dtype).transpose(1, 2)

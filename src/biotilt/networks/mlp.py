@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from biotilt.networks.blank import blank_copy
 from biotilt.networks.cnn import fourier_features
 from biotilt.networks.one_hot import as_one_hot
 from biotilt.options import Depth, Length, Symbols, Width, check_options
@@ -41,6 +42,10 @@ class MLP(nn.Module):
         widths = [config.length * (config.letters + 1) + TIME_FEATURES * config.time] + [config.width] * config.depth
         hidden = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.GELU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], config.length * config.letters))
+
+    def blank(self) -> MLP:
+        """Return a copy whose outputs start at zero."""
+        return blank_copy(self, f"layers.{len(self.layers) - 1}")
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         one_hot = as_one_hot(x, self.config.letters + 1, next(self.parameters()).dtype)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.errors import ConfigError
+from biotilt.networks.blank import blank_copy
 from biotilt.networks.one_hot import as_one_hot
 from biotilt.options import Dilations, Kernel, Layers, Structure, Symbols, Width, check_options, shown
 
@@ -98,6 +99,10 @@ class Structured(nn.Module):
         net = Structured(replace(self.config, target=target))
         net.load_state_dict(copy.deepcopy(self.state_dict()))
         return net.to(self.head[-1].weight.device).train(self.training)  # type: ignore[arg-type]
+
+    def blank(self) -> Structured:
+        """Return a copy whose outputs start at zero."""
+        return blank_copy(self, "head.3")
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         return self.read(x, Structures(*(getattr(self, name) for name in Structures._fields)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from biotilt.networks.blank import blank_copy
 from biotilt.networks.cnn import fourier_features
 from biotilt.options import Depth, Width, check_options
 
@@ -33,6 +34,10 @@ class VectorMLP(nn.Module):
         widths = [config.size + 64] + [config.width] * config.depth
         hidden = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.SiLU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], config.size))
+
+    def blank(self) -> VectorMLP:
+        """Return a copy whose outputs start at zero."""
+        return blank_copy(self, f"layers.{len(self.layers) - 1}")
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         dtype = next(self.parameters()).dtype

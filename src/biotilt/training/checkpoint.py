@@ -45,19 +45,21 @@ class TrainingState(StoredTensors):
     experiment: str = ""
 
 
-def _modules(trainer: Trainer) -> dict[str, nn.Module]:
+def _weights(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
+    """Return what changes during a run: of each role the tensors that are its own, and a learned value as a whole."""
     roles = trainer.context.roles
-    modules = {"policy": roles.policy.net, "proposal": roles.proposal.net, "average": trainer.average}
+    nets = {"policy": roles.policy.net, "proposal": roles.proposal.net, "average": trainer.average}
+    weights = {name: {key: net.get_parameter(key).detach() for key in trainer.own} for name, net in nets.items()}
     if isinstance(trainer.context.value, nn.Module):
-        modules["value"] = trainer.context.value
-    return modules
+        weights["value"] = trainer.context.value.state_dict()
+    return weights
 
 
 def save_state(trainer: Trainer, path: Path, keep: Path | None = None) -> None:
     """Write everything that the rest of the run depends on, whole or not at all; what it replaces goes to `keep`."""
     tensors: dict[str, Tensor] = {"generator": trainer.context.generator.get_state()}
-    for name, module in _modules(trainer).items():
-        tensors |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
+    for name, weights in _weights(trainer).items():
+        tensors |= {f"{name}/{key}": value for key, value in weights.items()}
     tensors |= {f"memory/{key}": value for key, value in trainer.context.memory.rows.items()}
     for index, state in trainer.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
@@ -75,7 +77,7 @@ def save_state(trainer: Trainer, path: Path, keep: Path | None = None) -> None:
 
 def state_size(trainer: Trainer) -> int:
     """Return the bytes that a checkpoint takes at least: weights, and the two moments of the optimiser."""
-    tensors = [tensor for module in _modules(trainer).values() for tensor in module.state_dict().values()]
+    tensors = [tensor for weights in _weights(trainer).values() for tensor in weights.values()]
     moments = [p for group in trainer.optimiser.param_groups for p in group["params"]]
     return sum(t.numel() * t.element_size() for t in (*tensors, *moments, *moments))
 
@@ -112,14 +114,19 @@ def load_state(trainer: Trainer, path: Path, *, behind: bool = False) -> None:
 
 def _restore(trainer: Trainer, groups: dict[str, dict[str, Tensor]]) -> None:
     """Put the tensors of a checkpoint, by group, where they came from; ValueError where they do not fit."""
-    modules = _modules(trainer)
-    if ("value" in groups) != ("value" in modules):
+    weights = _weights(trainer)
+    if ("value" in groups) != ("value" in weights):
         raise ValueError("one has a learned value, the other has none")
-    for name, module in modules.items():
-        # a learned value has centres that are NaN before any score
-        if name != "value" and not all(bool(value.isfinite().all()) for value in groups[name].values()):
-            raise ValueError(f"weights of the {name} are not finite")
-        module.load_state_dict(groups[name])
+    for name, own in weights.items():
+        if name == "value":  # it has centres that are NaN before any score
+            trainer.context.value.load_state_dict(groups[name])
+            continue
+        for key, tensor in own.items():  # the first checkpoints held what is frozen too
+            if not bool(groups[name][key].isfinite().all()):
+                raise ValueError(f"weights of the {name} are not finite")
+            if groups[name][key].shape != tensor.shape:
+                raise ValueError(f'"{key}" of the {name} has another shape')
+            tensor.copy_(groups[name][key])
     optimiser = trainer.optimiser.state_dict()
     parameters = [p for group in trainer.optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Any]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -13,7 +12,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Follows, Metrics, Objective, Round, draw_loss, move_toward, trainable
+from biotilt.core import (
+    Context,
+    Follows,
+    Metrics,
+    Objective,
+    Round,
+    draw_loss,
+    move_toward,
+    own_names,
+    share,
+    trainable,
+)
 from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored
 from biotilt.options import BatchSize, Below1, Count, CountFrom0, Positive, check_options
 from biotilt.training.checkpoint import load_state, save_state
@@ -102,13 +112,20 @@ class Trainer:
         self._accelerator = Accelerator(cpu=self.context.generator.device.type == "cpu")
         if self._accelerator.num_processes > 1:
             raise ConfigError("tuning runs in one process for now; start it without `accelerate launch`")
-        groups: list[dict[str, Any]] = [{"params": list(policy.net.parameters()), "lr": self.config.lr}]
+        self.own = own_names(policy.net)
+        if not self.own:
+            raise ConfigError(
+                "no weight of this network can be trained: every requires_grad is false; set some, or add adapters"
+            )
+        own = [p for p in policy.net.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": own, "lr": self.config.lr}]
         for module in trainable(self.context)[1:]:
+            module.eval()
             parameters = [p for p in module.parameters() if p.requires_grad]
             groups.append({"params": parameters, "lr": module.config.lr})  # type: ignore[union-attr]
         self._rates = [group["lr"] for group in groups]
         self.optimiser = self._accelerator.prepare(torch.optim.Adam(groups))
-        self.average: nn.Module = copy.deepcopy(policy.net).eval().requires_grad_(False)
+        self.average: nn.Module = share(policy.net).requires_grad_(False)
         self._before = 0.0
         self._keep = True
 
@@ -202,7 +219,6 @@ class Trainer:
             return {}
         total = self.config.rounds * self.objective.updates
         sums: Metrics = {}
-        self.context.roles.policy.net.train()
         for _ in range(self.objective.updates):
             factor = self.config.rate(self.update, total)
             for group, rate in zip(self.optimiser.param_groups, self._rates):

@@ -31,7 +31,7 @@ VALUES: dict[str, type] = {
 def build_value(kind: str | None, fresh: Callable[[], nn.Module], process: Process, options: Any) -> Any:
     """Return the value that an algorithm's `value` names, or None.
 
-    `fresh` makes a network of the generator's shape whose outputs are zero (`biotilt.networks.like`); `options` are
+    `fresh` makes a network whose outputs are zero (`biotilt.networks.value_network`); `options` are
     an object of the kind's class in `VALUES`. Raises ConfigError when the value does not go with the process.
     """
     if kind is None or kind in ("posterior_mean", "monte_carlo"):  # these are their options

@@ -16,16 +16,26 @@ with a slow target network Q′. ℓ_j was recorded when j was revealed in the r
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
 
-from biotilt.core import ActionValue, Batch, Context, Follows, Lesson, Process, Reveals, Trajectory, move_toward
+from biotilt.core import (
+    ActionValue,
+    Batch,
+    Context,
+    Follows,
+    Lesson,
+    Process,
+    Reveals,
+    Trajectory,
+    move_toward,
+    share,
+)
 from biotilt.errors import ConfigError
-from biotilt.options import Positive, Rate, check_options
+from biotilt.options import Layers, Positive, Rate, Width, check_options
 from biotilt.values.standardised import Standardised
 
 RUNS = ("return", "bootstrapped", "mixed")
@@ -33,10 +43,15 @@ RUNS = ("return", "bootstrapped", "mixed")
 
 @dataclass(frozen=True)
 class LearnedValueConfig:
-    """`lr` of the value's network; `target_rate` in (0, 1]: how fast the target network Q′ follows, an update."""
+    """`lr` of the value's network; `target_rate` in (0, 1]: how fast the target network Q′ follows, an update.
+
+    `width` and `depth` of the value's own network, where the generator's does not lend its features.
+    """
 
     lr: Positive = 1e-3
     target_rate: Rate = 0.05
+    width: Width = 96
+    depth: Layers = 4
 
     def __post_init__(self) -> None:
         check_options(self, "value")
@@ -64,7 +79,7 @@ class LearnedQ(Standardised, ActionValue, Follows):
             )
         self.config = config or LearnedValueConfig()
         self.net, self.run, self.process = net, run, process
-        self.target = copy.deepcopy(net).requires_grad_(False)
+        self.target = share(net).requires_grad_(False)
 
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return Q(x), `(B, L, V)` in units of α, up to a constant for each state."""

@@ -8,15 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Process
-from biotilt.options import Positive, check_options
+from biotilt.options import Layers, Positive, Width, check_options
 from biotilt.values.standardised import Standardised
 
 
 @dataclass(frozen=True)
 class StateNetConfig:
-    """`lr` > 0 of the value's network."""
+    """`lr` > 0 of the value's network; its `width` and `depth` where the generator's does not lend its features."""
 
     lr: Positive = 3e-3
+    width: Width = 96
+    depth: Layers = 4
 
     def __post_init__(self) -> None:
         check_options(self, "value")
@@ -33,11 +35,12 @@ class LogZConfig:
 
 
 class StateNet(Standardised):
-    """v_φ(x, k) `(B,)`, in units of α: the mean output of a network of the generator's shape, at the step's time.
+    """v_φ(x, k) `(B,)`, in units of α: the mean output of a network that reads what the generator's reads.
 
     The network is shown what the process shows the generator at state `x` and step `k` in [0, K), so it works on
     any process, and on relaxed states where the process takes them. With a last layer of zeros
-    (`biotilt.networks.like`) it starts as a constant: the mean of the first r/α once `set_units` was told them.
+    (`biotilt.networks.value_network`) it starts as a constant: the mean of the first r/α once `set_units` was told
+    them.
     """
 
     def __init__(self, net: nn.Module, process: Process, config: StateNetConfig | None = None):

@@ -9,13 +9,12 @@ guard: the policy's own designs are scored for real in every round, and R_φ is 
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Context, Lesson, Process, Trajectory, rollout
+from biotilt.core import Batch, Context, Lesson, Process, Trajectory, rollout, share
 from biotilt.options import Count, Positive, check_options
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
 
@@ -45,7 +44,7 @@ class SurrogateQ(LearnedQ):
     def __init__(self, net: nn.Module, process: Process, config: SurrogateConfig | None = None):
         config = config or SurrogateConfig()
         super().__init__(net, process, "return", config)
-        self.surrogate = copy.deepcopy(net)
+        self.surrogate = share(net)
         length = process.length  # type: ignore[attr-defined]
         self.register_buffer("imagined", torch.full((config.keep, length), -1, dtype=torch.int8))
         self.register_buffer("imagined_terms", torch.zeros(config.keep, length))

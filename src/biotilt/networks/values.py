@@ -1,0 +1,119 @@
+"""The network of a learned value: never a guess at what the last layer of somebody's network is."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from biotilt.core import Policy, Process, Reveals
+from biotilt.errors import ConfigError
+from biotilt.networks.blank import zero
+from biotilt.networks.cnn import CNN, CNNConfig
+from biotilt.networks.vector import VectorMLP, VectorMLPConfig
+from biotilt.options import Layers, Width, check_options
+
+
+@dataclass(frozen=True)
+class ValueSize:
+    """`width` and `depth` of a value's own network, or of its head on a network's features."""
+
+    width: Width = 96
+    depth: Layers = 4
+
+    def __post_init__(self) -> None:
+        check_options(self, "value")
+
+
+@runtime_checkable
+class Blank(Protocol):
+    """A network that returns another by `blank()`: all weights to be trained, and outputs zero whatever the input."""
+
+    def blank(self) -> nn.Module: ...
+
+
+@runtime_checkable
+class Features(Protocol):
+    """A network that offers what its last layers read: `features(x, t)`, floats `(B, ..., C)`."""
+
+    def features(self, x: Tensor, t: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class _OfLetters(Protocol):
+    length: int
+    letters: int
+
+
+@runtime_checkable
+class _OfPoints(Protocol):
+    size: int
+
+
+def value_network(policy: Policy, size: ValueSize | None = None) -> nn.Module:
+    """Return a network that reads what the policy's reads, with outputs like its, that starts at zero everywhere.
+
+    A copy that begins with its features where it offers `blank`; a head on its frozen features where it offers
+    `features`; else a small network of `size`. Raises ConfigError for states that no small network reads.
+    """
+    net, process, size = policy.net, policy.process, size or ValueSize()
+    if isinstance(net, Blank):
+        return net.blank()
+    if isinstance(net, Features):
+        return FeatureHead(net, process, size)
+    return small_network(process, size)
+
+
+def small_network(process: Process, size: ValueSize) -> nn.Module:
+    """Return a small network of the process's states whose outputs start at zero."""
+    if isinstance(process, _OfLetters):
+        # where nothing is masked, the states do not tell how much noise there is in them
+        time = not isinstance(process, Reveals)
+        config = CNNConfig(process.letters, process.length, size.width, size.depth, time=time)
+        return CNN(config).blank()
+    if isinstance(process, _OfPoints):
+        return VectorMLP(VectorMLPConfig(process.size, size.width, size.depth)).blank()
+    raise ConfigError(
+        f'a learned value needs a network, and none of ours reads states of the process "{process.name}": give '
+        "the generator's network a method `blank` or `features` (biotilt.networks.values), or use a value that is not "
+        "learned"
+    )
+
+
+class FeatureHead(nn.Module):
+    """A trained head on the features of a network that stays as it is, and is neither copied nor stored with it."""
+
+    def __init__(self, net: Features, process: Process, size: ValueSize):
+        super().__init__()
+        self._lent = _Lent(net)
+        features, outputs = _probe(net, process)
+        widths = [features] + [size.width] * 2
+        hidden = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.GELU())]
+        self.head = nn.Sequential(nn.LayerNorm(features), *hidden, nn.Linear(size.width, outputs))
+        zero(self.head[-1])
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        with torch.no_grad():
+            features = self._lent.net.features(x, t)
+        return self.head(features.to(self.head[-1].weight.dtype))
+
+
+class _Lent:
+    """Somebody else's network: copies of what holds it hold the same one."""
+
+    def __init__(self, net: Any):
+        self.net = net
+
+    def __deepcopy__(self, memo: dict[int, object]) -> _Lent:
+        return self
+
+
+@torch.no_grad()
+def _probe(net: Any, process: Process) -> tuple[int, int]:
+    """Return the numbers of features and of outputs at a coordinate."""
+    device = next(net.parameters()).device
+    shown = process.inputs(process.noise(1, torch.Generator(device).manual_seed(0)), 0)
+    return net.features(*shown).shape[-1], net(*shown).shape[-1]
