@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 
 from biotilt.core import Policy, sample
 from biotilt.networks import VectorMLP, VectorMLPConfig
-from biotilt.plugins import registry
+from biotilt.plugins import REGISTRIES
 from biotilt.processes import Flow, Gaussian
 from biotilt.testing import FunctionScorer, Mixture, MixtureDenoiser
 from landscapes import bisect
@@ -197,7 +197,7 @@ def main() -> None:
     space = SPACES[options.space](options.process)
     changes = {key: json.loads(value) for key, _, value in (text.partition("=") for text in options.set)}
     groups: Groups = {"train": {"lr": 0.003}} | DEFAULTS.get(options.objective, {})
-    objective = registry("objectives")[options.objective](**groups.get("objective", {}) | changes)
+    objective = REGISTRIES["objectives"][options.objective](**groups.get("objective", {}) | changes)
     known = {key: getattr(space, key) for key in ("alpha", "base_distance", "log_z", "expected_reward", "effective")}
     print(json.dumps({"space": space.name, "process": options.process} | known), flush=True)
     for seed in range(options.seeds):

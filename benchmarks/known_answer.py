@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from biotilt.errors import ConfigError
-from biotilt.plugins import registry
+from biotilt.plugins import REGISTRIES
 from landscapes import LANDSCAPES, TILTS, build, tilted
 from tuning import Groups, options_of, steer, tune
 
@@ -59,7 +59,7 @@ def one(options: argparse.Namespace) -> dict[str, Any]:
     landscape = build(options.landscape, options.data)
     if "alpha" in groups["objective"]:
         landscape = landscape.at(groups["objective"].pop("alpha"))
-    objective = registry("objectives")[options.objective](**groups["objective"])
+    objective = REGISTRIES["objectives"][options.objective](**groups["objective"])
     if not options.json:
         print(f"{landscape.name}: alpha {landscape.alpha:.4g}, distance of the base {landscape.base_distance:.3f}")
     runs = []
@@ -92,7 +92,7 @@ def every(options: argparse.Namespace) -> None:
     for landscape, tilt in itertools.product(options.landscapes or LANDSCAPES, options.tilts or TILTS):
         space = None
         for seed, kind in itertools.product(range(options.seeds), options.kinds):
-            for name in registry(kind):
+            for name in REGISTRIES[kind]:
                 key = (landscape, tilt, kind, name, seed)
                 if key in finished or (options.names and name not in options.names):
                     continue
@@ -119,10 +119,10 @@ def measure(space: Any, kind: str, name: str, seed: int, options: argparse.Names
     about = {"alpha": space.alpha, "base_distance": space.base_distance}
     try:
         if kind == "samplers":
-            sampler = registry(kind)[name]()
+            sampler = REGISTRIES[kind][name]()
             return about | {"options": options_of(sampler)} | steer(space, sampler, DRAW, seed, ROUNDS)
         groups = defaults_of(name, space.name)
-        objective = registry(kind)[name](**groups["objective"])
+        objective = REGISTRIES[kind][name](**groups["objective"])
         found = tune(space, objective, groups, options.calls, options.points, seed)
         return about | {"options": options_of(objective, groups)} | found
     except ConfigError as error:
@@ -132,7 +132,7 @@ def measure(space: Any, kind: str, name: str, seed: int, options: argparse.Names
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--landscape", choices=list(LANDSCAPES), default="epistatic")
-    parser.add_argument("--objective", choices=sorted(registry("objectives")), default="vidd")
+    parser.add_argument("--objective", choices=sorted(REGISTRIES["objectives"]), default="vidd")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--calls", type=int, default=8000)
     parser.add_argument("--seeds", type=int, default=3)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from biotilt.errors import ConfigError
-from biotilt.plugins import registry
+from biotilt.plugins import REGISTRIES
 from spaces import SPACES
 from tuning import steer, tune
 
@@ -53,7 +53,7 @@ def objective_cell(name: str, space: Any, calls: int, seed: int) -> dict[str, An
     process = space.base.process
     given = options_for(name, process.name)
     rate = {"lr": given.pop("lr", RATE.get(process.name, 3e-3))}
-    objective = registry("objectives")[name](**given)
+    objective = REGISTRIES["objectives"][name](**given)
     groups = {"train": rate, "value": {} if getattr(objective, "value", None) in (None, "log_z") else rate}
     try:
         found = tune(space, objective, groups, calls, 1, seed)
@@ -67,7 +67,7 @@ def sampler_cell(name: str, space: Any, count: int, seed: int) -> dict[str, Any]
     """Draw `count` designs, 64 at a time; return the distance over the base's, or a reason."""
     try:
         found = steer(
-            space, registry("samplers")[name](**options_for(name, space.base.process.name)), 64, seed, count // 64
+            space, REGISTRIES["samplers"][name](**options_for(name, space.base.process.name)), 64, seed, count // 64
         )
     except ConfigError as error:
         return {"reason": str(error)}
@@ -78,7 +78,7 @@ def sampler_cell(name: str, space: Any, count: int, seed: int) -> dict[str, Any]
 def table(rows: list[dict[str, Any]], kind: str) -> str:
     """Return the Markdown table of a kind, with the reasons below it."""
     processes, reasons = list(SPACES), {}
-    names = list(registry(kind))
+    names = list(REGISTRIES[kind])
     lines = ["| | " + " | ".join(processes) + " |", "|---" * (len(processes) + 1) + "|"]
     for name in names:
         cells = []
@@ -118,7 +118,7 @@ def main() -> None:
         space = None
         for kind, seed in itertools.product(options.kinds, range(options.seeds)):
             cell, size = (objective_cell, options.calls) if kind == "objectives" else (sampler_cell, options.designs)
-            for name in registry(kind):
+            for name in REGISTRIES[kind]:
                 if (kind, name, process, seed) in finished or (options.names and name not in options.names):
                     continue
                 space = space or SPACES[process]()

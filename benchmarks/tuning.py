@@ -10,7 +10,7 @@ import torch
 
 from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts
 from biotilt.networks import value_network
-from biotilt.plugins import registry
+from biotilt.plugins import REGISTRIES
 from biotilt.training import TrainConfig, Trainer
 from biotilt.values import VALUES, build_value
 
@@ -37,7 +37,7 @@ def context_for(algorithm: Any, space: Any, seed: int, options: dict[str, Any] |
     """Return a context on a space; ConfigError when the parts do not fit together."""
     torch.manual_seed(seed)
     scorer, value = space.scorer(), value_for(algorithm, space, options)
-    known = tuple(registry("processes").values())
+    known = tuple(REGISTRIES["processes"].values())
     check_parts(algorithm, Parts(space.base.process, value, hasattr(scorer, "relaxed"), known))
     _ROWS[0] = 0
     if not space.base.net._forward_hooks:

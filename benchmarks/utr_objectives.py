@@ -18,7 +18,7 @@ from typing import Any
 from biotilt.config import override
 from biotilt.errors import BiotiltError
 from biotilt.experiment import Experiment
-from biotilt.plugins import registry
+from biotilt.plugins import REGISTRIES
 from utr_table import tuned_row
 
 
@@ -66,7 +66,7 @@ def main() -> None:
         print(json.dumps(done) if options.json else table(done))
         return
     finished = {(r["name"], r["seed"]) for r in done}
-    for seed, name in itertools.product(range(options.seeds), options.names or registry("objectives")):
+    for seed, name in itertools.product(range(options.seeds), options.names or REGISTRIES["objectives"]):
         if (name, seed) in finished:
             continue
         result = {"name": name, "seed": seed, **run(name, seed, options.calls)}

@@ -14,7 +14,7 @@ import biotilt
 
 ROOT = Path(biotilt.__file__).parent
 EVERYTHING = "everything"
-FOR_ALL = {"atomic", "digits", "errors", "files", "options", "schema", "supervise"}
+FOR_ALL = {"atomic", "digits", "errors", "files", "options", "registry", "schema", "supervise"}
 ALLOWED: dict[str, set[str] | str] = {
     "core": set(),
     "formulas": set(),

@@ -42,18 +42,18 @@ class CountA:
 REGISTERED = "[biotilt.samplers]\ntwice = strange_parts:Twice\n[biotilt.rewards]\ncount_a = strange_parts:CountA\n"
 
 
-def install(folder: Path, entry_points: str) -> None:
+def install(folder: Path, entry_points: str, package: str = "strange-parts") -> None:
     """Lay a package and its metadata into a folder, as pip would."""
     (folder / "strange_parts.py").write_text(PARTS, encoding="utf-8")
-    about = folder / "strange_parts-1.0.dist-info"
+    about = folder / f"{package.replace('-', '_')}-1.0.dist-info"
     about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: strange-parts\nVersion: 1.0\n", encoding="utf-8")
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")
     (about / "entry_points.txt").write_text(entry_points, encoding="utf-8")
 
 
 def biotilt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "biotilt.cli", *arguments]
-    environment = os.environ | {"PYTHONPATH": str(folder)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, cwd=folder)
 
 
@@ -87,3 +87,21 @@ def test_a_faulty_plug_in_is_named(tmp_path, entry_points, message):
     assert done.returncode != 0
     said = " ".join(done.stderr.split())
     assert message in said and "strange-parts" in said
+
+
+def test_a_faulty_plug_in_harms_only_who_names_it(tmp_path):
+    install(tmp_path, REGISTERED + "broken = strange_parts:Nothing\n[biotilt.samplers]\nbroken = no_such_package:A\n")
+    (tmp_path / "e.toml").write_text(
+        'task = "utr"\n[reward]\nkind = "count_a"\n[held_out]\nkind = "none"\n[sampler]\nname = "ancestral"\n',
+        encoding="utf-8",
+    )
+    assert biotilt(tmp_path, "steer", "e.toml", "--count", "3", "--json").returncode == 0
+    done = biotilt(tmp_path, "steer", "e.toml", "--set", "sampler.name=broken")
+    assert "no_such_package:A of strange-parts cannot be loaded (ModuleNotFoundError" in " ".join(done.stderr.split())
+
+
+def test_two_packages_that_take_one_name_are_both_named(tmp_path):
+    install(tmp_path, REGISTERED)
+    install(tmp_path, REGISTERED, "other-parts")
+    said = " ".join(biotilt(tmp_path, "list").stderr.split())
+    assert "strange-parts" in said and "other-parts" in said and 'both register "twice" among the samplers' in said

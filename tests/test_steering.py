@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from biotilt import Experiment, reward, steer
 from biotilt.cli import app
 from biotilt.errors import ConfigError
-from biotilt.model import Model, build_process
+from biotilt.model import Model
+from biotilt.processes import PROCESSES
 
 
 def experiment(**changes):
@@ -54,7 +55,7 @@ def test_a_proposal_of_another_process_is_refused():
     other = Model.load(started.base / started.config.model.path, per_step=1)
     with pytest.raises(ConfigError, match="per_step=1"):
         steer(started, 4, proposal=other)
-    assert build_process("any_order", {"length": 50, "letters": 4}) == other.policy.process
+    assert PROCESSES.build("any_order", {"length": 50, "letters": 4}) == other.policy.process
 
 
 def test_a_sampler_that_needs_a_gradient_is_refused_before_any_call():

@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from biotilt import Experiment, Model, Run, tune
 from biotilt.cli import app
 from biotilt.core import Policy
-from biotilt.model import build_process
 from biotilt.networks import build_network
-from biotilt.plugins import registry
+from biotilt.plugins import REGISTRIES
+from biotilt.processes import PROCESSES as REGISTERED
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
 from biotilt.spaces import alphabet
@@ -95,7 +95,7 @@ def _generator(path: Path, name: str, options: dict[str, Any], space: Any) -> No
     time = name in ("uniform", "simplex")
     sizes = {"letters": size, "length": length}
     net = build_network("cnn", sizes | {"channels": 4, "blocks": 1, "time": time})
-    Model(Policy(build_process(name, sizes | options), net), space).save(path)
+    Model(Policy(REGISTERED.build(name, sizes | options), net), space).save(path)
 
 
 def _bases(folder: Path) -> list[dict[str, Any]]:
@@ -128,7 +128,7 @@ def _bases(folder: Path) -> list[dict[str, Any]]:
 
 def random_part(rng: random.Random, kind: str) -> tuple[str, dict[str, Any]]:
     """Return the name of a part and its options at their defaults, and at a guess where there is none."""
-    name, part = rng.choice(sorted(registry(kind).items()))
+    name, part = rng.choice(sorted(REGISTRIES[kind].items()))
     options = {}
     for field in fields(part):
         default = field.default_factory() if field.default_factory is not MISSING else field.default

@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from biotilt.constraints import LagrangianConfig
-from biotilt.errors import ConfigError, suggest
+from biotilt.core import Objective, Sampler
+from biotilt.errors import ConfigError
 from biotilt.files import read_text
 from biotilt.locate import located
+from biotilt.objectives import OBJECTIVES
 from biotilt.options import (
     Count,
     CountFrom0,
@@ -29,7 +31,7 @@ from biotilt.options import (
     explain,
     plain,
 )
-from biotilt.plugins import registry
+from biotilt.samplers import SAMPLERS
 from biotilt.training import TrainConfig
 from biotilt.values import VALUES, LearnedValueConfig
 
@@ -151,13 +153,13 @@ class Config(_Section):
     output: OutputSection = OutputSection()
     panel: Text | None = None
 
-    def build_objective(self) -> Any:
+    def build_objective(self) -> Objective:
         """Return the objective; ConfigError for an unknown name, key or value."""
-        return _build_named("objective", self.objective, "vidd")
+        return OBJECTIVES.of_table(self.objective, "objective", "vidd")
 
-    def build_sampler(self) -> Any:
+    def build_sampler(self) -> Sampler:
         """Return the sampler; ConfigError for an unknown name, key or value."""
-        return _build_named("sampler", self.sampler, "smc")
+        return SAMPLERS.of_table(self.sampler, "sampler", "smc")
 
     def build_train(self) -> TrainConfig:
         """Return the training options; ConfigError for an unknown key or value."""
@@ -176,14 +178,6 @@ class Config(_Section):
         known = {field.name for each in VALUES.values() for field in fields(each)}
         own = {field.name for field in fields(chosen)}
         return build_options(chosen, {k: v for k, v in self.value.items() if k in own or k not in known}, "value")
-
-
-def _build_named(section: str, options: dict[str, Any], default: str) -> Any:
-    options, known = dict(options), registry(f"{section}s")
-    name = options.pop("name", default)
-    if not isinstance(name, str) or name not in known:
-        raise ConfigError(f'{section}.name: unknown {section} "{name}"{suggest(str(name), known)}')
-    return build_options(known[name], options, section)
 
 
 def parse_config(data: dict[str, Any], source: str = "the experiment", text: str = "") -> Config:

@@ -27,9 +27,9 @@ from biotilt.networks import ValueSize, value_network
 from biotilt.options import plain, shown
 from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend, check_backend
 from biotilt.oracle.workers.isolation import adopt, isolated, reseed
-from biotilt.plugins import registry
+from biotilt.processes import PROCESSES
 from biotilt.record import RECORD, RunRecord, command_line, git_commit, hashes, read_record, versions
-from biotilt.rewards import LogProbability, NamedReward, build, load_function
+from biotilt.rewards import REWARDS, LogProbability, NamedReward, build, load_function
 from biotilt.rewards import reward as wrap_reward
 from biotilt.rewards.generic.base import declare
 from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Threshold
@@ -212,7 +212,7 @@ class Experiment:
         return build_value(kind, lambda: value_network(policy, size), policy.process, options)
 
     def _parts(self, value: Any) -> Parts:
-        known = tuple(registry("processes").values())
+        known = tuple(PROCESSES.values())
         differentiable = all(reward.differentiable for reward in (self.reward, *self.constraints))
         return Parts(self.model.policy.process, value, differentiable, known)
 
@@ -330,10 +330,10 @@ def _reward_of(section: RewardSection, base: Path, key: str, target: str | None)
         if section.path is None:
             raise ConfigError(f"{key}.path: this key is missing; `biotilt fit-oracle` makes such a file")
         return LearnedReward.load(base / section.path)
-    if section.kind not in (known := registry("rewards")):
-        kinds = [*COMBINED, *OF_ONE, "python", "learned", *known]
+    if section.kind not in REWARDS:
+        kinds = [*COMBINED, *OF_ONE, "python", "learned", *REWARDS]
         raise ConfigError(f'{key}.kind: unknown reward "{section.kind}"{suggest(section.kind, kinds)}')
-    options, accepted = dict(section.options), getattr(known[section.kind], "__dataclass_fields__", {})
+    options, accepted = dict(section.options), getattr(REWARDS[section.kind], "__dataclass_fields__", {})
     if target is not None and "target" in accepted:
         options = {"target": target} | options
     if "folder" in accepted:  # a program works where the experiment is

@@ -18,9 +18,10 @@ from biotilt.atomic import check_output
 from biotilt.core import Policy
 from biotilt.errors import DataError
 from biotilt.files import write_json
-from biotilt.model import Model, build_process
+from biotilt.model import Model
 from biotilt.networks import build_network
 from biotilt.options import build_options, shown
+from biotilt.processes import PROCESSES
 from biotilt.record import command_line, versions
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.spaces import Space, as_space
@@ -115,7 +116,7 @@ def pretrain_model(
     net_options: dict[str, Any] = {"name": "cnn", "letters": size, "length": length, "time": time} | (network or {})
     torch.manual_seed(seed)  # initial weights
     net = build_network(net_options.pop("name"), net_options)
-    policy = Policy(build_process(process_options.pop("name"), process_options), net)
+    policy = Policy(PROCESSES.of_table(process_options), net)
     split = split or Split()
     clusters = split.clusters(sequences, space)
     train, validation, test = split.parts(clusters, seed)

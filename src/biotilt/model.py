@@ -11,11 +11,11 @@ from torch import Tensor
 
 from biotilt.core import Policy, sample
 from biotilt.core.fixed import Fixed
-from biotilt.errors import ConfigError, DataError, one_line, suggest
+from biotilt.errors import ConfigError, DataError
 from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
 from biotilt.networks import build_network, describe_network
-from biotilt.options import Count, Seed, build_options, shown
-from biotilt.plugins import registry
+from biotilt.options import Count, Seed, shown
+from biotilt.processes import PROCESSES
 from biotilt.schema import Name, Named, StoredTensors, checked
 from biotilt.spaces import Alphabet, Space, fixed_from_positions, parse_fixed, stored_space
 
@@ -111,11 +111,11 @@ class Model:
         network, process = about.network.model_dump(), about.process.model_dump()
         with blamed_on(path):
             net = with_weights(path, lambda: build_network(**_named(network)), tensors)
-            policy = Policy(build_process(**_named(process)), net.eval())
+            policy = Policy(PROCESSES.of_table(process), net.eval())
             space = stored_space(about.model_dump(exclude_none=True))
             _check_sizes(policy, space)
         if process_options:
-            policy = Policy(build_process(**_named(process | process_options)), net)
+            policy = Policy(PROCESSES.of_table(process | process_options), net)
         return cls(policy, space)
 
 
@@ -134,11 +134,3 @@ def _check_sizes(policy: Policy, space: Space) -> None:
         if len(set(found.values())) > 1:
             said = ", ".join(f"{part} {shown(value)}" for part, value in found.items())
             raise ConfigError(f"its parts do not fit together: {what} of {said}")
-
-
-def build_process(name: str, options: dict[str, Any]) -> Any:
-    """Build a process; ConfigError names an unknown name or option, or a value out of bounds."""
-    processes = registry("processes")
-    if str(name) not in processes:
-        raise ConfigError(f'unknown process "{one_line(name)}"{suggest(str(name), processes)}')
-    return build_options(processes[name], options, f'process "{name}"')

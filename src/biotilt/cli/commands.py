@@ -224,9 +224,9 @@ def steer(
 @answering
 def list_parts() -> Answer:
     """List the processes, objectives, samplers and rewards there are, those of plug-ins included."""
-    from biotilt.plugins import OURS, summaries
+    from biotilt.plugins import REGISTRIES
 
-    found = {kind: summaries(kind) for kind in OURS}
+    found = {kind: registry.summaries() for kind, registry in REGISTRIES.items()}
     width = max(len(name) for parts in found.values() for name in parts)
     blocks = [
         "\n".join([f"{kind}:", *(f"  {name:<{width}}  {about}" for name, about in parts.items())])

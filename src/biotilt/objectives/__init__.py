@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from biotilt.core import Objective
 from biotilt.objectives.adjoint_matching import AdjointMatching
 from biotilt.objectives.backprop import RewardBackprop
 from biotilt.objectives.ddpp import DDPP
@@ -14,10 +15,12 @@ from biotilt.objectives.spg import SPG
 from biotilt.objectives.trajectory_balance import TrajectoryBalance
 from biotilt.objectives.vidd import VIDD
 from biotilt.objectives.wdce import WDCE
+from biotilt.registry import Registry
 
-OBJECTIVES: dict[str, type] = {
-    o.name: o
-    for o in (
+OBJECTIVES: Registry[Objective] = Registry(
+    "objectives",
+    "objective",
+    (
         VIDD,
         PPO,
         PathConsistency,
@@ -30,8 +33,9 @@ OBJECTIVES: dict[str, type] = {
         DDPP,
         SDPO,
         SPG,
-    )
-}
+    ),
+    own_files=True,
+)
 
 __all__ = [
     "DDPP",

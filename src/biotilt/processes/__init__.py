@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from biotilt.core import Process
 from biotilt.processes.any_order import AnyOrder
 from biotilt.processes.finite import Finite
 from biotilt.processes.flow import Flow
@@ -9,7 +10,10 @@ from biotilt.processes.gaussian import Gaussian
 from biotilt.processes.masked import Masked
 from biotilt.processes.simplex import Simplex
 from biotilt.processes.uniform import Uniform
+from biotilt.registry import Registry
 
-PROCESSES: dict[str, type] = {p.name: p for p in (AnyOrder, Masked, Uniform, Finite, Gaussian, Flow, Simplex)}
+PROCESSES: Registry[Process] = Registry(
+    "processes", "process", (AnyOrder, Masked, Uniform, Finite, Gaussian, Flow, Simplex), own_files=True
+)
 
 __all__ = ["PROCESSES", "AnyOrder", "Finite", "Flow", "Gaussian", "Masked", "Simplex", "Uniform"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from biotilt.errors import ConfigError, suggest
-from biotilt.options import build_options
+from biotilt.registry import Registry
 from biotilt.rewards.dna.motifs import Motif
 from biotilt.rewards.generic.base import NamedReward
 from biotilt.rewards.generic.command import Command
@@ -48,7 +47,7 @@ KINDS: tuple[Any, ...] = (
     *(PLDDT, PTM, InterfacePTM, FoldContent, Globularity, Symmetry, HydrophobicSurface, ReferenceRMSD, TMScore),
     Command,
 )
-REWARDS: dict[str, Callable[..., NamedReward]] = {kind.name: kind for kind in KINDS}
+REWARDS: Registry[NamedReward] = Registry("rewards", "reward", KINDS)
 PATHS = ("box", "file", "folder", "ligand", "path", "predictor", "receptor", "reference")
 """Options of the rewards above that may name a file or a folder: relative ones start at the experiment's folder."""
 
@@ -62,6 +61,4 @@ def build(name: str, options: Mapping[str, Any], where: str = "") -> NamedReward
     >>> build("gc", {"low": 0.4, "high": 0.6})
     GCFraction(low=0.4, high=0.6)
     """
-    if name not in REWARDS:
-        raise ConfigError(f'unknown reward "{name}"{suggest(name, REWARDS)}')
-    return build_options(REWARDS[name], options, where or f'reward "{name}"')
+    return REWARDS.build(name, options, where)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from biotilt.core import Sampler
+from biotilt.registry import Registry
 from biotilt.samplers.ancestral import Ancestral
 from biotilt.samplers.best_of_n import BestOfN
 from biotilt.samplers.gibbs import SplitGibbs
@@ -14,12 +16,12 @@ from biotilt.samplers.smc import SMC
 from biotilt.samplers.svdd import SVDD
 from biotilt.samplers.tree import TreeSearch
 
-SAMPLERS: dict[str, type] = {
-    s.name: s
-    for s in (
-        Ancestral, BestOfN, Importance, SVDD, SMC, Guidance, LogitGuidance, MCMC, Refinement, SplitGibbs, TreeSearch,
-    )
-}  # fmt: skip
+SAMPLERS: Registry[Sampler] = Registry(
+    "samplers",
+    "sampler",
+    (Ancestral, BestOfN, Importance, SVDD, SMC, Guidance, LogitGuidance, MCMC, Refinement, SplitGibbs, TreeSearch),
+    own_files=True,
+)
 
 __all__ = [
     "MCMC",

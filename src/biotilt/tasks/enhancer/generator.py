@@ -10,8 +10,9 @@ import torch
 
 from biotilt.core import Policy
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
-from biotilt.model import Model, build_process
+from biotilt.model import Model
 from biotilt.networks import build_network
+from biotilt.processes import AnyOrder
 from biotilt.rewards.dna.motifs import reverse_complement
 from biotilt.spaces import DNA
 from biotilt.tasks.enhancer.corpus import SHARED, Elements, canonical_words
@@ -34,7 +35,7 @@ def make_generator(elements: Elements, out: Path, steps: int) -> None:
         "cnn",
         {"letters": 4, "length": LENGTH, "channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 4, 16)},
     )
-    policy = Policy(build_process("any_order", {"length": LENGTH, "letters": 4, "per_step": 10}), net)
+    policy = Policy(AnyOrder(LENGTH, 4, per_step=10), net)
     train = [element for i, element in enumerate(elements) if i % VALIDATION]
     pretrain(
         policy,

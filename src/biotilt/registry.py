@@ -1,0 +1,182 @@
+"""Parts by name: ours, those that a user registers, and those that other packages bring by entry points.
+
+A package registers, say, a sampler by two lines of its `pyproject.toml`:
+
+    [project.entry-points."biotilt.samplers"]
+    my_sampler = "my_package.sampling:MySampler"
+
+The object is a class with the `name` it is registered by. It is loaded when an experiment names it, or when parts are
+listed. `biotilt.testing.contracts` is what it should keep to.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar, overload
+
+from biotilt.errors import ConfigError, one_line, suggest
+from biotilt.options import build_options, shown
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+
+class Registry(MutableMapping[str, type[T]], Generic[T]):
+    """The classes of one kind of part, by the `name` that each of them has.
+
+    `kind` names the kind ("samplers") and its entry-point group (`biotilt.samplers`), `one` a part of it in messages
+    ("sampler"). `own_files`: each part has a file to itself, whose first line says what it is; else its docstring does.
+
+    >>> registry: Registry[Any] = Registry("shapes", "shape")
+    >>> @registry.register
+    ... class Square:
+    ...     name = "square"
+    >>> registry.find("sqare", "shape.name")
+    Traceback (most recent call last):
+    biotilt.errors.ConfigError: shape.name: unknown shape "sqare"; did you mean "square"?
+    """
+
+    def __init__(self, kind: str, one: str, parts: Iterable[type[Any]] = (), *, own_files: bool = False) -> None:
+        self.kind, self.one, self.own_files = kind, one, own_files
+        self._parts: dict[str, type[T]] = {}
+        self._points: dict[str, list[EntryPoint]] | None = None  # of plug-ins that are not loaded yet
+        for part in parts:
+            self.register(part)
+
+    @overload
+    def register(self, part: type[C]) -> type[C]: ...
+    @overload
+    def register(self, part: str) -> Callable[[type[C]], type[C]]: ...
+    def register(self, part: Any) -> Any:
+        """Register a class by its `name`, as a decorator: `@SAMPLERS.register`, or `@SAMPLERS.register("name")`.
+
+        Raises ConfigError when another class has the name.
+        """
+        if isinstance(part, str):
+
+            def named(kind: type[C]) -> type[C]:
+                self[part] = kind  # type: ignore[assignment]  # that it is a T is the contract's to test
+                return kind
+
+            return named
+        self[_name_of(part)] = part
+        return part
+
+    def __setitem__(self, name: str, part: type[T]) -> None:
+        """Register a class; one that is defined again, as in a notebook, replaces itself."""
+        if not isinstance(part, type):
+            raise ConfigError(f'{self.kind}: "{one_line(name)}" must be a class, got {shown(part)}')
+        if _name_of(part) != name:
+            raise ConfigError(
+                f'{self.kind}: {_place(part)} is registered as "{one_line(name)}" but calls itself {_named(part)}; '
+                f'give it name = "{one_line(name)}"'
+            )
+        there = self._parts.get(name)
+        if there is not None and _place(there) != _place(part):
+            raise ConfigError(f'{self.kind}: "{name}" is {_place(there)}; give {_place(part)} another name')
+        self._parts[name] = part
+
+    def __getitem__(self, name: str) -> type[T]:
+        """Return a part, a plug-in's loaded first; KeyError when there is none of this name."""
+        if name in self._found():
+            self._load(name, self._found()[name])
+        if name not in self._parts:
+            raise KeyError(self._unknown(name))
+        return self._parts[name]
+
+    def __delitem__(self, name: str) -> None:
+        del self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        yield from dict.fromkeys([*self._parts, *sorted(self._found())])
+
+    def __len__(self) -> int:
+        return len(self._parts.keys() | self._found().keys())
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and (name in self._parts or name in self._found())
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind}: {', '.join(self)})"
+
+    def find(self, name: Any, key: str = "") -> type[T]:
+        """Return a part; ConfigError with the nearest name when there is none, after the `key` that named it.
+
+        Raises ConfigError that says which package is at fault when a plug-in cannot be loaded or takes a name.
+        """
+        if name not in self:
+            raise ConfigError(f"{key}: {self._unknown(name)}" if key else self._unknown(name))
+        return self[name]
+
+    def build(self, name: Any, options: Any, where: str = "", key: str = "") -> T:
+        """Build a part that is a dataclass of its options; errors name the `key` of its name, `where` its options are.
+
+        Raises ConfigError for an unknown name, key or value.
+        """
+        part = self.find(name, key)
+        return build_options(part, options, where or f'{self.one} "{name}"')
+
+    def of_table(self, table: Mapping[str, Any], where: str = "", default: str | None = None) -> T:
+        """Build a part from a table that holds its `name`, if not the default one, beside its options."""
+        options = dict(table)
+        name = options.pop("name", default)
+        return self.build(name, options, where, f"{where}.name" if where else "")
+
+    def summaries(self) -> dict[str, str]:
+        """Return a line about each part, by name: what its file or its docstring says first."""
+        return {name: self._about(part) for name, part in self.items()}
+
+    def _about(self, part: type[T]) -> str:
+        text = sys.modules[part.__module__].__doc__ if self.own_files else part.__doc__
+        return next(iter((text or "").strip().splitlines()), "").strip()
+
+    def _unknown(self, name: Any) -> str:
+        said = name if isinstance(name, str) else shown(name)
+        return f'unknown {self.one} "{one_line(said)}"{suggest(said, self)}'
+
+    def _found(self) -> dict[str, list[EntryPoint]]:
+        """Return the entry points of plug-ins that are not loaded yet, by name; the disk is searched once."""
+        if self._points is None:
+            self._points = {}
+            for point in entry_points(group=f"biotilt.{self.kind}"):
+                self._points.setdefault(point.name, []).append(point)
+        return self._points
+
+    def _load(self, name: str, points: list[EntryPoint]) -> None:
+        point, *others = points
+        if others:
+            both = " and ".join(_package(each) for each in points)
+            raise ConfigError(f'{both} both register "{name}" among the {self.kind}; uninstall one')
+        where = f"plug-in {point.value} of {_package(point)}"
+        try:
+            part = point.load()
+        except Exception as error:  # whatever a stranger's import raises
+            raise ConfigError(
+                f"{where} cannot be loaded ({type(error).__name__}: {error}); mend or uninstall it"
+            ) from error
+        if self._parts.get(name, part) is not part:
+            raise ConfigError(f'{where} registers "{name}" among the {self.kind}, but that name is taken')
+        try:
+            self[name] = part
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from error
+        del self._found()[name]
+
+
+def _name_of(part: Any) -> Any:
+    return getattr(part, "name", None)  # whatever a stranger registers
+
+
+def _named(part: type) -> str:
+    name = _name_of(part)
+    return f'"{one_line(name)}"' if isinstance(name, str) else "nothing"
+
+
+def _place(part: type) -> str:
+    return f"{part.__module__}.{part.__qualname__}"
+
+
+def _package(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else "a package"
