@@ -24,7 +24,8 @@ import torch
 from biotilt.config import override
 from biotilt.experiment import Experiment
 from biotilt.files import write_text
-from biotilt.run import TUNED, Run, resume, tune
+from biotilt.folder import TUNED
+from biotilt.run import Run, resume, tune
 from biotilt.tasks import task_names
 
 NEEDS_MORE = {"docking"}  # tasks that are run only when they are named, with what they need

@@ -28,8 +28,8 @@ from biotilt.evaluation.checks import warnings
 from biotilt.evaluation.measure import measure_all
 from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
+from biotilt.judge import comparable, reference
 from biotilt.oracle import Oracle, Store
-from biotilt.outputs import comparable, reference
 from biotilt.samplers import BestOfN
 from biotilt.steering import steer
 from biotilt.tasks import task_measures, task_names

@@ -23,7 +23,7 @@ from biotilt.core import Policy, path_kl, sample
 from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
 from biotilt.files import write_json
-from biotilt.outputs import reference
+from biotilt.judge import reference
 
 SAMPLES = 640
 RECENT = {"name": "vidd", "mirror": 0.5, "refresh": 20, "updates": 20, "states": 64, "buffer": 512}

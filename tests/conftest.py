@@ -135,7 +135,7 @@ def experiment_file(tmp_path: Path, keys: dict[str, Any]) -> Callable[..., Path]
 @pytest.fixture
 def without_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the page, nine tenths of what an evaluation costs, where a test looks at tables and numbers only."""
-    monkeypatch.setattr("biotilt.pages.write_page", lambda *parts: None)
+    monkeypatch.setattr("biotilt.outputs.write_page", lambda *parts: None)
 
 
 @pytest.fixture

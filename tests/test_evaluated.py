@@ -136,7 +136,7 @@ def test_measures_of_each_design_are_columns_and_one_that_fails_costs_nothing_el
 
 
 def test_what_a_task_measured_bounds_its_own_reward_only():
-    from biotilt.outputs import reference
+    from biotilt.judge import reference
 
     assert reference(Experiment.for_task("utr")).measured_max == 8.95
     assert reference(Experiment.for_task("utr", reward=counted())).measured_max is None

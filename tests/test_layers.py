@@ -1,20 +1,22 @@
-"""The layer table of the design: which part may import which. Imports are read from the source, not run."""
+"""Which part may import which, and that none imports itself by a detour. Imports are read from the source, not run."""
 
 from __future__ import annotations
 
 import ast
+import itertools
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
 import biotilt
+from biotilt import folder
 
 ROOT = Path(biotilt.__file__).parent
 EVERYTHING = "everything"
-FOR_ALL = {"atomic", "digits", "errors", "files", "options", "registry", "schema", "supervise"}
+FOR_ALL = {"atomic", "digits", "errors", "files", "folder", "options", "registry", "schema", "supervise"}
 ALLOWED: dict[str, set[str] | str] = {
     "core": set(),
     "formulas": set(),
@@ -48,6 +50,110 @@ def imported_modules(source: str, package: str) -> Iterator[tuple[int, str]]:
             # `from biotilt import core` names a part, `from biotilt.core import Policy` does not
             names = (f"{name}.{alias.name}" for alias in node.names) if name == "biotilt" else (name,)
             yield from ((node.lineno, full) for full in names)
+
+
+def edges(name: str, path: Path, known: Mapping[str, Path]) -> dict[str, int]:
+    """Return which of the `known` modules the one called `name` imports, and in which line.
+
+    Imports inside functions, for type checkers and by `import_module("…")` count too. So does the package of another
+    module, which Python imports with it; not a package that `name` itself lies in.
+    """
+    inside = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    found: dict[str, int] = {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            named = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = [*inside[: len(inside) - node.level + 1]] if node.level else []
+            base = ".".join([*base, *([node.module] if node.module else [])])
+            named = [full if (full := f"{base}.{alias.name}") in known else base for alias in node.names]
+        elif isinstance(node, ast.Call) and "import_module" in ast.unparse(node.func) and node.args:
+            named = [str(getattr(node.args[0], "value", ""))]
+        else:
+            continue
+        for full in named:
+            packages = [full.rsplit(".", cut)[0] for cut in range(full.count("."))]  # itself, and all above it
+            for module in packages:
+                if module in known and module != name and not name.startswith(f"{module}."):
+                    found.setdefault(module, node.lineno)
+            if full in known and name.startswith(f"{full}."):
+                found.setdefault(full, node.lineno)
+    return found
+
+
+def circle(graph: Mapping[str, Collection[str]]) -> list[str]:
+    """Return the modules of one circle of imports, the first again at its end; [] when there is none."""
+    done: set[str] = set()
+
+    def visit(module: str, way: list[str]) -> list[str]:
+        if module in way:
+            return [*way[way.index(module) :], module]
+        if module in done:
+            return []
+        for other in graph[module]:
+            if found := visit(other, [*way, module]):
+                return found
+        done.add(module)
+        return []
+
+    return next((found for module in sorted(graph) if (found := visit(module, []))), [])
+
+
+def named_modules(root: Path) -> dict[str, Path]:
+    """Return every module of the package in `root`, by its dotted name."""
+    files = sorted(root.rglob("*.py"))
+    names = [".".join(file.relative_to(root.parent).with_suffix("").parts) for file in files]
+    return {name.removesuffix(".__init__"): file for name, file in zip(names, files)}
+
+
+def test_no_module_imports_itself_by_a_detour():
+    known = named_modules(ROOT)
+    assert len(known) > 150
+    graph = {name: edges(name, path, known) for name, path in known.items()}
+    found = circle(graph)
+    steps = [f"{a} line {graph[a][b]} imports {b}" for a, b in itertools.pairwise(found)]
+    assert not found, "a circle of imports:\n" + "\n".join(steps)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("from pack.b import x", "from pack.a import y"),
+        ("from . import b", "def f():\n    from .a import y"),
+        ("from pack.b import x", "if TYPE_CHECKING:\n    import pack.a"),
+        ("import pack.b", "import_module('pack.a')"),
+        ("from pack.sub.c import z", ""),
+        ("from pack import thing", ""),
+    ],
+    ids=["two modules", "inside a function", "for type checkers", "by name", "the package of a module", "own package"],
+)
+def test_a_circle_is_seen(tmp_path, first, second):
+    root = tmp_path / "pack"
+    (root / "sub").mkdir(parents=True)
+    thing = "from pack.a import thing" if first == "from pack import thing" else ""
+    sources = {"__init__": thing, "a": first, "b": second, "sub/__init__": "from pack.a import y", "sub/c": "z = 1"}
+    for name, source in sources.items():
+        (root / f"{name}.py").write_text(source)
+    known = named_modules(root)
+    found = circle({name: edges(name, path, known) for name, path in known.items()})
+    assert found and found[0] == found[-1] and "pack.a" in found
+
+
+def test_what_is_no_circle():
+    assert circle({"a": ["b", "c"], "b": ["c"], "c": []}) == []
+
+
+def test_one_module_knows_what_the_files_of_a_run_are_called():
+    single = {value for key, value in vars(folder).items() if key.isupper() and isinstance(value, str)}
+    names = {*single, *folder.TABLES.values()} - {folder.TENSORBOARD}  # also what the program is called
+    assert len(names) == 16
+    elsewhere = [
+        f"{path.relative_to(ROOT)} line {node.lineno}: {node.value}"
+        for path in sorted(ROOT.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and node.value in names and path.name != "folder.py"
+    ]
+    assert not elsewhere, "\n".join(elsewhere)
 
 
 def violations(part: str, source: str, package: str) -> list[str]:

@@ -13,11 +13,12 @@ import pytest
 from biotilt import Experiment
 from biotilt.config import checked_keys, parse_config
 from biotilt.errors import BiotiltError, CheckpointError, ConfigError, suggest
+from biotilt.folder import RECORD
 from biotilt.locate import located
 from biotilt.objectives import OBJECTIVES
 from biotilt.options import Count, End, Share, build_options, check_options, plain
 from biotilt.processes import PROCESSES
-from biotilt.record import RECORD, read_record
+from biotilt.record import read_record
 from biotilt.rewards import REWARDS, build
 from biotilt.samplers import SAMPLERS
 

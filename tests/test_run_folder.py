@@ -16,7 +16,8 @@ import biotilt
 from biotilt import Experiment
 from biotilt.errors import BiotiltError, CheckpointError, ConfigError, FolderInUse
 from biotilt.files import load_tensors, read_json
-from biotilt.lock import LOCK, only_writer
+from biotilt.folder import LOCK
+from biotilt.lock import only_writer
 
 ROUNDS = 4
 

@@ -17,7 +17,7 @@ from biotilt import Experiment, steer
 from biotilt.check import check
 from biotilt.evaluation.compare import aggregate, comparison, load_runs
 from biotilt.model import Model
-from biotilt.rewards.protein.folding_models import read_pdb
+from biotilt.rewards.protein.pdb import read_pdb
 from biotilt.rewards.registry import build
 from biotilt.spaces import (
     alphabet,

@@ -21,6 +21,7 @@ from biotilt.core import Context, Parts, Replay, Roles, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.errors import CheckpointError, ConfigError, suggest
 from biotilt.files import write_json
+from biotilt.folder import LEDGER, RECORD
 from biotilt.locate import located
 from biotilt.model import Model
 from biotilt.networks import ValueSize, value_network
@@ -28,7 +29,7 @@ from biotilt.options import plain, shown
 from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend, check_backend
 from biotilt.oracle.workers.isolation import adopt, isolated, reseed
 from biotilt.processes import PROCESSES
-from biotilt.record import RECORD, RunRecord, command_line, git_commit, hashes, read_record, versions
+from biotilt.record import RunRecord, command_line, git_commit, hashes, read_record, versions
 from biotilt.rewards import REWARDS, LogProbability, NamedReward, build, load_function
 from biotilt.rewards import reward as wrap_reward
 from biotilt.rewards.generic.base import declare
@@ -42,7 +43,6 @@ from biotilt.values import LearnedValueConfig, StateNetConfig, build_value
 
 COMBINED: dict[str, Any] = {"sum": Sum, "product": Product, "geometric_mean": GeometricMean}
 OF_ONE: dict[str, Any] = {"log_probability": LogProbability, "threshold": Threshold}
-ACCOUNTS = "oracle.json"  # what a finished run asked of its reward
 
 
 @dataclass
@@ -277,7 +277,7 @@ class Experiment:
         if folder is None:
             return Store(None)
         cache = self.config.oracle.cache
-        return Store(folder / "oracle.sqlite" if cache is None else self.base / cache)
+        return Store(folder / LEDGER if cache is None else self.base / cache)
 
     def _run_id(self, folder: Path | None) -> str:
         """Name this run in its ledger: by its place only when runs share a file, so that a folder can be moved."""

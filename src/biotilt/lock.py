@@ -15,13 +15,12 @@ from typing import Any
 
 from biotilt.atomic import make_folder, reason
 from biotilt.errors import BiotiltError, FolderInUse
+from biotilt.folder import LOCK
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
-
-LOCK = ".lock"
 
 _held: set[int] = set()
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,30 +15,27 @@ from biotilt.core import Context, Policy, Replay, Roles, path_kl, sample
 from biotilt.errors import Problems
 from biotilt.evaluation.checks import made_and_not, sentences
 from biotilt.evaluation.measure import Measure, describe, plain
-from biotilt.evaluation.metrics import kmer_counts
-from biotilt.evaluation.panel import Reference, likelihood, panel
+from biotilt.evaluation.panel import likelihood
 from biotilt.evaluation.pareto import front_summary
 from biotilt.evaluation.quantity import column_of, quantity
-from biotilt.evaluation.tables import COLUMNS, FILES, Designs, flagged, write_table
+from biotilt.evaluation.tables import COLUMNS, Designs, flagged, write_table
 from biotilt.evaluation.verdict import verdict_of
-from biotilt.experiment import ACCOUNTS, Experiment
+from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
+from biotilt.folder import ACCOUNTS, LEDGER, SUMMARY, TABLES
 from biotilt.harvest import harvest, within
-from biotilt.oracle import Oracle, Store
+from biotilt.judge import Finished, Judge
+from biotilt.pages import write_page
 from biotilt.record import git_commit, versions
 from biotilt.report.words import verdict_words
 from biotilt.samplers import BestOfN
-from biotilt.schema import Accounts, Card
-from biotilt.spaces import read_designs
-from biotilt.tasks import has_reward_of_task, task_defaults, task_measures
-
-if TYPE_CHECKING:
-    from biotilt.run import Run
+from biotilt.schema import Accounts
+from biotilt.tasks import task_measures
 
 Components = dict[str, dict[str, list[float]]]
 
 
-def evaluate(run: Run, samples: int) -> dict[str, Any]:
+def evaluate(run: Finished, samples: int) -> dict[str, Any]:
     """Draw and judge fresh designs of base and tuned, best-of-N with as many base designs as tuning had calls, and the
     best of all that tuning scored.
 
@@ -49,7 +45,7 @@ def evaluate(run: Run, samples: int) -> dict[str, Any]:
     """
     problems = Problems()
     experiment, folder = run.experiment, run.folder
-    judge = Judge(experiment, folder / "oracle.sqlite", f"{folder}:evaluation", problems)
+    judge = Judge(experiment, folder / LEDGER, f"{folder}:evaluation", problems)
     calls = int(run.history[-1]["calls"]) if run.history else 0
     spent = run.history[-1]["seconds"] if run.history else 0.0
     letters = experiment.model.alphabet is not None
@@ -57,82 +53,24 @@ def evaluate(run: Run, samples: int) -> dict[str, Any]:
     for designs in _drawn(run, samples, judge, calls, spent, problems):
         rows[designs.name] = designs
         write_table(folder, designs, fasta=letters)
-    for name in FILES.keys() - rows.keys():
-        (folder / FILES[name]).unlink(missing_ok=True)  # of an earlier evaluation with more rows
+    for name in TABLES.keys() - rows.keys():
+        (folder / TABLES[name]).unlink(missing_ok=True)  # of an earlier evaluation with more rows
     about = finish(experiment, judge, rows, problems)
     for designs in rows.values():
         problems.attempt(f"the table of {designs.name}", None, lambda d=designs: write_table(folder, d, fasta=letters))
     summary = _summary(run, calls, spent) | about | {"problems": list(problems)}
-    write_json(folder / "summary.json", summary)
-
-    from biotilt.pages import write_page
+    write_json(folder / SUMMARY, summary)
 
     problems.attempt("the page", None, lambda: write_page(run, summary, rows, judge, problems))
     if len(problems) > len(summary["problems"]):
         summary["problems"] = list(problems)
-        write_json(folder / "summary.json", summary)
+        write_json(folder / SUMMARY, summary)
     return summary
 
 
-class Judge:
-    """Scores designs by both oracles, outside the accounts of tuning."""
-
-    def __init__(self, experiment: Experiment, path: Path | None, account: str, problems: Problems):
-        store = Store(path)
-
-        def oracle(reward: Any, which: str) -> Oracle:
-            made = experiment.oracle(reward, store, f"{account}:{which}")
-            # scores are known; what failed in an earlier evaluation is asked again, since its cause may be gone
-            made.load_state_dict({"position": 0, "calls": 0})
-            return made
-
-        self.oracle, self.problems = oracle, problems
-        self.optimised = oracle(experiment.reward, "optimised")
-        self.held_out = None if experiment.held_out is None else oracle(experiment.held_out, "held_out")
-        self.reference = problems.attempt("the reference", Reference(None, None), lambda: reference(experiment))
-        self.comparable = comparable(experiment)
-
-    def silent(self) -> list[str]:
-        """Say which oracle gave not one of the designs a finite score, and why."""
-        return [oracle.nothing_scored for oracle in (self.optimised, self.held_out) if oracle and oracle.nothing_scored]
-
-    def row(
-        self, name: str, texts: list[str], kls: tuple[float | None, float | None], calls: int, seconds: float, *,
-        loglik: list[float] | None = None, optimised: list[float] | None = None,
-    ) -> Designs:  # fmt: skip
-        """Return designs with their scores and panel row; `optimised` where it is known already.
-
-        A judge that breaks down has not scored them; the scores of the reward are kept.
-        """
-        found = Designs(name, texts, optimised or self._exact(self.optimised, texts), None, loglik)
-        if self.held_out is not None:
-            missing = [math.nan] * len(texts)
-            asked = self.held_out
-            found.held_out = self.problems.attempt(f"judging {name}", missing, lambda: self._exact(asked, texts))
-        found.row = self.panel_row(name, texts, found.optimised, found.held_out, loglik, kls, calls, seconds)
-        return found
-
-    def panel_row(
-        self, name: str, texts: list[str], optimised: list[float], held_out: list[float] | None,
-        loglik: list[float] | None, kls: tuple[float | None, float | None], calls: int, seconds: float,
-    ) -> dict[str, Any]:  # fmt: skip
-        """Return the panel row of designs that were scored; its numbers are of float32, as tuning sees scores."""
-        ours: Any = np.array(optimised, np.float32).tolist()
-        theirs: Any = None if held_out is None else np.array(held_out, np.float32).tolist()
-        row = panel(
-            name, texts, ours, theirs, reference=self.reference, loglik_base=loglik,
-            kl_policy_base=kls[0], kl_base_policy=kls[1], calls=calls, seconds=seconds,
-        )  # fmt: skip
-        if not self.comparable:
-            row["gap"] = None
-        return row
-
-    @staticmethod
-    def _exact(oracle: Oracle, texts: list[str]) -> list[float]:
-        return oracle.score(texts).tolist()
-
-
-def _drawn(run: Run, samples: int, judge: Judge, calls: int, spent: float, problems: Problems) -> Iterator[Designs]:
+def _drawn(
+    run: Finished, samples: int, judge: Judge, calls: int, spent: float, problems: Problems
+) -> Iterator[Designs]:
     """Yield the rows as they are drawn and judged, each before the next is begun."""
     experiment = run.experiment
     base, tuned = experiment.model.policy, run.model.policy
@@ -172,7 +110,7 @@ def _drawn(run: Run, samples: int, judge: Judge, calls: int, spent: float, probl
 
 def finish(
     experiment: Experiment, judge: Judge, rows: Mapping[str, Designs], problems: Problems,
-    files: Mapping[str, str] = FILES,
+    files: Mapping[str, str] = TABLES,
 ) -> dict[str, Any]:  # fmt: skip
     """Complete rows and tables with measures, parts and constraints; return what the summary says of them."""
     config = experiment.config
@@ -300,56 +238,11 @@ def _reasons(experiment: Experiment, judge: Judge) -> dict[str, tuple[str, str]]
     return found
 
 
-def comparable(experiment: Experiment) -> bool:
-    """Whether both oracles speak in the same unit: only then mean a gap, or a measured maximum, anything."""
-    judge = experiment.held_out
-    return judge is None or getattr(judge, "units", "") == getattr(experiment.reward, "units", "")
-
-
-def reference(experiment: Experiment) -> Reference:
-    """Return what is known of real sequences: from the experiment's own file, or the task's card."""
-    config, alphabet = experiment.config, experiment.model.alphabet
-    card = task_card(experiment)
-    counts, highest = None, _measured_max(experiment) if comparable(experiment) else None
-    if alphabet is None:  # designs that are not made of letters have no k-mers
-        return Reference(None, highest)
-    letters = alphabet.letters
-    if config.reference.sequences is not None:
-        records = read_designs(experiment.base / config.reference.sequences, alphabet)
-        counts = kmer_counts([r.sequence for r in records], 3, letters)
-    elif "kmer3_high" in card and len(letters) == 4:
-        counts = np.array(card["kmer3_high"])
-    return Reference(counts, highest, letters=letters)
-
-
-def task_card(experiment: Experiment) -> dict[str, Any]:
-    """Return the card beside the experiment's generator; an empty one when there is none."""
-    return _card(experiment.base / experiment.config.model.path)
-
-
-def _card(model: Path) -> dict[str, Any]:
-    card = model.with_suffix(".json")
-    return read_json(card, Card) if card.is_file() else {}
-
-
-def _measured_max(experiment: Experiment) -> float | None:
-    """Return the largest value ever measured: as the experiment says, or as the cards of its oracles do."""
-    config = experiment.config
-    highest, known = config.reference.measured_max, task_defaults(config.task) if config.task else {}
-    if highest == known.get("reference", {}).get("measured_max") and known and not has_reward_of_task(config):
-        highest = None  # the task measured something else
-    if highest is not None or config.reward.kind != "learned":
-        return highest
-    sections = [s for s in (config.reward, config.held_out) if s is not None and s.path is not None]
-    cards = [_card(experiment.base / str(section.path)) for section in sections]
-    return max((card["measured_max"] for card in cards if "measured_max" in card), default=None)
-
-
 def _both_kls(p: Policy, q: Policy, batch: int, generator: torch.Generator) -> tuple[float, float]:
     return path_kl(p, q, batch, generator).mean().item(), path_kl(q, p, batch, generator).mean().item()
 
 
-def _summary(run: Run, calls: int, seconds: float) -> dict[str, Any]:
+def _summary(run: Finished, calls: int, seconds: float) -> dict[str, Any]:
     config = run.experiment.config
     accounts = run.folder / ACCOUNTS
     return {

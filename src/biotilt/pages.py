@@ -4,28 +4,26 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from biotilt.config import Config
 from biotilt.errors import Problems
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
 from biotilt.files import read_json
+from biotilt.folder import PAGE
 from biotilt.folder import shown as shown_path
-from biotilt.outputs import Judge, task_card
+from biotilt.judge import Finished, Judge, task_card
 from biotilt.record import read_record
 from biotilt.report import ReportData, render_report
 from biotilt.report.shown import in_field, shown_rows, sign_of
 from biotilt.tasks import has_reward_of_task, task_folder, task_pictures
 
-if TYPE_CHECKING:
-    from biotilt.run import Run
-
 TOP, PICTURES = 20, 12  # designs on the page, and those that are drawn where a task draws them
 
 
 def write_page(
-    run: Run, summary: Mapping[str, Any], rows: Mapping[str, Designs], judge: Judge, problems: Problems
+    run: Finished, summary: Mapping[str, Any], rows: Mapping[str, Designs], judge: Judge, problems: Problems
 ) -> None:
     """Write `report.html` into the folder of a run."""
     config = run.experiment.config
@@ -34,7 +32,7 @@ def write_page(
         title=f"{config.task or config.name}: {config.objective.get('name', 'vidd')}",
         history=_history(run, summary), frontier=_task_frontier(config), commands=_commands(run), kind="tuned",
     )  # fmt: skip
-    render_report(data, run.folder / "report.html")
+    render_report(data, run.folder / PAGE)
 
 
 def report_data(
@@ -96,7 +94,7 @@ def _parts(designs: Designs, summary: Mapping[str, Any]) -> dict[str, Any]:
     return {name: designs.columns[f"reward_{name}"] for name in summary["front"]["objectives"]}
 
 
-def _history(run: Run, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _history(run: Finished, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     signs = {"reward": sign_of(summary["reward"]), "held_out": sign_of(summary["held_out"])}
     return [
         {key: value if value is None else signs.get(key, 1) * value for key, value in row.items()}
@@ -104,7 +102,7 @@ def _history(run: Run, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _commands(run: Run) -> list[str]:
+def _commands(run: Finished) -> list[str]:
     """Return what to type to get this page again; a run that was started from Python has no command of its own."""
     started = read_record(run.folder).command
     return [*([started] if started else []), shlex.join(["biotilt", "evaluate", str(shown_path(run.folder))])]

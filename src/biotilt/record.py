@@ -17,9 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from biotilt.config import Config, checked_keys
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.files import read_json
+from biotilt.folder import RECORD
 from biotilt.options import PathText, Text, explain, plain
-
-RECORD = "experiment.json"
 
 
 class RunRecord(BaseModel):

@@ -13,20 +13,20 @@ from typing import Any
 
 from biotilt.atomic import check_output, remove_leftovers, write_each
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.experiment import ACCOUNTS, Experiment, fixed_positions
+from biotilt.experiment import Experiment, fixed_positions
 from biotilt.files import read_json, write_json
 from biotilt.folder import (
+    ACCOUNTS,
     FAILURES,
     HISTORY,
     MADE_BY_EVALUATE,
+    TENSORBOARD,
     TUNED,
-    can_be_read,
-    check_run,
     clear,
     has_checkpoint,
-    refuse_other,
     shown,
 )
+from biotilt.folder_state import can_be_read, check_run, refuse_other
 from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
@@ -219,7 +219,7 @@ def _terminate_like_interrupt() -> Iterator[None]:
 def _log_to_tensorboard(trainer: Any, folder: Path) -> Iterator[None]:
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(folder / "tensorboard", purge_step=trainer.round)
+    writer = SummaryWriter(folder / TENSORBOARD, purge_step=trainer.round)
     show = trainer.report
 
     def report(row: Row) -> None:

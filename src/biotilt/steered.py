@@ -13,7 +13,8 @@ from biotilt.errors import Problems
 from biotilt.evaluation.panel import likelihood
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
-from biotilt.outputs import Judge, finish
+from biotilt.judge import Judge
+from biotilt.outputs import finish
 from biotilt.pages import report_data
 from biotilt.record import command_line, git_commit, versions
 from biotilt.report import render_report

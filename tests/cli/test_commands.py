@@ -284,7 +284,7 @@ def test_demo_keeps_a_finished_run_and_goes_on_with_an_unfinished_one(biotilt_cl
 
 
 def test_demo_takes_another_folder_beside_an_unfinished_run_of_something_else(biotilt_cli, experiment_file, tmp_path):
-    from biotilt.folder import free_folder
+    from biotilt.folder_state import free_folder
 
     other, mine = Experiment.load(experiment_file(alpha=0.9)), Experiment.load(experiment_file())
     assert free_folder(mine, tmp_path / "d") == (tmp_path / "d", "")

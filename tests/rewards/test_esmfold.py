@@ -9,7 +9,8 @@ import torch
 
 from biotilt.errors import ConfigError
 from biotilt.rewards.protein.esmfold import ESMFold, predicted_tm, residue_numbers
-from biotilt.rewards.protein.folding_models import NoStructure, shared_folder
+from biotilt.rewards.protein.folded import NoStructure
+from biotilt.rewards.protein.folding_models import shared_folder
 from biotilt.rewards.protein.pdb import read_pdb, sequence_of, split_chains
 from biotilt.rewards.protein.structure import PLDDT, PTM, InterfacePTM
 

@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from biotilt.errors import ConfigError, DataError
-from biotilt.rewards.protein.folding_models import (
-    Memory,
-    NoStructure,
-    PDBFolder,
-    ProgramFolder,
-    Structure,
-    shared_folder,
-)
+from biotilt.rewards.protein.folded import NoStructure, Structure
+from biotilt.rewards.protein.folding_models import Memory, PDBFolder, ProgramFolder, shared_folder
 from biotilt.rewards.protein.pdb import plddt_of, read_pdb, sequence_of, split_chains
 
 pytest.importorskip("biotite")

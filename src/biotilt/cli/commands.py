@@ -67,7 +67,7 @@ def demo(
     """Tune a shipped generator (of 5′UTRs), judge it, and write a page about it: a few minutes on a laptop."""
     from biotilt.config import override
     from biotilt.experiment import Experiment
-    from biotilt.folder import free_folder
+    from biotilt.folder_state import free_folder
 
     folder = folder or Path("runs/demo" if task == "utr" else f"runs/demo-{task}")
     data = override({"task": task}, _assignments(assignments, seed=seed, alpha=alpha))
@@ -296,7 +296,7 @@ def _say_what_runs(experiment: Experiment, folder: Path) -> None:
 
 
 def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
-    from biotilt.run import FAILURES
+    from biotilt.folder import FAILURES
     from biotilt.run import tune as tune_experiment
 
     rounds = experiment.config.build_train().rounds
@@ -309,13 +309,13 @@ def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
 
 def _judged(run: Run, samples: int | None = None) -> Answer:
     """Evaluate a run and show its table, its warnings and where its page is."""
-    from biotilt.folder import shown
+    from biotilt.folder import PAGE, shown
 
     note("judging base, best-of-N and tuned designs …")
     folder = shown(run.folder)
     with go_on_with("evaluate", folder):
         summary = run.evaluate(samples=samples)
-    page = folder / "report.html"
+    page = folder / PAGE
     document = summary | {"folder": str(folder), "report": str(page)}
     return Answer(document, (*_told(summary), f"the page: {page}"))
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from biotilt.errors import DataError, suggest
 from biotilt.files import read_json
+from biotilt.folder import SUMMARY
 from biotilt.schema import Summary, checked
 
-SUMMARY = "summary.json"
 NEEDED = ("task", "objective", "alpha", "seed", "calls", "seconds", "rows")
 MEASURES = (
     "beyond_measured",

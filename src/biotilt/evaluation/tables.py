@@ -10,10 +10,8 @@ from typing import Any
 
 from biotilt.digits import exact
 from biotilt.evaluation.measure import Values
+from biotilt.folder import FASTA, TABLES
 from biotilt.spaces import Record, write_designs
-
-FILES = {"base": "base.csv", "best_of_n": "best_of_n.csv", "tuned": "designs.csv", "harvest": "harvest.csv"}
-"""The table of each row; `designs.csv` are the tuned designs."""
 
 
 @dataclass
@@ -74,9 +72,9 @@ def _cell(value: float | None) -> str:
 def write_table(folder: Path, designs: Designs, *, fasta: bool) -> None:
     """Write the table of a row into the folder of a run; tuned designs as FASTA too, where they are of letters."""
     records = designs.records()
-    write_designs(folder / FILES[designs.name], records)
+    write_designs(folder / TABLES[designs.name], records)
     if fasta and designs.name == "tuned":
-        write_designs(folder / FILES[designs.name].replace(".csv", ".fasta"), records)
+        write_designs(folder / FASTA, records)
 
 
 def flagged(designs: Designs, measured_max: float | None, bounds: Mapping[str, Sequence[bool]]) -> list[list[str]]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
     "Backend": "workers.backend",
-    "Inline": "workers.backend",
+    "Inline": "workers.inline",
     "Ledger": "ledger",
-    "Limits": "workers.backend",
+    "Limits": "workers.limits",
     "Oracle": "oracle",
     "Row": "store",
     "Score": "store",
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from biotilt.oracle.oracle import Oracle
     from biotilt.oracle.stats import finite_mean, infeasible_fraction, unscored_fraction
     from biotilt.oracle.store import Row, Score, Store
-    from biotilt.oracle.workers.backend import Backend, Inline, Limits, build_backend, check_backend
+    from biotilt.oracle.workers.backend import Backend, build_backend, check_backend
+    from biotilt.oracle.workers.inline import Inline
+    from biotilt.oracle.workers.limits import Limits
 
 __all__ = [
     "Backend",

@@ -13,6 +13,7 @@ from torch import Tensor
 from biotilt.errors import ConfigError, DataError, suggest
 
 MASK_SIGN = "_"
+PAD = "-"  # stands where a design of varying length has no letter
 _WRONG = 0xFF  # a byte that is no token
 _DIFFERENT_SHOWN = 5
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from biotilt.errors import ConfigError, DataError, needs_extra
-from biotilt.spaces.space import PAD
+from biotilt.spaces.alphabet import PAD
 
 EXTRA = "molecule"
 _MOST = 127  # symbols, pad included, so that the mask still fits into int8

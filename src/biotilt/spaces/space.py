@@ -13,10 +13,8 @@ from torch import Tensor
 
 from biotilt.errors import ConfigError, DataError, one_line, suggest
 from biotilt.options import Length, Name, Structure, build_options
-from biotilt.spaces.alphabet import Alphabet
+from biotilt.spaces.alphabet import PAD, Alphabet
 from biotilt.spaces.alphabet import alphabet as alphabet_called
-
-PAD = "-"
 
 
 class Space(Protocol):

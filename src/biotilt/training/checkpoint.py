@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Protocol
 
 import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
+from biotilt.core import Context, Objective
 from biotilt.errors import CheckpointError
 from biotilt.files import load_tensors, save_tensors
 from biotilt.options import CountFrom0, Name
 from biotilt.schema import StoredTensors
-
-if TYPE_CHECKING:
-    from biotilt.training.loop import Trainer
 
 
 def _whole_row(row: dict[str, int | float | None]) -> dict[str, int | float | None]:
@@ -45,7 +43,22 @@ class TrainingState(StoredTensors):
     experiment: str = ""
 
 
-def _weights(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
+class Resumable(Protocol):
+    """What training is at: all that a checkpoint holds of it."""
+
+    context: Context
+    objective: Objective
+    oracle: Any
+    optimiser: torch.optim.Optimizer
+    average: nn.Module
+    own: tuple[str, ...]
+    history: list[dict[str, float]]
+    round: int
+    update: int
+    experiment: str
+
+
+def _weights(trainer: Resumable) -> dict[str, dict[str, Tensor]]:
     """Return what changes during a run: of each role the tensors that are its own, and a learned value as a whole."""
     roles = trainer.context.roles
     nets = {"policy": roles.policy.net, "proposal": roles.proposal.net, "average": trainer.average}
@@ -55,7 +68,7 @@ def _weights(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
     return weights
 
 
-def save_state(trainer: Trainer, path: Path, keep: Path | None = None) -> None:
+def save_state(trainer: Resumable, path: Path, keep: Path | None = None) -> None:
     """Write everything that the rest of the run depends on, whole or not at all; what it replaces goes to `keep`."""
     tensors: dict[str, Tensor] = {"generator": trainer.context.generator.get_state()}
     for name, weights in _weights(trainer).items():
@@ -75,14 +88,14 @@ def save_state(trainer: Trainer, path: Path, keep: Path | None = None) -> None:
     save_tensors(path, tensors, about, keep=keep)
 
 
-def state_size(trainer: Trainer) -> int:
+def state_size(trainer: Resumable) -> int:
     """Return the bytes that a checkpoint takes at least: weights, and the two moments of the optimiser."""
     tensors = [tensor for weights in _weights(trainer).values() for tensor in weights.values()]
     moments = [p for group in trainer.optimiser.param_groups for p in group["params"]]
     return sum(t.numel() * t.element_size() for t in (*tensors, *moments, *moments))
 
 
-def load_state(trainer: Trainer, path: Path, *, behind: bool = False) -> None:
+def load_state(trainer: Resumable, path: Path, *, behind: bool = False) -> None:
     """Restore what `save_state` wrote into a trainer built from the same configuration.
 
     Raises CheckpointError when the file is missing, damaged, or of another experiment; LedgerBehind when the ledger has
@@ -112,7 +125,7 @@ def load_state(trainer: Trainer, path: Path, *, behind: bool = False) -> None:
     trainer.round, trainer.update, trainer.history = about.round, about.update, about.history
 
 
-def _restore(trainer: Trainer, groups: dict[str, dict[str, Tensor]]) -> None:
+def _restore(trainer: Resumable, groups: dict[str, dict[str, Tensor]]) -> None:
     """Put the tensors of a checkpoint, by group, where they came from; ValueError where they do not fit."""
     weights = _weights(trainer)
     if ("value" in groups) != ("value" in weights):

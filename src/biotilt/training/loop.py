@@ -25,13 +25,11 @@ from biotilt.core import (
     trainable,
 )
 from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored
+from biotilt.folder import CHECKPOINT, CHECKPOINT_BEFORE
 from biotilt.options import BatchSize, Below1, Count, CountFrom0, Positive, check_options
 from biotilt.training.checkpoint import load_state, save_state
 
 Row = dict[str, float]
-
-CHECKPOINT = "checkpoint.safetensors"
-CHECKPOINT_BEFORE = "checkpoint.before.safetensors"
 
 
 @dataclass(frozen=True)

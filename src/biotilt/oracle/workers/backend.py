@@ -4,40 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from biotilt.errors import ConfigError, suggest
 from biotilt.oracle.store import Score
-from biotilt.oracle.workers.scoring import Declaration, OneByOne, Outcome, ask
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one design may cost.
-
-    `time_limit`, in seconds, of scoring one design; its worker is killed and replaced. `memory_limit`, in MB (10^6
-    bytes), that scoring may allocate beyond what the loaded reward takes. `retries`: further attempts at a design
-    whose worker died or that met a transient fault. `chunk`: designs that a worker is given at a time; None sizes
-    chunks by measured latency.
-
-    Raises `ConfigError` when one is out of range.
-    """
-
-    time_limit: float | None = None
-    memory_limit: float | None = None
-    retries: int = 1
-    chunk: int | None = None
-
-    def __post_init__(self) -> None:
-        for key in ("time_limit", "memory_limit", "chunk"):
-            value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise ConfigError(f"oracle.{key} must be > 0, got {value}")
-        if self.retries < 0:
-            raise ConfigError(f"oracle.retries must be >= 0, got {self.retries}")
+from biotilt.oracle.workers.inline import Inline, check_inline
+from biotilt.oracle.workers.limits import Limits
+from biotilt.oracle.workers.scoring import Declaration
 
 
 class Ticket(Protocol):
@@ -84,62 +58,6 @@ class Backend(Protocol):
         ...
 
 
-class Inline:
-    """Scores in this process, while `submit` runs. It can stop no design: a reward that hangs, hangs the run."""
-
-    concurrent = False
-    workers = 1
-    replaced = 0
-
-    def __init__(self, reward: Callable[[list[str]], Any], limits: Limits | None = None) -> None:
-        limits = limits or Limits()
-        _check_inline(None, limits, None)
-        self._reward = reward
-        self._declared = Declaration.by(reward)
-        self._retries = limits.retries
-
-    def submit(self, designs: Sequence[str]) -> Ticket:
-        """Score `designs`; errors that no design causes are raised here."""
-        start = time.perf_counter()
-        scores = self._score(designs)
-        return _Done(scores, (start, time.perf_counter()))
-
-    def close(self) -> None:
-        """Do nothing: there are no workers."""
-
-    def _score(self, designs: Sequence[str]) -> list[Score]:
-        outcomes = dict(self._ask(designs))
-        return [self._retried(design, outcomes[index]) for index, design in enumerate(designs)]
-
-    def _ask(self, designs: Sequence[str]) -> Iterator[tuple[int, Outcome]]:
-        for answer in ask(self._reward, self._declared, designs):
-            if not isinstance(answer, OneByOne):
-                yield answer
-
-    def _retried(self, design: str, outcome: Outcome) -> Score:
-        attempts, seconds = 1, outcome.seconds
-        while outcome.transient and attempts <= self._retries:
-            ((_, outcome),) = self._ask([design])
-            attempts, seconds = attempts + 1, seconds + outcome.seconds
-        return Score(outcome.value, outcome.reason, seconds, attempts=attempts)
-
-
-@dataclass
-class _Done:
-    scores: list[Score]
-    wall: tuple[float, float]
-
-    def wait(self, timeout: float) -> bool:
-        return True
-
-    def finished(self) -> list[tuple[int, Score]]:
-        found, self.scores = self.scores, []
-        return list(enumerate(found))
-
-    def cancel(self) -> None:
-        pass
-
-
 def _pool(reward: Any, workers: int | None, limits: Limits, address: str | None) -> Backend:
     from biotilt.oracle.workers.nursery import Nursery, pack
     from biotilt.oracle.workers.process import ProcessWorker
@@ -172,18 +90,6 @@ def _inline(reward: Any, workers: int | None, limits: Limits, address: str | Non
     return Inline(reward, limits)
 
 
-def _check_inline(workers: int | None, limits: Limits, address: str | None) -> None:
-    for key, value in (("workers", workers), ("address", address)):
-        if value is not None:
-            raise ConfigError(f'oracle.{key} has no meaning without workers; add oracle.backend = "pool" or "ray"')
-    for key in ("time_limit", "memory_limit"):
-        if getattr(limits, key) is not None:
-            raise ConfigError(
-                f'oracle.{key} cannot be kept in the process that tunes; add oracle.backend = "pool" (or "ray"), '
-                "whose workers can be stopped"
-            )
-
-
 def _check_pool(workers: int | None, limits: Limits, address: str | None) -> None:
     if address is not None:
         raise ConfigError('oracle.address is that of a Ray cluster; add oracle.backend = "ray"')
@@ -200,7 +106,7 @@ def _check_ray(workers: int | None, limits: Limits, address: str | None) -> None
 Check = Callable[[int | None, Limits, str | None], None]
 Build = Callable[[Any, int | None, Limits, str | None], Backend]
 BACKENDS: dict[str, tuple[Check, Build]] = {
-    "inline": (_check_inline, _inline),
+    "inline": (check_inline, _inline),
     "pool": (_check_pool, _pool),
     "ray": (_check_ray, _ray),
 }

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from biotilt.errors import ConfigError, RewardError, needs_extra
-from biotilt.oracle.workers.backend import Limits
+from biotilt.oracle.workers.limits import Limits
 from biotilt.oracle.workers.nursery import Freight, Nursery
 from biotilt.oracle.workers.process import STARTS, ProcessWorker
 from biotilt.oracle.workers.scheduler import Answer, Lost

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from biotilt.oracle.store import Score
-from biotilt.oracle.workers.backend import Limits
+from biotilt.oracle.workers.limits import Limits
 from biotilt.oracle.workers.scoring import Declaration, Outcome
 
 CHUNK_SECONDS = 0.2  # long beside the milliseconds that a message takes, short beside a round of tuning

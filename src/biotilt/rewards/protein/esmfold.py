@@ -12,7 +12,7 @@ from torch import Tensor
 
 from biotilt.errors import ConfigError, needs_extra
 from biotilt.rewards.generic.base import digest
-from biotilt.rewards.protein.folding_models import Chains, NoStructure, Structure, file_mark
+from biotilt.rewards.protein.folded import Chains, NoStructure, Structure, file_mark
 from biotilt.rewards.protein.pdb import RESIDUE_NAMES
 from biotilt.spaces import PROTEIN
 

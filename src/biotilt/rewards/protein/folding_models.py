@@ -9,59 +9,19 @@ import subprocess
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 
-from biotilt.errors import BiotiltError, CheckpointError, ConfigError, DataError, suggest
+from biotilt.errors import CheckpointError, ConfigError, DataError, suggest
 from biotilt.files import read_json
 from biotilt.rewards.generic.base import digest
+from biotilt.rewards.protein.folded import Chains, Folder, NoStructure, Structure
 from biotilt.rewards.protein.pdb import plddt_of, read_pdb, sequence_of, split_chains
 
 REMEMBERED = 2048  # structures kept, so that the parts of a sum fold a design once
-_EDGE = 1 << 20  # bytes of a file of weights that are read to tell it from another
-Chains = tuple[str, ...]
-
-
-class NoStructure(BiotiltError):
-    """This design has no structure, for the reason given; others may have one."""
-
-
-@dataclass(frozen=True)
-class Structure:
-    """A folded design.
-
-    Args:
-        atoms: biotite's AtomArray of amino acids; coordinates in Å. Chains stand in the order they were asked in.
-        plddt: confidence of each residue `(L,)` in [0, 1], over all chains; None where the source has none.
-        ptm: predicted TM-score of the whole, in [0, 1], or None.
-        iptm: predicted TM-score between chains, in [0, 1]; None for one chain.
-        pae: expected position error `(L, L)` in Å of residue j when i is superposed, or None.
-    """
-
-    atoms: Any
-    plddt: np.ndarray | None = None
-    ptm: float | None = None
-    iptm: float | None = None
-    pae: np.ndarray | None = None
-
-    @cached_property
-    def alpha_carbons(self) -> np.ndarray:
-        """Cα coordinates `(L, 3)`, Å."""
-        return np.asarray(self.atoms.coord[self.atoms.atom_name == "CA"], dtype=np.float64)
-
-
-class Folder(Protocol):
-    """What a structure reward asks: `fold` raises NoStructure when a design has none."""
-
-    @property
-    def version(self) -> str: ...
-
-    def fold(self, chains: Chains) -> Structure: ...
 
 
 class Memory:
@@ -242,13 +202,3 @@ def shared_folder(kind: str, path: str = "", program: tuple[str, ...] = (), devi
     if kind != "program" and not Path(path).is_dir():
         raise ConfigError(f'folding model "{kind}": path = "{path}" must be a folder')
     return Memory(_KINDS[kind](path, program, device))
-
-
-def file_mark(path: Path) -> str:
-    """Return a short hash of a large file: its size, its first and its last megabyte."""
-    with path.open("rb") as handle:
-        head = handle.read(_EDGE)
-        with suppress(OSError):
-            handle.seek(-_EDGE, os.SEEK_END)
-        tail = handle.read(_EDGE)
-    return hashlib.sha256(str(path.stat().st_size).encode() + head + tail).hexdigest()[:12]

@@ -14,15 +14,8 @@ import numpy as np
 from biotilt.errors import ConfigError, needs_extra
 from biotilt.options import FewPair, PathText, check_options
 from biotilt.rewards.generic.base import NotScored, digest
-from biotilt.rewards.protein.folding_models import (
-    Chains,
-    FolderKind,
-    Memory,
-    NoStructure,
-    Structure,
-    file_mark,
-    shared_folder,
-)
+from biotilt.rewards.protein.folded import Chains, NoStructure, Structure, file_mark
+from biotilt.rewards.protein.folding_models import FolderKind, Memory, shared_folder
 from biotilt.rewards.protein.pdb import read_pdb
 from biotilt.rewards.protein.superposition import best_tm_score, superposed_rmsd
 

@@ -1,0 +1,133 @@
+"""Who judges designs: both oracles outside the accounts of tuning, and what is known of real designs."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from biotilt.errors import Problems
+from biotilt.evaluation.metrics import kmer_counts
+from biotilt.evaluation.panel import Reference, panel
+from biotilt.evaluation.tables import Designs
+from biotilt.experiment import Experiment
+from biotilt.files import read_json
+from biotilt.model import Model
+from biotilt.oracle import Oracle, Store
+from biotilt.schema import Card
+from biotilt.spaces import read_designs
+from biotilt.tasks import has_reward_of_task, task_defaults
+
+
+class Finished(Protocol):
+    """A finished run, as those who judge it see it."""
+
+    folder: Path
+    experiment: Experiment
+    model: Model
+    history: list[dict[str, float]]
+
+
+class Judge:
+    """Scores designs by both oracles, outside the accounts of tuning."""
+
+    def __init__(self, experiment: Experiment, path: Path | None, account: str, problems: Problems):
+        store = Store(path)
+
+        def oracle(reward: Any, which: str) -> Oracle:
+            made = experiment.oracle(reward, store, f"{account}:{which}")
+            # scores are known; what failed in an earlier evaluation is asked again, since its cause may be gone
+            made.load_state_dict({"position": 0, "calls": 0})
+            return made
+
+        self.oracle, self.problems = oracle, problems
+        self.optimised = oracle(experiment.reward, "optimised")
+        self.held_out = None if experiment.held_out is None else oracle(experiment.held_out, "held_out")
+        self.reference = problems.attempt("the reference", Reference(None, None), lambda: reference(experiment))
+        self.comparable = comparable(experiment)
+
+    def silent(self) -> list[str]:
+        """Say which oracle gave not one of the designs a finite score, and why."""
+        return [oracle.nothing_scored for oracle in (self.optimised, self.held_out) if oracle and oracle.nothing_scored]
+
+    def row(
+        self, name: str, texts: list[str], kls: tuple[float | None, float | None], calls: int, seconds: float, *,
+        loglik: list[float] | None = None, optimised: list[float] | None = None,
+    ) -> Designs:  # fmt: skip
+        """Return designs with their scores and panel row; `optimised` where it is known already.
+
+        A judge that breaks down has not scored them; the scores of the reward are kept.
+        """
+        found = Designs(name, texts, optimised or self._exact(self.optimised, texts), None, loglik)
+        if self.held_out is not None:
+            missing = [math.nan] * len(texts)
+            asked = self.held_out
+            found.held_out = self.problems.attempt(f"judging {name}", missing, lambda: self._exact(asked, texts))
+        found.row = self.panel_row(name, texts, found.optimised, found.held_out, loglik, kls, calls, seconds)
+        return found
+
+    def panel_row(
+        self, name: str, texts: list[str], optimised: list[float], held_out: list[float] | None,
+        loglik: list[float] | None, kls: tuple[float | None, float | None], calls: int, seconds: float,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Return the panel row of designs that were scored; its numbers are of float32, as tuning sees scores."""
+        ours: Any = np.array(optimised, np.float32).tolist()
+        theirs: Any = None if held_out is None else np.array(held_out, np.float32).tolist()
+        row = panel(
+            name, texts, ours, theirs, reference=self.reference, loglik_base=loglik,
+            kl_policy_base=kls[0], kl_base_policy=kls[1], calls=calls, seconds=seconds,
+        )  # fmt: skip
+        if not self.comparable:
+            row["gap"] = None
+        return row
+
+    @staticmethod
+    def _exact(oracle: Oracle, texts: list[str]) -> list[float]:
+        return oracle.score(texts).tolist()
+
+
+def comparable(experiment: Experiment) -> bool:
+    """Whether both oracles speak in the same unit: only then mean a gap, or a measured maximum, anything."""
+    judge = experiment.held_out
+    return judge is None or getattr(judge, "units", "") == getattr(experiment.reward, "units", "")
+
+
+def reference(experiment: Experiment) -> Reference:
+    """Return what is known of real sequences: from the experiment's own file, or the task's card."""
+    config, alphabet = experiment.config, experiment.model.alphabet
+    card = task_card(experiment)
+    counts, highest = None, _measured_max(experiment) if comparable(experiment) else None
+    if alphabet is None:  # designs that are not made of letters have no k-mers
+        return Reference(None, highest)
+    letters = alphabet.letters
+    if config.reference.sequences is not None:
+        records = read_designs(experiment.base / config.reference.sequences, alphabet)
+        counts = kmer_counts([r.sequence for r in records], 3, letters)
+    elif "kmer3_high" in card and len(letters) == 4:
+        counts = np.array(card["kmer3_high"])
+    return Reference(counts, highest, letters=letters)
+
+
+def task_card(experiment: Experiment) -> dict[str, Any]:
+    """Return the card beside the experiment's generator; an empty one when there is none."""
+    return _card(experiment.base / experiment.config.model.path)
+
+
+def _card(model: Path) -> dict[str, Any]:
+    card = model.with_suffix(".json")
+    return read_json(card, Card) if card.is_file() else {}
+
+
+def _measured_max(experiment: Experiment) -> float | None:
+    """Return the largest value ever measured: as the experiment says, or as the cards of its oracles do."""
+    config = experiment.config
+    highest, known = config.reference.measured_max, task_defaults(config.task) if config.task else {}
+    if highest == known.get("reference", {}).get("measured_max") and known and not has_reward_of_task(config):
+        highest = None  # the task measured something else
+    if highest is not None or config.reward.kind != "learned":
+        return highest
+    sections = [s for s in (config.reward, config.held_out) if s is not None and s.path is not None]
+    cards = [_card(experiment.base / str(section.path)) for section in sections]
+    return max((card["measured_max"] for card in cards if "measured_max" in card), default=None)

@@ -1,0 +1,84 @@
+"""Scoring in the process that tunes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from biotilt.errors import ConfigError
+from biotilt.oracle.store import Score
+from biotilt.oracle.workers.limits import Limits
+from biotilt.oracle.workers.scoring import Declaration, OneByOne, Outcome, ask
+
+
+class Inline:
+    """Scores in this process, while `submit` runs. It can stop no design: a reward that hangs, hangs the run."""
+
+    concurrent = False
+    workers = 1
+    replaced = 0
+
+    def __init__(self, reward: Callable[[list[str]], Any], limits: Limits | None = None) -> None:
+        limits = limits or Limits()
+        check_inline(None, limits, None)
+        self._reward = reward
+        self._declared = Declaration.by(reward)
+        self._retries = limits.retries
+
+    def submit(self, designs: Sequence[str]) -> Done:
+        """Score `designs`; errors that no design causes are raised here."""
+        start = time.perf_counter()
+        scores = self._score(designs)
+        return Done(scores, (start, time.perf_counter()))
+
+    def close(self) -> None:
+        """Do nothing: there are no workers."""
+
+    def _score(self, designs: Sequence[str]) -> list[Score]:
+        outcomes = dict(self._ask(designs))
+        return [self._retried(design, outcomes[index]) for index, design in enumerate(designs)]
+
+    def _ask(self, designs: Sequence[str]) -> Iterator[tuple[int, Outcome]]:
+        for answer in ask(self._reward, self._declared, designs):
+            if not isinstance(answer, OneByOne):
+                yield answer
+
+    def _retried(self, design: str, outcome: Outcome) -> Score:
+        attempts, seconds = 1, outcome.seconds
+        while outcome.transient and attempts <= self._retries:
+            ((_, outcome),) = self._ask([design])
+            attempts, seconds = attempts + 1, seconds + outcome.seconds
+        return Score(outcome.value, outcome.reason, seconds, attempts=attempts)
+
+
+@dataclass
+class Done:
+    """A `Ticket` whose designs are all scored."""
+
+    scores: list[Score]
+    wall: tuple[float, float]
+
+    def wait(self, timeout: float) -> bool:
+        return True
+
+    def finished(self) -> list[tuple[int, Score]]:
+        found, self.scores = self.scores, []
+        return list(enumerate(found))
+
+    def cancel(self) -> None:
+        pass
+
+
+def check_inline(workers: int | None, limits: Limits, address: str | None) -> None:
+    """Raise ConfigError for what only workers can have or keep."""
+    for key, value in (("workers", workers), ("address", address)):
+        if value is not None:
+            raise ConfigError(f'oracle.{key} has no meaning without workers; add oracle.backend = "pool" or "ray"')
+    for key in ("time_limit", "memory_limit"):
+        if getattr(limits, key) is not None:
+            raise ConfigError(
+                f'oracle.{key} cannot be kept in the process that tunes; add oracle.backend = "pool" (or "ray"), '
+                "whose workers can be stopped"
+            )
