@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 
+from biotilt.core.capabilities import T, needed
+from biotilt.core.parts import Algorithm, Value
 from biotilt.core.policy import Roles, Trajectory
-from biotilt.core.protocols import Scorer
+from biotilt.core.protocols import RelaxedScorer, Scorer
 
 Batch = dict[str, Tensor]
 Metrics = dict[str, float]
@@ -60,7 +62,11 @@ class Context:
     alpha: float
     generator: Generator
     memory: Replay
-    value: Any = None
+    value: Value | None = None
+
+    def value_as(self, kind: type[T]) -> T:
+        """Return the value as one of a class that the algorithm works with."""
+        return needed(self.value, kind)
 
     def rewards(self, designs: Tensor) -> Tensor:
         """Score designs `(B, ...)`: rewards `(B,)` with NaN where not scored.
@@ -82,7 +88,7 @@ class Context:
 
     def relaxed_rewards(self, designs: Tensor) -> Tensor:
         """Score relaxed designs (letter probabilities `(B, L, V)`, or points): rewards `(B,)` with gradients."""
-        scores = self.scorer.relaxed(designs)  # type: ignore[attr-defined]  # `needs_gradient` made sure
+        scores = needed(self.scorer, RelaxedScorer).relaxed(designs)
         if scores.shape != designs.shape[:1]:
             raise ValueError(f"the scorer returned shape {tuple(scores.shape)} for {len(designs)} designs")
         return scores
@@ -97,39 +103,36 @@ class Round:
     metrics: Metrics
 
 
-class Objective(Protocol):
+class Objective(Algorithm, ABC):
     """A way of tuning weights: a frozen dataclass whose fields are its configuration.
 
     It says how often, and the loop does it: `updates` a round, each on `batch_size` rows of the replay.
-    It may also have `needs_gradient` = True (of the reward) and `check(parts)`: see `check_parts`.
     """
 
-    name: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]]
     updates: int
 
     @property
+    @abstractmethod
     def capacity(self) -> int | None:
         """How many replay rows are kept; None for the last round only."""
-        ...
 
     @property
+    @abstractmethod
     def refresh_every(self) -> int:
         """After how many updates the proposal becomes a copy of the policy; `updates` for after each round."""
-        ...
 
     @property
+    @abstractmethod
     def batch_size(self) -> int | None:
         """How many rows of the replay a loss is given, drawn uniformly; None for all, where it draws its own."""
-        ...
 
+    @abstractmethod
     def collect(self, context: Context, calls: int) -> Round:
         """Draw data with at most `calls` oracle calls."""
-        ...
 
+    @abstractmethod
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         """Return the scalar loss of one update on rows of the replay, and figures to show."""
-        ...
 
 
 def draw_loss(objective: Objective, context: Context) -> tuple[Tensor, Metrics]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
+from biotilt.core.capabilities import Capability, Kernel, Limited
 from biotilt.core.protocols import Process
 from biotilt.errors import ConfigError
+
+
+class Value:
+    """A value that an algorithm works with; `needs`: what it uses of kernels and of the process."""
+
+    needs: ClassVar[tuple[type[Capability], ...]] = ()
 
 
 @dataclass(frozen=True)
@@ -14,44 +22,76 @@ class Parts:
     """What an algorithm is to work with; `known`: the process classes that an error may recommend."""
 
     process: Process
-    value: Any = None
+    value: Value | None = None
     differentiable: bool = False
-    known: tuple[type, ...] = ()
+    known: tuple[type[Process], ...] = ()
 
 
-def check_parts(algorithm: Any, parts: Parts) -> None:
-    """Raise ConfigError, which says what to use instead, when an objective or sampler cannot work with the parts.
+class Algorithm:
+    """What objectives and samplers declare of themselves: frozen dataclasses whose fields are their configuration.
 
-    Read off the algorithm: `needs`, methods of the kernel or the process; `needs_gradient`, whether the reward must be
-    differentiable; and what its own `check(parts)` refuses, if it has one.
+    `needs`: the capabilities that it uses of kernels and of the process, beyond drawing; `needs_gradient`: whether the
+    reward must be differentiable; `value`: the name of the value that it works with, or None.
     """
-    needs = tuple(dict.fromkeys((*algorithm.needs, *getattr(parts.value, "needs", ()))))
-    check_capabilities(parts.process, needs, algorithm.name, parts.known)
-    if getattr(algorithm, "needs_gradient", False) and not parts.differentiable:
+
+    name: ClassVar[str]
+    needs: ClassVar[tuple[type[Capability], ...]] = ()
+    needs_gradient: ClassVar[bool] = False
+    value: str | None = None
+
+    def check(self, parts: Parts) -> None:
+        """Raise ConfigError when its configuration does not go with the parts in a way that `needs` cannot say."""
+
+
+def check_parts(algorithm: Algorithm, parts: Parts) -> None:
+    """Raise ConfigError, which says what to use instead, when an objective or sampler cannot work with the parts."""
+    needs = dict.fromkeys((*algorithm.needs, *(parts.value.needs if parts.value is not None else ())))
+    check_capabilities(parts.process, tuple(needs), algorithm.name, parts.known)
+    if algorithm.needs_gradient and not parts.differentiable:
         raise ConfigError(
             f"{algorithm.name} differentiates the reward, and this one cannot be differentiated (one learned by "
             "`biotilt fit-oracle` can); every algorithm that only asks for scores will do, such as vidd, ppo or smc"
         )
-    if hasattr(algorithm, "check"):
-        algorithm.check(parts)
+    algorithm.check(parts)
 
 
-def check_capabilities(process: Process, needs: tuple[str, ...], who: str, known: tuple[type, ...]) -> None:
-    """Raise ConfigError when neither the process nor its kernel has a method that `who` needs."""
-    for name, remedy in getattr(process, "lacks", {}).items():
-        if name in needs:
-            raise ConfigError(f'{who} needs {name}, which "{process.name}" has not as it is configured: {remedy}')
-    lacking = [name for name in needs if not _has(type(process), name)]
+def has(process: Process, capability: type[Capability]) -> bool:
+    """Return whether the process, or its kernels as it is configured, have a capability."""
+    return _remedy(process, capability) is None and _may_have(type(process), capability)
+
+
+def check_capabilities(
+    process: Process, needs: tuple[type[Capability], ...], who: str, known: tuple[type[Process], ...]
+) -> None:
+    """Raise ConfigError when neither the process nor its kernels have a capability that `who` needs."""
+    for need in needs:
+        remedy = _remedy(process, need)
+        if remedy is not None:
+            raise ConfigError(
+                f'{who} needs {need.offers}, which "{process.name}" has not as it is configured: {remedy}'
+            )
+    lacking = [need for need in needs if not _may_have(type(process), need)]
     if lacking:
-        having = [p.name for p in known if all(_has(p, n) for n in needs)]  # type: ignore[attr-defined]
+        having = [kind.name for kind in known if all(_may_have(kind, need) for need in needs)]
         raise ConfigError(
-            f'{who} needs kernels with {", ".join(lacking)}, which the process "{process.name}" has not; '
+            f'{who} needs {_in_words(lacking)}, which the process "{process.name}" has not; '
             f"processes that have it: {', '.join(having) or 'none'}"
         )
 
 
-def _has(process: type, name: str) -> bool:
-    lacks = getattr(process, "lacks", {})  # a property, which says nothing of the class, where it depends on options
-    if isinstance(lacks, dict) and name in lacks:
-        return False
-    return hasattr(process.kernel_type, name) or hasattr(process, name)  # type: ignore[attr-defined]
+def _remedy(process: Process, need: type[Capability]) -> str | None:
+    """Return what the process says to do about a capability that it lacks; None where it says nothing."""
+    remedies = process.remedies() if isinstance(process, Limited) else {}
+    return next((remedy for lacked, remedy in remedies.items() if issubclass(need, lacked)), None)
+
+
+def _may_have(kind: type[Process], need: type[Capability]) -> bool:
+    """Return whether processes of a class have a capability in some configuration."""
+    return issubclass(kind, need) or issubclass(kind.kernel_type, need)
+
+
+def _in_words(needs: Iterable[type[Capability]]) -> str:
+    of_kernels = [need.offers for need in needs if issubclass(need, Kernel)]
+    of_processes = [need.offers for need in needs if not issubclass(need, Kernel)]
+    parts = (("kernels with", of_kernels), ("a process with", of_processes))
+    return " and ".join(f"{what} {', '.join(found)}" for what, found in parts if found)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from biotilt.core.protocols import Kernel, Process, kernel_at
+from biotilt.core.capabilities import Density, Divergence, Factorised, Kernel, T, needed
+from biotilt.core.protocols import Process, kernel_at
 
 
 @dataclass
@@ -21,6 +22,10 @@ class Policy:
     def kernel(self, x: Tensor, k: int | Tensor) -> Kernel:
         """Return the kernel at states `x` `(B, ...)` and step `k`, an int or `(B,)` integers in [0, K)."""
         return kernel_at(self.process, self.net, x, k)
+
+    def kernel_as(self, kind: type[T], x: Tensor, k: int | Tensor) -> T:
+        """Return the kernel as one of a class of capabilities, which the algorithm's `needs` names."""
+        return needed(self.kernel(x, k), kind)
 
     def frozen_copy(self) -> Policy:
         """Return a copy whose weights take no gradient."""
@@ -42,7 +47,7 @@ def share(net: nn.Module) -> nn.Module:
     return _copied(net, {id(p): p for p in net.parameters() if not p.requires_grad})
 
 
-def _copied(net: nn.Module, memo: dict[int, object]) -> nn.Module:
+def _copied(net: nn.Module, memo: dict[int, nn.Parameter]) -> nn.Module:
     """Return a copy in which the tensors of `memo`, by their identity, and all buffers are not copied."""
     # deepcopy asks its memo first, so tied weights stay tied and subclasses keep their methods
     return copy.deepcopy(net, memo | {id(b): b for b in net.buffers()}).eval()
@@ -151,12 +156,12 @@ def rollout(
         kernel = policy.kernel(x, k)
         y = kernel.sample(generator)
         if base is not None:
-            reference = base.kernel(x, k)
-            log_prob = kernel.log_prob(y)
+            reference = base.kernel_as(Density, x, k)
+            log_prob = needed(kernel, Density).log_prob(y)
             log_probs.append(log_prob)
             log_ratios.append(log_prob - reference.log_prob(y))
             if terms:
-                step = kernel.terms(y) - reference.terms(y)  # type: ignore[attr-defined]
+                step = needed(kernel, Factorised).terms(y) - needed(reference, Factorised).terms(y)
                 coordinate_terms = step if coordinate_terms is None else coordinate_terms + step
         states.append(y)
         x = y
@@ -186,7 +191,7 @@ def path_kl(p: Policy, q: Policy, batch: int, generator: Generator) -> Tensor:
     x = p.process.noise(batch, generator)
     total = torch.zeros(batch, device=x.device)
     for k in range(p.process.steps):
-        kernel = p.kernel(x, k)
-        total = total + kernel.kl(q.kernel(x, k))
+        kernel = p.kernel_as(Divergence, x, k)
+        total = total + kernel.kl(q.kernel_as(Divergence, x, k))
         x = kernel.sample(generator)
     return total

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
 
 import torch
 from torch import Generator, Tensor
 
 from biotilt.core.objective import Context, Metrics
+from biotilt.core.parts import Algorithm
 from biotilt.errors import RewardError
 
 
@@ -38,19 +39,16 @@ class Draws:
         return self.designs[torch.multinomial(weights, count, replacement=True, generator=generator)]
 
 
-class Sampler(Protocol):
+class Sampler(Algorithm, ABC):
     """A way of steering that leaves the weights alone: a frozen dataclass whose fields are its configuration.
 
     Designs are proposed by `context.roles.proposal`, the base or a tuned policy; weights are relative to
     `context.roles.base`.
     """
 
-    name: ClassVar[str]
-    needs: ClassVar[tuple[str, ...]]
-
+    @abstractmethod
     def draw(self, context: Context, count: int) -> Draws:
         """Return `count` designs."""
-        ...
 
 
 def log_weight_of(rewards: Tensor, alpha: float) -> Tensor:

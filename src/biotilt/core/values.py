@@ -1,8 +1,4 @@
-"""How a value turns a roll-in into training rows, and rows into a lesson for the policy.
-
-A value offers `gather(context, chain, calls) -> (rows, rewards)`, asking the oracle at most `calls` times, and
-either `lesson` (it knows Q, the value of every elementary choice) or rows with sampled transitions.
-"""
+"""What values can do, one class each: turn a roll-in into training rows, and rows into a lesson for the policy."""
 
 from __future__ import annotations
 
@@ -13,7 +9,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from biotilt.core.capabilities import Capability, Density, Tiltable
 from biotilt.core.objective import Batch, Context
+from biotilt.core.parts import Value
 from biotilt.core.policy import Trajectory
 from biotilt.errors import ConfigError
 
@@ -28,6 +26,62 @@ class Lesson:
     loss: Tensor
 
 
+class Evaluates(Value, ABC):
+    """A value that knows v(x, k) of a state."""
+
+    @abstractmethod
+    def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
+        """Return v `(B,)` in units of reward of states `(B, ...)` at step `k` in [0, K)."""
+
+
+class Gathers(Value, ABC):
+    """A value that turns a roll-in into rows: of sampled transitions, or such as its `lesson` reads."""
+
+    @abstractmethod
+    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
+        """Return replay rows and the rewards it saw, asking the oracle at most `calls` times."""
+
+
+class Teaches(Gathers):
+    """A value that knows Q, the value of every elementary choice."""
+
+    @abstractmethod
+    def lesson(self, context: Context, rows: Batch) -> Lesson:
+        """Return states with their Q, and the value's own loss, from rows of the replay."""
+
+
+class Follows(ABC):
+    """A value with a part that lags behind what is trained."""
+
+    @abstractmethod
+    def follow(self) -> None:
+        """Go one step after what is trained; called after every update."""
+
+
+class StateFunction(Value, ABC):
+    """A function of the state in units of α that an objective trains with the policy."""
+
+    @abstractmethod
+    def set_units(self, complete: Tensor) -> None:
+        """Fix centre and spread by the first r/α `(B,)` seen."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, k: int | Tensor) -> Tensor:
+        """Return values `(B,)` of states `(B, ...)` at step `k`."""
+
+
+class Constant(Value, ABC):
+    """One number in units of α that an objective trains with the policy."""
+
+    @abstractmethod
+    def set_units(self, complete: Tensor) -> None:
+        """Fix centre and spread by the first r/α `(B,)` seen."""
+
+    @abstractmethod
+    def __call__(self) -> Tensor:
+        """Return the number, `()`."""
+
+
 def draw_states(chain: Trajectory, count: int, context: Context) -> tuple[Tensor, Tensor]:
     """Return `count` states of a chain `(count, ...)` and their steps, uniform over chains and steps before K."""
     total, batch = chain.steps * chain.states.shape[1], chain.states.shape[1]
@@ -37,17 +91,10 @@ def draw_states(chain: Trajectory, count: int, context: Context) -> tuple[Tensor
     return chain.states[k, b], k
 
 
-class Follows(ABC):
-    """A value with a slow copy of its network, which takes a step toward it after every update."""
-
-    @abstractmethod
-    def follow(self) -> None: ...
-
-
-class ActionValue(ABC):
+class ActionValue(Teaches):
     """A value that knows Q(x, k), shaped like the kernel's `x0`, in units of α: p_pre · exp(Q) is the teacher."""
 
-    needs: ClassVar[tuple[str, ...]] = ("tilted",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable,)
 
     @abstractmethod
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor: ...
@@ -62,15 +109,12 @@ class ActionValue(ABC):
         return Lesson(rows["x"], rows["k"], q, q.new_zeros(()))
 
 
-class StateValue(ABC):
+class StateValue(Evaluates, Gathers):
     """A value v(x, k) in units of reward, got by asking the oracle `calls` times a state."""
 
     @property
     @abstractmethod
     def calls(self) -> int: ...
-
-    @abstractmethod
-    def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor: ...
 
     @torch.no_grad()
     def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
@@ -84,15 +128,15 @@ class StateValue(ABC):
                 f"calls; raise train.batch to {2 * self.calls} or more, or lower the value's draws"
             )
         x, k = draw_states(chain, calls // (2 * self.calls), context)
-        kernel = context.roles.proposal.kernel(x, k)
+        kernel = context.roles.proposal.kernel_as(Density, x, k)
         y = kernel.sample(context.generator)
-        log_anchor = context.roles.base.kernel(x, k).log_prob(y) - kernel.log_prob(y)
+        log_anchor = context.roles.base.kernel_as(Density, x, k).log_prob(y) - kernel.log_prob(y)
         value_x, value_y = self.state_value(context, x, k), value_of(context, self, y, k + 1)
         rows = {"x": x, "y": y, "k": k, "value_x": value_x, "value_y": value_y, "log_anchor": log_anchor}
         return rows, value_y
 
 
-def value_of(context: Context, value: StateValue, x: Tensor, k: Tensor) -> Tensor:
+def value_of(context: Context, value: Evaluates, x: Tensor, k: Tensor) -> Tensor:
     """Return v_k(x) `(B,)` in units of reward at steps `k` `(B,)` up to K, where it is the reward itself."""
     last = k == context.roles.base.process.steps
     values = torch.empty(len(x), device=x.device)

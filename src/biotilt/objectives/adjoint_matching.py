@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Metrics, Round, Trajectory, drop_unscored, rollout
+from biotilt.core import (
+    Batch,
+    Capability,
+    Centred,
+    Context,
+    Divergence,
+    Metrics,
+    Objective,
+    Relaxable,
+    Round,
+    Tiltable,
+    Trajectory,
+    drop_unscored,
+    needed,
+    rollout,
+)
 from biotilt.options import Count, check_options
 
 
 @dataclass(frozen=True)
-class AdjointMatching:
+class AdjointMatching(Objective):
     """E_{x∼p_out}[ KL( N(μ_pre(x[k]) + σ² a[k+1], σ²) ‖ p_θ(·|x[k]) ) ], for gaussian kernels.
 
     Lean adjoint along a chain of the proposal, the policy of the last round: a[K] = ∇r(x[K])/α,
@@ -46,7 +61,7 @@ class AdjointMatching:
     states: Count = 256
 
     name: ClassVar[str] = "adjoint_matching"
-    needs: ClassVar[tuple[str, ...]] = ("mean", "tilted", "kl", "relaxed_design")
+    needs: ClassVar[tuple[type[Capability], ...]] = (Centred, Tiltable, Divergence, Relaxable)
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -77,9 +92,9 @@ class AdjointMatching:
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         with torch.no_grad():
-            base: Any = context.roles.base.kernel(rows["x"], rows["k"])
-        policy = context.roles.policy.kernel(rows["x"], rows["k"])
-        loss = base.tilted(rows["a"]).kl(policy).mean()
+            base = context.roles.base.kernel_as(Divergence, rows["x"], rows["k"])
+        policy = context.roles.policy.kernel_as(Divergence, rows["x"], rows["k"])
+        loss = needed(needed(base, Tiltable).tilted(rows["a"]), Divergence).kl(policy).mean()
         # the rows are uniform over the steps of the chains
         path_kl = policy.kl(base).mean().item() * context.roles.base.process.steps
         return loss, {"distil": loss.item(), "kl": path_kl}
@@ -88,12 +103,12 @@ class AdjointMatching:
         """Return a[1] … a[K] `(K, B, ...)`, NaN where the design was not scored, and the rewards `(B,)`."""
         base = context.roles.base
         x = chain.designs.detach().requires_grad_()
-        rewards = context.relaxed_rewards(base.process.relaxed_design(x))  # type: ignore[attr-defined]  # `needs`
+        rewards = context.relaxed_rewards(needed(base.process, Relaxable).relaxed_design(x))
         scored = rewards.isfinite()
         (a,) = torch.autograd.grad(rewards[scored].sum() / context.alpha, x)
         adjoints = [a.where(scored.view(-1, *[1] * (a.dim() - 1)), torch.nan)]
         for k in range(chain.steps - 1, 0, -1):
             x = chain.states[k].detach().requires_grad_()
-            kernel: Any = base.kernel(x, k)
-            adjoints.append(torch.autograd.grad(kernel.mean, x, adjoints[-1])[0])
+            mean = base.kernel_as(Centred, x, k).mean
+            adjoints.append(torch.autograd.grad(mean, x, adjoints[-1])[0])
         return torch.stack(adjoints[::-1]), rewards.detach()

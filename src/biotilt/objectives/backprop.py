@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Metrics, Parts, Round, draw_rows, kernel_at, rollout
+from biotilt.core import (
+    Batch,
+    Capability,
+    Context,
+    Divergence,
+    Metrics,
+    Objective,
+    Parts,
+    Relaxable,
+    Reparametrised,
+    Round,
+    draw_rows,
+    kernel_at,
+    needed,
+    rollout,
+)
 from biotilt.errors import ConfigError
 from biotilt.options import Count, CountFrom0, Positive, check_options
 
 
 @dataclass(frozen=True)
-class RewardBackprop:
+class RewardBackprop(Objective):
     """E[ −r(x[K])/α + Σ_{k ≥ K−T} KL(p_θ(·|x[k]) ‖ p_pre(·|x[k])) ], differentiated through the draws of x.
 
     T = `steps`: the proposal rolls in to x[K−T], and the last T steps are drawn by `rsample`, so that gradient
@@ -45,7 +60,7 @@ class RewardBackprop:
     updates: Count = 1
 
     name: ClassVar[str] = "backprop"
-    needs: ClassVar[tuple[str, ...]] = ("rsample", "kl", "relaxed", "relaxed_design")
+    needs: ClassVar[tuple[type[Capability], ...]] = (Reparametrised, Divergence, Relaxable)
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -84,7 +99,8 @@ class RewardBackprop:
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         roles, process = context.roles, context.roles.policy.process
         starts = draw_rows(rows, len(rows["x"]) // self.updates, context.generator)["x"]
-        x: Any = process.relaxed(starts)  # type: ignore[attr-defined]  # `needs` made sure
+        relaxable = needed(process, Relaxable)
+        x = relaxable.relaxed(starts)
         kl = torch.zeros(len(starts), device=starts.device)
         weights = {key: weight.detach() for key, weight in roles.base.net.named_parameters()}
 
@@ -93,10 +109,10 @@ class RewardBackprop:
             return torch.func.functional_call(roles.base.net, weights, (x, t))
 
         for k in range(self._first(process.steps), process.steps):
-            kernel: Any = roles.policy.kernel(x, k)
-            kl = kl + kernel.kl(kernel_at(process, base_net, x, k))
-            x = kernel.rsample(context.generator, self.temperature)
-        designs = process.relaxed_design(x)  # type: ignore[attr-defined]
+            kernel = roles.policy.kernel_as(Divergence, x, k)
+            kl = kl + kernel.kl(needed(kernel_at(process, base_net, x, k), Divergence))
+            x = needed(kernel, Reparametrised).rsample(context.generator, self.temperature)
+        designs = relaxable.relaxed_design(x)
         rewards = context.relaxed_rewards(designs)
         scored = rewards.isfinite()
         # the gradient of a reward that is NaN may be NaN, and NaN times 0 is too: it would spoil every weight

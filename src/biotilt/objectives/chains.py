@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Policy, Round, Trajectory, drop_unscored, roll_in_metrics, rollout
+from biotilt.core import Batch, Context, Density, Policy, Round, Trajectory, drop_unscored, roll_in_metrics, rollout
 
 
 def roll_in(context: Context, count: int, beta: float, *, terms: bool = False) -> Trajectory:
@@ -34,7 +34,7 @@ def log_ratios(policy: Policy, rows: Batch) -> Tensor:
     """Return log p_θ/p_pre of every step of recorded chains, `(B, K)`, with gradient: one network call a step."""
     x, k = states_before(rows)
     y = rows["chain"][:, 1:].flatten(0, 1)
-    return policy.kernel(x, k).log_prob(y).view_as(rows["log_base"]) - rows["log_base"]
+    return policy.kernel_as(Density, x, k).log_prob(y).view_as(rows["log_base"]) - rows["log_base"]
 
 
 def states_before(rows: Batch) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,23 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, sample
+from biotilt.core import (
+    Batch,
+    Capability,
+    Context,
+    Metrics,
+    Objective,
+    PosteriorDensity,
+    Round,
+    StateFunction,
+    drop_unscored,
+    sample,
+)
 from biotilt.options import Count, Share, check_options
 
 
 @dataclass(frozen=True)
-class DDPP:
+class DDPP(Objective):
     """E[ ( log p_θ(x0|x_k) − log p_pre(x0|x_k) − r(x0)/α + log Z_φ(x_k) )² ]   (eq. 11 of the paper, R = e^{r/α})
 
     x0 are scored designs, whoever drew them, hidden as at a step k uniform in 0…K−1; log Z_φ is learned. Nothing is
@@ -35,7 +46,7 @@ class DDPP:
     buffer: Count = 20_000
 
     name: ClassVar[str] = "ddpp"
-    needs: ClassVar[tuple[str, ...]] = ("posterior_log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (PosteriorDensity,)
     value: ClassVar[str] = "state"
 
     def __post_init__(self) -> None:
@@ -69,12 +80,13 @@ class DDPP:
         roles, generator = context.roles, context.generator
         design, process = rows["design"], roles.policy.process
         complete = rows["reward"] / context.alpha
-        context.value.set_units(complete)
+        value = context.value_as(StateFunction)
+        value.set_units(complete)
         k = torch.randint(process.steps, (len(design),), generator=generator, device=generator.device)
         x = process.corrupt(design, k, generator)
         with torch.no_grad():
-            log_base = roles.base.kernel(x, k).posterior_log_prob(design)  # type: ignore[attr-defined]
-        log_policy = roles.policy.kernel(x, k).posterior_log_prob(design)  # type: ignore[attr-defined]
-        log_z = context.value(x, k)
+            log_base = roles.base.kernel_as(PosteriorDensity, x, k).posterior_log_prob(design)
+        log_policy = roles.policy.kernel_as(PosteriorDensity, x, k).posterior_log_prob(design)
+        log_z = value(x, k)
         error = log_policy - log_base - complete + log_z
         return error.square().mean(), {"log_z": log_z.mean().item()}

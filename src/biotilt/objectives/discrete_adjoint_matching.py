@@ -8,13 +8,24 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
+from biotilt.core import (
+    Batch,
+    Capability,
+    Context,
+    Density,
+    Metrics,
+    Objective,
+    Round,
+    drop_unscored,
+    roll_in_metrics,
+    rollout,
+)
 from biotilt.errors import ConfigError
 from biotilt.options import Count, Pair, check_options
 
 
 @dataclass(frozen=True)
-class DiscreteAdjointMatching:
+class DiscreteAdjointMatching(Objective):
     """E_{y∼p_out(·|x)}[ ρ − ŵ log ρ ],  ρ = p_θ(y|x)/p_out(y|x), whose minimum is at ρ = ŵ, step by step.
 
     The optimum is p*(y|x) = p_pre(y|x) φ(y)/φ(x), with φ(x) = exp(v(x)/α) = E_pre[exp(r/α) | x]. From a state x of a
@@ -47,7 +58,7 @@ class DiscreteAdjointMatching:
     states: Count = 256
 
     name: ClassVar[str] = "discrete_adjoint_matching"
-    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 
     def __post_init__(self) -> None:
         check_options(self, "objective")
@@ -88,7 +99,7 @@ class DiscreteAdjointMatching:
         return Round(drop_unscored(rows), designs, metrics)
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
-        log_prob = context.roles.policy.kernel(rows["x"], rows["k"]).log_prob(rows["y"])
+        log_prob = context.roles.policy.kernel_as(Density, rows["x"], rows["k"]).log_prob(rows["y"])
         log_rho = log_prob - rows["log_out"]
         loss = (log_rho.exp() - rows["weight"] * log_rho).mean()
         return loss, {"distil": loss.item()}
@@ -99,10 +110,10 @@ class DiscreteAdjointMatching:
         x, path = x.clone(), torch.arange(len(x), device=x.device)
         while len(path := path[k[path] < roles.base.process.steps]):
             here, step = x[path], k[path]
-            kernel = roles.proposal.kernel(here, step)
+            kernel = roles.proposal.kernel_as(Density, here, step)
             y = kernel.sample(context.generator)
             log_out = kernel.log_prob(y)
-            log_ratio = roles.base.kernel(here, step).log_prob(y) - log_out
+            log_ratio = roles.base.kernel_as(Density, here, step).log_prob(y) - log_out
             found.append({"x": here, "y": y, "k": step, "path": path, "log_out": log_out, "log_ratio": log_ratio})
             x[path], k = y, k + 1
         return {key: torch.cat([rows[key] for rows in found]) for key in found[0]}, x

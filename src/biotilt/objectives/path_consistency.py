@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from biotilt.core import Batch, Context, Metrics, Round
+from biotilt.core import Batch, Capability, Context, Density, Metrics, Objective, Round, StateFunction
 from biotilt.objectives.chains import collect_chains, log_ratios, states_before
 from biotilt.options import Count, Share, check_options
 
 
 @dataclass(frozen=True)
-class PathConsistency:
+class PathConsistency(Objective):
     """E[ ( v_φ(x[m]) − v_φ(x[k]) − Σ_{k≤i<m} log p_θ(x[i+1]|x[i])/p_pre(x[i+1]|x[i]) )² ],  m = min(k + span, K).
 
     In units of α, over every k of recorded chains, whoever drew them; v_φ(x[K]) = r/α. Every term is 0 at p* with its
@@ -33,7 +33,7 @@ class PathConsistency:
     buffer: Count = 4096
 
     name: ClassVar[str] = "path_consistency"
-    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
     value: ClassVar[str] = "state"
 
     def __post_init__(self) -> None:
@@ -56,9 +56,10 @@ class PathConsistency:
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         complete = rows["rewards"] / context.alpha
-        context.value.set_units(complete)
+        value = context.value_as(StateFunction)
+        value.set_units(complete)
         log_ratio = log_ratios(context.roles.policy, rows)
-        before = context.value(*states_before(rows)).view_as(log_ratio)
+        before = value(*states_before(rows)).view_as(log_ratio)
         # v(x[k]) − Σ_{i<k} log p_θ/p_pre: a piece is consistent when its two ends agree in it
         potential = torch.cat([before, complete.unsqueeze(-1)], -1) - F.pad(log_ratio.cumsum(-1), (1, 0))
         steps = log_ratio.shape[-1]

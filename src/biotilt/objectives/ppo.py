@@ -8,13 +8,24 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
+from biotilt.core import (
+    Batch,
+    Capability,
+    Context,
+    Density,
+    Metrics,
+    Objective,
+    Round,
+    drop_unscored,
+    roll_in_metrics,
+    rollout,
+)
 from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
 from biotilt.options import Count, FewPair, Positive, check_options
 
 
 @dataclass(frozen=True)
-class PPO:
+class PPO(Objective):
     """−E[ min( ρ A, clip(ρ, 1−ε, 1+ε) A ) ],  ρ = p_θ(y|x) / p_old(y|x) of whole steps.
 
     The return of a chain is G = r − α Σ_k log p_old/p_pre, the KL inside. `advantage="batch"`: A = (G − mean over
@@ -33,7 +44,7 @@ class PPO:
     states: Count = 64
 
     name: ClassVar[str] = "ppo"
-    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 
     def __post_init__(self) -> None:
         check_options(self, "objective")
@@ -68,7 +79,7 @@ class PPO:
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
-        log_new = context.roles.policy.kernel(rows["x"], rows["k"]).log_prob(rows["y"])
+        log_new = context.roles.policy.kernel_as(Density, rows["x"], rows["k"]).log_prob(rows["y"])
         loss = -clipped_surrogate(log_new, rows["log_old"], rows["advantage"], self.clip).mean()
         ratio = (log_new.detach() - rows["log_old"]).exp()
         return loss, {"clip_fraction": ((ratio - 1).abs() > self.clip).float().mean().item()}

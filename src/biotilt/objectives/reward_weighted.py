@@ -8,14 +8,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, rollout, sample
+from biotilt.core import Batch, Capability, Context, Density, Metrics, Objective, Round, drop_unscored, rollout, sample
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.formulas.weighted import controlled_weights, draw_signed, with_unscored
 from biotilt.options import Count, FewFrom0, check_options
 
 
 @dataclass(frozen=True)
-class RewardWeighted:
+class RewardWeighted(Objective):
     """−Σ_i w_i ELBO_θ(x_i),  w = softmax(r/α) over the replay: the denoising loss of weighted, re-noised designs.
 
     `proposal` draws the designs.
@@ -46,9 +46,9 @@ class RewardWeighted:
         check_options(self, "objective")
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def needs(self) -> tuple[type[Capability], ...]:
         """Densities only for the control: without it, any process that can be sampled will do."""
-        return ("log_prob",) if self._weighs_paths else ()
+        return (Density,) if self._weighs_paths else ()
 
     @property
     def capacity(self) -> int:

@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, sample
+from biotilt.core import Batch, Capability, Context, Metrics, Objective, PosteriorDensity, Round, drop_unscored, sample
 from biotilt.options import Count, Pair, check_options
 
 
 @dataclass(frozen=True)
-class SDPO:
+class SDPO(Objective):
     """−E[ Σ_j softmax_j(r(x_j)/α) · log softmax_j( log p_θ(x_j|x_j[k]) − log p_pre(x_j|x_j[k]) ) ],  j in a group
 
     `group` = N scored designs (fewer, when an update or the replay has fewer), each hidden as at the same step k,
@@ -38,7 +38,7 @@ class SDPO:
     buffer: Pair = 20_000
 
     name: ClassVar[str] = "sdpo"
-    needs: ClassVar[tuple[str, ...]] = ("posterior_log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (PosteriorDensity,)
 
     def __post_init__(self) -> None:
         check_options(self, "objective")
@@ -70,8 +70,8 @@ class SDPO:
         k = k.repeat_interleave(group)
         x = process.corrupt(design, k, generator)
         with torch.no_grad():
-            log_base = roles.base.kernel(x, k).posterior_log_prob(design)  # type: ignore[attr-defined]
-        log_ratio = roles.policy.kernel(x, k).posterior_log_prob(design) - log_base  # type: ignore[attr-defined]
+            log_base = roles.base.kernel_as(PosteriorDensity, x, k).posterior_log_prob(design)
+        log_ratio = roles.policy.kernel_as(PosteriorDensity, x, k).posterior_log_prob(design) - log_base
         target = (rows["reward"][: len(design)] / context.alpha).view(-1, group).softmax(-1)
         loss = -(target * log_ratio.view(-1, group).log_softmax(-1)).sum(-1).mean()
         return loss, {"log_ratio": log_ratio.mean().item()}

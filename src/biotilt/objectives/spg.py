@@ -9,14 +9,27 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, roll_in_metrics, rollout
+from biotilt.core import (
+    Batch,
+    Capability,
+    Context,
+    Density,
+    LetterEvidence,
+    Metrics,
+    Objective,
+    Round,
+    drop_unscored,
+    needed,
+    roll_in_metrics,
+    rollout,
+)
 from biotilt.formulas.evidence import evidence_lower, evidence_upper
 from biotilt.formulas.soft_rl import soft_return
 from biotilt.options import Count, Few, Number, Share, check_options
 
 
 @dataclass(frozen=True)
-class SPG:
+class SPG(Objective):
     """−E[ A · (A ≥ 0 ? lower : ω upper + (1−ω) lower) ],  lower ≤ log p_θ(x) of the design, upper with β ≥ 1.
 
     lower = Σ_i E[log p_θ(x_i|z)], upper = (1/β) Σ_i log E[p_θ(x_i|z)^β], from `draws` random hidings z of each design
@@ -38,7 +51,7 @@ class SPG:
     states: Count = 64
 
     name: ClassVar[str] = "spg"
-    needs: ClassVar[tuple[str, ...]] = ("letter_evidence", "log_prob")
+    needs: ClassVar[tuple[type[Capability], ...]] = (LetterEvidence, Density)
 
     def __post_init__(self) -> None:
         check_options(self, "objective")
@@ -69,7 +82,7 @@ class SPG:
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         policy = context.roles.policy
-        evidence = policy.process.letter_evidence  # type: ignore[attr-defined]  # `needs` made sure
+        evidence = needed(policy.process, LetterEvidence).letter_evidence
         log_prob, weight = evidence(policy.net, rows["design"], context.generator, self.draws)
         lower, upper = evidence_lower(log_prob, weight), evidence_upper(log_prob, weight, self.power)
         advantage = rows["advantage"]

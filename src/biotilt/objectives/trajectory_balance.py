@@ -7,13 +7,13 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Metrics, Round
+from biotilt.core import Batch, Capability, Constant, Context, Density, Metrics, Objective, Round
 from biotilt.objectives.chains import collect_chains, log_ratios
 from biotilt.options import Count, Pair, Share, check_options
 
 
 @dataclass(frozen=True)
-class TrajectoryBalance:
+class TrajectoryBalance(Objective):
     """E[ ( log Z + Σ_k log p_θ(x[k+1]|x[k])/p_pre(x[k+1]|x[k]) − r/α )² ] over whole chains, whoever drew them.
 
     Every term is 0 at p* and at no other policy, so no chain carries noise there. `form="learned"`: log Z is one
@@ -31,7 +31,7 @@ class TrajectoryBalance:
     buffer: Pair = 4096
 
     name: ClassVar[str] = "trajectory_balance"
-    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 
     def __post_init__(self) -> None:
         check_options(self, "objective")
@@ -59,8 +59,9 @@ class TrajectoryBalance:
         complete = rows["rewards"] / context.alpha
         log_z = complete - log_ratios(context.roles.policy, rows).sum(-1)
         if self.form == "learned":
-            context.value.set_units(complete)
-            centre = context.value()
+            value = context.value_as(Constant)
+            value.set_units(complete)
+            centre = value()
         else:
             centre = log_z.mean()
         return (log_z - centre).square().mean(), {"log_z": centre.item()}

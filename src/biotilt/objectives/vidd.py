@@ -9,7 +9,26 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Lesson, Metrics, Parts, Round, drop_unscored, roll_in_metrics
+from biotilt.core import (
+    Batch,
+    Capability,
+    Context,
+    Density,
+    Divergence,
+    Factorised,
+    Gathers,
+    Lesson,
+    Metrics,
+    Mixable,
+    Objective,
+    Parts,
+    Round,
+    Teaches,
+    Tiltable,
+    drop_unscored,
+    needed,
+    roll_in_metrics,
+)
 from biotilt.errors import ConfigError
 from biotilt.formulas.soft_rl import effective_fraction, vidd_log_weight
 from biotilt.objectives.chains import roll_in
@@ -17,7 +36,7 @@ from biotilt.options import Count, Number, Positive, Share, check_options
 
 
 @dataclass(frozen=True)
-class VIDD:
+class VIDD(Objective):
     """Forward KL from the teacher p_teacher ∝ p_out · exp(v/α) to the policy, at states of the roll-in.
 
     sampled:      −E_{y∼p_out} [ w(y) log p_θ(y|x) ],   w = exp((v(y) − v(x))/α)
@@ -55,9 +74,9 @@ class VIDD:
         check_options(self, "objective")
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        """The kernel methods it uses, beside those that its value needs."""
-        return ("log_prob", "kl", *(["mix"] if self.teacher == "closed_form" and self.mirror < 1 else []))
+    def needs(self) -> tuple[type[Capability], ...]:
+        """What it uses of kernels, beside what its value needs."""
+        return (Density, Divergence, *([Mixable] if self.teacher == "closed_form" and self.mirror < 1 else []))
 
     @property
     def capacity(self) -> int:
@@ -72,19 +91,20 @@ class VIDD:
         return self.states
 
     def check(self, parts: Parts) -> None:
-        if self.teacher == "closed_form" and not hasattr(parts.value, "lesson"):
+        if self.teacher == "closed_form" and not isinstance(parts.value, Teaches):
             raise ConfigError(
                 f'objective.teacher="closed_form" needs the value of every letter at once, which value="{self.value}" '
                 'does not give; use teacher="sampled", or value="return", "bootstrapped" or "mixed"'
             )
 
     def collect(self, context: Context, calls: int) -> Round:
-        chain = roll_in(context, calls, self.beta, terms="terms" in getattr(context.value, "needs", ()))
-        rows, rewards = context.value.gather(context, chain, calls)
+        value = context.value_as(Gathers)
+        chain = roll_in(context, calls, self.beta, terms=Factorised in value.needs)
+        rows, rewards = value.gather(context, chain, calls)
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
-        if hasattr(context.value, "lesson"):
+        if isinstance(context.value, Teaches):
             return self._from_lesson(context, context.value.lesson(context, rows))
         log_weight = vidd_log_weight(rows["value_y"], rows["value_x"], context.alpha)
         if self.anchor == "pretrained":
@@ -94,17 +114,18 @@ class VIDD:
     def _from_lesson(self, context: Context, lesson: Lesson) -> tuple[Tensor, Metrics]:
         x, k, roles = lesson.x, lesson.k, context.roles
         with torch.no_grad():
-            anchor = (roles.base if self.anchor == "pretrained" else roles.proposal).kernel(x, k)
-            teacher = anchor.tilted(lesson.q)  # type: ignore[attr-defined]  # `check` made sure
+            anchor = (roles.base if self.anchor == "pretrained" else roles.proposal).kernel_as(Tiltable, x, k)
+            teacher = anchor.tilted(lesson.q)
             if self.teacher == "sampled" or self.mirror < 1:
-                proposal = roles.proposal.kernel(x, k) if self.anchor == "pretrained" else anchor
+                proposal = roles.proposal.kernel_as(Tiltable, x, k) if self.anchor == "pretrained" else anchor
         if self.teacher == "sampled":
             y = proposal.sample(context.generator)
             loss, metrics = self._weighted(context, x, y, k, teacher.log_prob(y) - proposal.log_prob(y))
         else:
             if self.mirror < 1:
-                teacher = proposal.mix(teacher, self.mirror)  # type: ignore[attr-defined]
-            loss, metrics = teacher.kl(roles.policy.kernel(x, k)).mean(), {}
+                teacher = needed(proposal, Mixable).mix(needed(teacher, Mixable), self.mirror)
+            policy = roles.policy.kernel_as(Divergence, x, k)
+            loss, metrics = needed(teacher, Divergence).kl(policy).mean(), {}
         return loss + lesson.loss, metrics | {"distil": loss.item(), "value_error": lesson.loss.item()}
 
     def _weighted(
@@ -112,5 +133,5 @@ class VIDD:
     ) -> tuple[Tensor, Metrics]:
         """−E[ w^λ log p_θ(y|x) ], w the density of the teacher relative to p_out."""
         log_weight = (self.mirror * log_weight).clamp(max=self.max_log_weight)
-        loss = -(log_weight.exp() * context.roles.policy.kernel(x, k).log_prob(y)).mean()
+        loss = -(log_weight.exp() * context.roles.policy.kernel_as(Density, x, k).log_prob(y)).mean()
         return loss, {"ess": effective_fraction(log_weight).item(), "distil": loss.item()}

@@ -8,14 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Metrics, Round, drop_unscored, rollout, sample
+from biotilt.core import Batch, Capability, Context, Density, Metrics, Objective, Round, drop_unscored, rollout, sample
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.formulas.weighted import controlled_weights, draw_signed, mixture_log_ratio, with_unscored
 from biotilt.options import Count, FewFrom0, Share, check_options
 
 
 @dataclass(frozen=True)
-class WDCE:
+class WDCE(Objective):
     """−Σ_i w_i ELBO_θ(x_i),  w = softmax( r/α + Σ_k log p_pre − log p_mix ) over the replay, of whole paths.
 
     A share `beta` = β of the chains is drawn by p_out, a copy of the policy, the rest by the base. All are weighted by
@@ -39,7 +39,7 @@ class WDCE:
     buffer: Count = 20_000
 
     name: ClassVar[str] = "wdce"
-    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 
     def __post_init__(self) -> None:
         check_options(self, "objective")

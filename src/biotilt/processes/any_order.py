@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from biotilt.core.capabilities import Kernel
 from biotilt.core.protocols import Net, NetInput
 from biotilt.errors import ConfigError
 from biotilt.formulas.categorical import log_choose, neg_log_prob, stratified_uniform
@@ -50,7 +51,7 @@ class AnyOrder(RevealingProcess):
     per_step: Count = 1
 
     name: ClassVar[str] = "any_order"
-    kernel_type: ClassVar[type] = AnyOrderKernel
+    kernel_type: ClassVar[type[Kernel]] = AnyOrderKernel
 
     def __post_init__(self) -> None:
         super().__post_init__()

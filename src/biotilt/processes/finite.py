@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from biotilt.core.capabilities import Divergence, Factorised, Kernel, Mixable, Relaxable, Reparametrised, Tiltable
 from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import (
     draw,
@@ -23,7 +24,7 @@ from biotilt.options import Steps, Whole, check_options
 
 
 @dataclass(frozen=True)
-class FiniteKernel:
+class FiniteKernel(Factorised, Divergence, Tiltable, Mixable, Reparametrised):
     """One step at states `x` `(B,)`; `log_probs` `(B, S)` are normalised over the next state."""
 
     x: Tensor
@@ -61,7 +62,7 @@ class FiniteKernel:
 
 
 @dataclass(frozen=True)
-class Finite:
+class Finite(Relaxable):
     """A chain of K = `horizon` ≥ 1 steps on `states` = S in [2, 32768] states; any state may follow any.
 
     `x[0]` is always state 0, so that the law of the optimal policy over designs is exactly
@@ -74,7 +75,7 @@ class Finite:
     horizon: Steps
 
     name: ClassVar[str] = "finite"
-    kernel_type: ClassVar[type] = FiniteKernel
+    kernel_type: ClassVar[type[Kernel]] = FiniteKernel
 
     def __post_init__(self) -> None:
         check_options(self, f'process "{self.name}"')

@@ -1,35 +1,44 @@
-"""The kernel of every continuous process: independent gaussians on the coordinates that are free."""
+"""The kernels of continuous processes: independent gaussians on the coordinates that are free."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from torch import Generator, Tensor
 
+from biotilt.core.capabilities import (
+    Centred,
+    Divergence,
+    Expecting,
+    Factorised,
+    Guessing,
+    Mixable,
+    Reparametrised,
+    Tiltable,
+)
 
-# slots: what needs the `mean` of a kernel asks its class, which without them knows nothing of its fields
-@dataclass(frozen=True, slots=True)
-class GaussianKernel:
-    """p(y|x) = N(mean, std² I) on the free coordinates of points; held ones stay at `x` and carry no log-prob.
 
-    `x`, `mean`, `x0`: `(B, ...)`; `x0` is the posterior mean of the design, and may have a shape of its own. `std`
-    broadcasts to `x`: a number, one a row or one a coordinate; it must be > 0 for everything but draws. `held`,
-    bool, broadcasts to `x`; None when every coordinate is free.
+@dataclass(frozen=True)
+class GaussianDraws(Reparametrised, Guessing, Expecting):
+    """Draws mean + std z on the free coordinates of points, of any width `std` ≥ 0; held ones stay at `x`.
 
-    >>> one = torch.zeros(1, 2)
-    >>> kernel = GaussianKernel(one, one, torch.tensor(1.0), one, held=torch.tensor([False, True]))
-    >>> kernel.terms(torch.tensor([[1.0, 0.0]]))
-    tensor([[-1.4189, 0.0000]])
+    `x`, `mean`: `(B, ...)`; `design` is what the network says of the design, `x0`, and may have a shape of its own.
+    `std` broadcasts to `x`: a number, one a row or one a coordinate. `held`, bool, broadcasts to `x`; None when every
+    coordinate is free.
     """
 
     x: Tensor
     mean: Tensor
     std: Tensor
-    x0: Tensor
+    design: Tensor
     held: Tensor | None = None
+
+    @property
+    def x0(self) -> Tensor:
+        return self.design
 
     def sample(self, generator: Generator) -> Tensor:
         return self.rsample(generator).detach()
@@ -39,6 +48,24 @@ class GaussianKernel:
         z = torch.randn(self.x.shape, generator=generator, dtype=self.mean.dtype, device=self.x.device)
         y = self.mean + self.std * z
         return y if self.held is None else torch.where(self.held, self.x, y)
+
+    def guess(self, generator: Generator | None = None) -> Tensor:
+        """Return the posterior mean of the design; nothing is drawn."""
+        return self.design
+
+    def expected(self) -> Tensor:
+        """Return the posterior mean of the design, with gradient to the state and the network."""
+        return self.design
+
+    def free(self, each: Tensor) -> Tensor:
+        """Return values of each coordinate, shaped like the states, with 0 where a coordinate is held."""
+        each = each.expand_as(self.x)
+        return each if self.held is None else each.masked_fill(self.held, 0)
+
+
+@dataclass(frozen=True)
+class GaussianDensity(GaussianDraws, Factorised, Divergence, Tiltable, Mixable):
+    """p(y|x) = N(mean, std² I), std > 0, on the free coordinates; held ones carry no log-prob."""
 
     def terms(self, y: Tensor) -> Tensor:
         """Log-density of each coordinate, `(B, number of coordinates)`; 0 where it is held."""
@@ -55,27 +82,25 @@ class GaussianKernel:
 
     def tilted(self, q: Tensor) -> Self:
         """Times exp(q·y), `q` shaped like the states: the mean moves by std² q; `x0` stays."""
-        return type(self)(self.x, self.mean + self.std.square() * self.free(q), self.std, self.x0, self.held)
+        return replace(self, mean=self.mean + self.std.square() * self.free(q))
 
     def mix(self, other: Self, weight: float) -> Self:
         """Geometric mixture ∝ self^(1−w) other^w with another kernel at the same states, w in [0, 1].
 
-        Precisions are averaged, and means by precision; `x0` is averaged, which is right when the two `std` agree.
+        Precisions are averaged, and means by precision; `design` is averaged, which is right when the two `std` agree.
         """
         ours, theirs = (1 - weight) / self.std.square(), weight / other.std.square()
         mean = (ours * self.mean + theirs * other.mean) / (ours + theirs)
-        x0 = torch.lerp(self.x0, other.x0, weight)
-        return type(self)(self.x, mean, (ours + theirs).rsqrt(), x0, self.held)
+        design = torch.lerp(self.design, other.design, weight)
+        return replace(self, mean=mean, std=(ours + theirs).rsqrt(), design=design)
 
-    def guess(self, generator: Generator | None = None) -> Tensor:
-        """Return the posterior mean of the design; nothing is drawn."""
-        return self.x0
 
-    def expected(self) -> Tensor:
-        """Return the posterior mean of the design, with gradient to the state and the network."""
-        return self.x0
+@dataclass(frozen=True)
+class GaussianKernel(GaussianDensity, Centred):
+    """The kernel of gaussian and flow: `std` depends on the step alone, and `design` is the design's posterior mean.
 
-    def free(self, each: Tensor) -> Tensor:
-        """Return values of each coordinate, shaped like the states, with 0 where a coordinate is held."""
-        each = each.expand_as(self.x)
-        return each if self.held is None else each.masked_fill(self.held, 0)
+    >>> one = torch.zeros(1, 2)
+    >>> kernel = GaussianKernel(one, one, torch.tensor(1.0), one, held=torch.tensor([False, True]))
+    >>> kernel.terms(torch.tensor([[1.0, 0.0]]))
+    tensor([[-1.4189, 0.0000]])
+    """

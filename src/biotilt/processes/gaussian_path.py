@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, ClassVar, NamedTuple
@@ -17,12 +18,13 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from biotilt.core.capabilities import Capability, Density, Kernel, Limited, Relaxable
 from biotilt.core.fixed import Fixed
 from biotilt.core.protocols import Net, NetInput
 from biotilt.errors import ConfigError, suggest
 from biotilt.formulas.categorical import stratified_uniform
 from biotilt.options import NotNegative, Number, Steps, Width, check_options
-from biotilt.processes.gaussian_kernel import GaussianKernel
+from biotilt.processes.gaussian_kernel import GaussianDraws, GaussianKernel
 
 
 class _Chain(NamedTuple):
@@ -47,7 +49,7 @@ class _Bridge(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GaussianPath(ABC):
+class GaussianPath(Relaxable, Limited, ABC):
     """A chain of K = `num_steps` steps on points `(B, D)`, D = `size`; √t falls evenly from 1 to √`t_min`.
 
     One step goes from noise level t to s < t by the posterior of the path with x̂_0 in the place of x_0 (Song et al.
@@ -79,7 +81,7 @@ class GaussianPath(ABC):
 
     name: ClassVar[str]
     predictions: ClassVar[tuple[str, ...]] = ("x0", "eps")
-    kernel_type: ClassVar[type] = GaussianKernel
+    kernel_type: ClassVar[type[Kernel]] = GaussianKernel
 
     def __post_init__(self) -> None:
         check_options(self, f'process "{self.name}"')
@@ -109,11 +111,11 @@ class GaussianPath(ABC):
         """The number of coordinates that are designed."""
         return self.size if self.fixed is None else int((~self.fixed.mask).sum())
 
-    @property
-    def lacks(self) -> dict[str, str]:
-        """What the ODE cannot do: it has no density."""
-        remedy = f"set eta of the process {self.name} above 0, to 1 for ancestral steps"
-        return dict.fromkeys(("log_prob", "terms", "tilted", "mix", "kl"), remedy) if self.eta == 0 else {}
+    def remedies(self) -> Mapping[type[Capability], str]:
+        """The ODE has no density."""
+        if self.eta > 0:
+            return {}
+        return {Density: f"set eta of the process {self.name} above 0, to 1 for ancestral steps"}
 
     def split(self, output: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return x̂_0 and ε̂ `(B, D)` that a network's output `(B, D)` at states `x` and times `t` `(B,)` stands for."""
@@ -137,7 +139,7 @@ class GaussianPath(ABC):
         seen = x if self.eta == 0 else self._hold(x * (k > 0).unsqueeze(-1))
         return NetInput(seen, _at(self._chain.time, k, x))
 
-    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> GaussianKernel:
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> GaussianDraws:
         chain = self._chain
         k = torch.as_tensor(k, device=x.device).expand(len(x))
         seen, t = self.inputs(x, k)
@@ -145,7 +147,8 @@ class GaussianPath(ABC):
         std, carry, recall = (_at(c, k, x).unsqueeze(-1) for c in (chain.std, chain.carry, chain.recall))
         after = _at(chain.signal, k + 1, x).unsqueeze(-1)
         mean, design = after * x0 + carry * eps, chain.signal[-1].item() * x0 + recall * eps
-        return GaussianKernel(x, self._hold(mean), std, self._hold(design), self._held(x.device))
+        kind = GaussianDraws if self.eta == 0 else GaussianKernel
+        return kind(x, self._hold(mean), std, self._hold(design), self._held(x.device))
 
     def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor:
         """Draw x[k] `(B, D)` given x[K] = `design`: noise is added from the level of t_min up to that of step k.

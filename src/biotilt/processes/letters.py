@@ -11,13 +11,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from biotilt.core.capabilities import Relaxable
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.options import Length, Whole, check_options
 
 
 @dataclass(frozen=True)
-class LetterProcess(ABC):
+class LetterProcess(Relaxable, ABC):
     """A process whose designs are `length` L ≥ 1 letters out of `letters` V in [2, 126].
 
     `fixed` holds positions at given letters: no kernel ever touches them.

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from biotilt.core.capabilities import Kernel
 from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import neg_log_prob, stratified_uniform
 from biotilt.options import Steps
@@ -47,7 +48,7 @@ class Masked(RevealingProcess):
     schedule: ScheduleName = "loglinear"
 
     name: ClassVar[str] = "masked"
-    kernel_type: ClassVar[type] = MaskedKernel
+    kernel_type: ClassVar[type[Kernel]] = MaskedKernel
 
     @property
     def steps(self) -> int:

@@ -10,13 +10,28 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from biotilt.core.capabilities import (
+    Divergence,
+    Expecting,
+    Factorised,
+    Guessing,
+    Kernel,
+    LetterEvidence,
+    Mixable,
+    PosteriorDensity,
+    Reparametrised,
+    Reveals,
+    Tiltable,
+)
 from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import draw, draw_straight_through, geometric_mixture, kl_categorical
 from biotilt.processes.letters import LetterProcess, one_hot_states
 
 
 @dataclass(frozen=True)
-class RevealKernel(ABC):
+class RevealKernel(
+    Factorised, Divergence, Tiltable, Mixable, PosteriorDensity, Guessing, Expecting, Reparametrised, ABC
+):
     """One step at states `x` `(B, L)`: which hidden coordinates are revealed, then the letter of each.
 
     `log_letters` `(B, L, V)` are normalised over letters; `hidden` `(B, L)` says where `x` is masked; `relaxed`
@@ -108,10 +123,10 @@ class RevealKernel(ABC):
 
 
 @dataclass(frozen=True)
-class RevealingProcess(LetterProcess):
+class RevealingProcess(LetterProcess, Reveals, LetterEvidence):
     """Shared by processes whose noise is a mask token (index `letters`); held positions start revealed."""
 
-    kernel_type: ClassVar[type] = RevealKernel
+    kernel_type: ClassVar[type[Kernel]] = RevealKernel
 
     @abstractmethod
     def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
@@ -155,4 +170,4 @@ class RevealingProcess(LetterProcess):
         x = self.corrupt(repeated, k, generator)
         kernel = self.kernel_of(net(*self.inputs(x, k)), x, k)
         weight = self.steps * kernel.hidden * kernel.reveal_probability().unsqueeze(-1)
-        return tuple(part.unflatten(0, (draws, -1)) for part in (kernel.terms(repeated), weight))  # type: ignore[return-value]
+        return kernel.terms(repeated).unflatten(0, (draws, -1)), weight.unflatten(0, (draws, -1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
@@ -9,10 +10,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from biotilt.core.capabilities import Capability, Centred, Kernel, Limited, PosteriorDensity
 from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import draw, stratified_uniform
 from biotilt.options import Steps
-from biotilt.processes.gaussian_kernel import GaussianKernel
+from biotilt.processes.gaussian_kernel import GaussianDensity
 from biotilt.processes.jacobi import EPS, JacobiTables, jacobi_tables
 from biotilt.processes.letters import LetterProcess
 
@@ -21,12 +23,12 @@ _LOSS_NODES = 128
 
 
 @dataclass(frozen=True)
-class SimplexKernel(GaussianKernel):
+class SimplexKernel(GaussianDensity, PosteriorDensity):
     """N(mean, std²) on the sticks of the free letters; `std` depends on the state.
 
-    `x`, `mean`, `std` `(B, L, V−1)`; `x0` `(B, L, V)`, the network's log-probabilities of the letters of the design,
-    meaningful where free; `held` `(L, 1)`. `tilted` moves the mean by std² q, q `(B, L, V−1)` like the states, and
-    leaves `x0`.
+    `x`, `mean`, `std` `(B, L, V−1)`; `design` = `x0` `(B, L, V)`, the network's log-probabilities of the letters of the
+    design, meaningful where free; `held` `(L, 1)`. `tilted` moves the mean by std² q, q `(B, L, V−1)` like the states,
+    and leaves `x0`.
     """
 
     def terms(self, y: Tensor) -> Tensor:
@@ -38,8 +40,8 @@ class SimplexKernel(GaussianKernel):
 
         The mean is linear in the letter probabilities, so these are averaged as well.
         """
-        x0 = torch.lerp(self.x0.exp(), other.x0.exp(), weight).log()
-        return replace(self, mean=torch.lerp(self.mean, other.mean, weight), x0=x0)
+        design = torch.lerp(self.x0.exp(), other.x0.exp(), weight).log()
+        return replace(self, mean=torch.lerp(self.mean, other.mean, weight), design=design)
 
     def guess(self, generator: Generator | None = None) -> Tensor:
         """Return x̂0 as sticks of letters `(B, L, V−1)`: drawn, or the most likely when no generator is given."""
@@ -63,7 +65,7 @@ class SimplexKernel(GaussianKernel):
 
 
 @dataclass(frozen=True)
-class Simplex(LetterProcess):
+class Simplex(LetterProcess, Limited):
     """Each letter's probabilities diffuse on the simplex: stationary where the Dirichlet law is flat.
 
     A state is `(B, L, V−1)` sticks v, floats: letter i has the probability p_i = v_i Π_{j<i} (1 − v_j), and the last
@@ -88,11 +90,14 @@ class Simplex(LetterProcess):
     num_steps: Steps = 100
 
     name: ClassVar[str] = "simplex"
-    kernel_type: ClassVar[type] = SimplexKernel
-    lacks: ClassVar[dict[str, str]] = {
-        "mean": "its noise depends on the state, which a formula for the mean alone does not allow for; use an "
-        "objective that compares log-probabilities, such as ppo, or differentiates the chain"
-    }
+    kernel_type: ClassVar[type[Kernel]] = SimplexKernel
+
+    def remedies(self) -> Mapping[type[Capability], str]:
+        """A width that depends on the state is no matter of the configuration: something else must be used."""
+        return {
+            Centred: "its noise depends on the state, which a formula for the mean alone does not allow for; use an "
+            "objective that compares log-probabilities, such as ppo, or differentiates the chain"
+        }
 
     @property
     def steps(self) -> int:

@@ -9,6 +9,17 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from biotilt.core.capabilities import (
+    Divergence,
+    Expecting,
+    Factorised,
+    Guessing,
+    Kernel,
+    Mixable,
+    PosteriorDensity,
+    Reparametrised,
+    Tiltable,
+)
 from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import (
     draw,
@@ -23,7 +34,7 @@ from biotilt.processes.schedules import SCHEDULES, ScheduleName
 
 
 @dataclass(frozen=True)
-class UniformKernel:
+class UniformKernel(Factorised, Divergence, Tiltable, Mixable, PosteriorDensity, Guessing, Expecting, Reparametrised):
     """One step at states `x` `(B, L)`: every free position draws its next letter, independently.
 
     `log_x0` `(B, L, V)` are the network's log-probabilities of the design's letters, `log_next` those of the next
@@ -116,7 +127,7 @@ class Uniform(LetterProcess):
     schedule: ScheduleName = "loglinear"
 
     name: ClassVar[str] = "uniform"
-    kernel_type: ClassVar[type] = UniformKernel
+    kernel_type: ClassVar[type[Kernel]] = UniformKernel
 
     @property
     def steps(self) -> int:

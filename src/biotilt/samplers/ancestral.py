@@ -7,18 +7,17 @@ from typing import ClassVar
 
 import torch
 
-from biotilt.core import Context, Draws, sample
+from biotilt.core import Context, Draws, Sampler, sample
 
 
 @dataclass(frozen=True)
-class Ancestral:
+class Ancestral(Sampler):
     """x[k+1] ∼ p(·|x[k]) of the proposal, no more: its own law, no oracle call.
 
     Rewards are NaN: nothing was scored. All weights are equal.
     """
 
     name: ClassVar[str] = "ancestral"
-    needs: ClassVar[tuple[str, ...]] = ()
 
     def draw(self, context: Context, count: int) -> Draws:
         designs = sample(context.roles.proposal, count, context.generator)

@@ -8,14 +8,14 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from biotilt.core import Context, Draws, log_weight_of
+from biotilt.core import Context, Density, Draws, Sampler, has, log_weight_of
 from biotilt.formulas.resampling import log_mean_exp
 from biotilt.options import Number, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, final_scores
 
 
 @dataclass(frozen=True)
-class BestOfN:
+class BestOfN(Sampler):
     """The best `count` of N = `factor` · `count` designs of the proposal, best first; N oracle calls.
 
     It does not sample p*. The part it keeps, 1/`factor`, has the law of the base cut off below: `KL(kept ‖ base)` =
@@ -29,7 +29,6 @@ class BestOfN:
     factor: Annotated[Number, Field(ge=1, le=1e6)] = 8.0
 
     name: ClassVar[str] = "best_of_n"
-    needs: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")
@@ -37,7 +36,7 @@ class BestOfN:
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:
         proposal = Proposal(context.roles)
-        weighed = proposal.base is None or "log_prob" not in getattr(proposal.policy.process, "lacks", {})
+        weighed = proposal.base is None or has(proposal.policy.process, Density)
         if not weighed:
             proposal.base = None
         designs, log_ratio = proposal.chains(context, round(self.factor * count))

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Draws, log_weight_of, rollout, sample
+from biotilt.core import Capability, Context, Draws, Reveals, Sampler, log_weight_of, needed, rollout, sample
 from biotilt.errors import ConfigError
 from biotilt.options import Count, Inside, check_options
 from biotilt.samplers.proposal import equal_weights, final_scores
 
 
 @dataclass(frozen=True)
-class SplitGibbs:
+class SplitGibbs(Sampler):
     """Gibbs sampling of a pair of designs: x is the base's, z is the reward's, and noise ties them together.
 
     π(x, z) ∝ p_pre(x) q_β(z|x) exp(r(z)/α),   q_β: each free letter kept with probability 1 − β, else uniform
@@ -44,7 +44,7 @@ class SplitGibbs:
     last: Inside = 0.05
 
     name: ClassVar[str] = "split_gibbs"
-    needs: ClassVar[tuple[str, ...]] = ("hidden", "step_of")
+    needs: ClassVar[tuple[type[Capability], ...]] = (Reveals,)
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")
@@ -54,8 +54,8 @@ class SplitGibbs:
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:
         """Return x of `count` pairs, starting at designs of the proposal; `metrics`: share of moves accepted."""
-        process: Any = context.roles.base.process  # reveals: see `needs`
-        blank = process.noise(count, context.generator)
+        process = needed(context.roles.base.process, Reveals)
+        blank = context.roles.base.process.noise(count, context.generator)
         x = sample(context.roles.proposal, count, context.generator)
         z, rewards, accepted = x, final_scores(context, x), 0.0
         for turn in range(self.rounds):

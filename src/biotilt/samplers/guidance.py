@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Draws, Reveals
+from biotilt.core import (
+    Capability,
+    Context,
+    Draws,
+    Expecting,
+    Kernel,
+    Relaxable,
+    Reveals,
+    Sampler,
+    Tiltable,
+    needed,
+)
 from biotilt.options import NotNegative, check_options
 from biotilt.samplers.guided import draw_guided
 
 
 @dataclass(frozen=True)
-class Guidance:
+class Guidance(Sampler):
     """Each step is drawn from p(y|x) exp(q·y), with q = `scale` · ∇ r(x̂0(x)) / α, x̂0(x) the expected design.
 
     The tilt that p* asks for is exp(v(y)/α); this is its first order, with r(x̂0) for v. The gradient is taken with
@@ -38,28 +49,25 @@ class Guidance:
     correct: bool = True
 
     name: ClassVar[str] = "guidance"
+    needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable, Expecting, Relaxable)
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return ("tilted", "expected", "relaxed", *(["log_prob"] if self.correct else []))
 
     def draw(self, context: Context, count: int) -> Draws:
         """Return `count` designs; raises RewardError when `correct` and no design has a weight."""
         return draw_guided(context, count, lambda kernel, x, k: self._score(context, kernel, x, k), self.correct)
 
     @torch.enable_grad()
-    def _score(self, context: Context, kernel: Any, x: Tensor, k: int) -> Tensor:
+    def _score(self, context: Context, kernel: Kernel, x: Tensor, k: int) -> Tensor:
         """Return q, in units of α, at states `x` of step `k` whose kernel is given."""
-        policy: Any = context.roles.proposal
+        policy = context.roles.proposal
         if isinstance(policy.process, Reveals):
-            source = design = kernel.expected().detach().requires_grad_()
+            source = design = needed(kernel, Expecting).expected().detach().requires_grad_()
         else:
-            source = policy.process.relaxed(x).detach().requires_grad_()
-            design = policy.kernel(source, k).expected()
+            source = needed(policy.process, Relaxable).relaxed(x).detach().requires_grad_()
+            design = policy.kernel_as(Expecting, source, k).expected()
         (slope,) = torch.autograd.grad(context.relaxed_rewards(design).sum(), source)
         # relaxed letters have one more channel than the kernel has letters: the mask, which nothing is changed into
         return slope[..., : kernel.x0.shape[-1]] * (self.scale / context.alpha)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Draws, log_weight_of
+from biotilt.core import Context, Density, Draws, Kernel, Tiltable, log_weight_of
 from biotilt.formulas.resampling import log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.samplers.proposal import Proposal, equal_weights, final_scores, need_a_weight
 
 
 @torch.no_grad()
-def draw_guided(context: Context, count: int, score: Callable[[Any, Tensor, int], Tensor], correct: bool) -> Draws:
+def draw_guided(context: Context, count: int, score: Callable[[Kernel, Tensor, int], Tensor], correct: bool) -> Draws:
     """Draw `count` designs by y ∼ p_proposal(y|x) exp(q)/norm, q = score(kernel, x, k) shaped like the kernel's `x0`.
 
     `correct`: weights exp(r/α) Π_k p_pre/p_guided, with which Σ w f / Σ w tends to E_{p*}[f] and the mean of w is
@@ -26,11 +25,11 @@ def draw_guided(context: Context, count: int, score: Callable[[Any, Tensor, int]
     x = roles.proposal.process.noise(count, context.generator)
     log_ratio = torch.zeros(count, device=x.device)
     for k in range(roles.proposal.process.steps):
-        kernel: Any = roles.proposal.kernel(x, k)  # has `tilted`: both samplers need it
+        kernel = roles.proposal.kernel_as(Tiltable, x, k)
         guided = kernel.tilted(score(kernel, x, k).nan_to_num(0.0, 0.0, 0.0))
         y = guided.sample(context.generator)
         if correct:
-            reference = kernel if base is None else base.kernel(x, k)
+            reference = kernel if base is None else base.kernel_as(Density, x, k)
             log_ratio = log_ratio + reference.log_prob(y) - guided.log_prob(y)
         x = y
     rewards = final_scores(context, x)

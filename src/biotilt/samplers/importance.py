@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import torch
 
-from biotilt.core import Context, Draws, log_weight_of
+from biotilt.core import Capability, Context, Density, Draws, Sampler, log_weight_of
 from biotilt.formulas.resampling import log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.samplers.proposal import Proposal, final_scores, need_a_weight
 
 
 @dataclass(frozen=True)
-class Importance:
+class Importance(Sampler):
     """`count` designs of the proposal with weights w = exp(r/α) Π_k p_pre(x[k+1]|x[k]) / p_proposal(x[k+1]|x[k]).
 
     Σ w f / Σ w tends to E_{p*}[f], and the mean of w is unbiased for Z, whatever the proposal, as long as it can
@@ -25,7 +25,7 @@ class Importance:
     """
 
     name: ClassVar[str] = "importance"
-    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:

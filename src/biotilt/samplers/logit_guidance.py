@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from biotilt.core import Context, Draws
+from biotilt.core import Capability, Context, Draws, Guessing, Kernel, Reveals, Sampler, Tiltable, needed
 from biotilt.options import FewPair, NotNegative, Positive, check_options
 from biotilt.samplers.guided import draw_guided
 from biotilt.samplers.proposal import final_scores
 
 
 @dataclass(frozen=True)
-class LogitGuidance:
+class LogitGuidance(Sampler):
     """At every step M guesses of the whole design, x̂_j ∼ p(x0|x), are scored; the logits are moved by `scale` · q.
 
     soft:  q[i, a] = log mean_{j: x̂_j[i] = a} exp(r_j/α) − log mean_j exp(r_j/α)
@@ -46,21 +46,19 @@ class LogitGuidance:
     correct: bool = True
 
     name: ClassVar[str] = "logit_guidance"
+    needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable, Guessing, Reveals)
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return ("tilted", "guess", "hidden", *(["log_prob"] if self.correct else []))
 
     def draw(self, context: Context, count: int) -> Draws:
         """Return `count` designs; raises RewardError when `correct` and no design has a weight."""
         return draw_guided(context, count, lambda kernel, x, k: self._score(context, kernel), self.correct)
 
-    def _score(self, context: Context, kernel: Any) -> Tensor:
+    def _score(self, context: Context, kernel: Kernel) -> Tensor:
         """Return q `(B, L, V)`, in units of α, at the states of the kernel."""
-        guesses = torch.stack([kernel.guess(context.generator) for _ in range(self.guesses)])
+        guessing = needed(kernel, Guessing)
+        guesses = torch.stack([guessing.guess(context.generator) for _ in range(self.guesses)])
         rewards = final_scores(context, guesses.flatten(0, 1)).unflatten(0, guesses.shape[:2]) / context.alpha
         return self.scale * letter_scores(guesses, rewards, kernel.x0.shape[-1], self.estimate, self.shrink)
 

@@ -8,14 +8,14 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Draws, Trajectory, log_weight_of, rollout
+from biotilt.core import Capability, Context, Density, Draws, Sampler, Trajectory, log_weight_of, rollout
 from biotilt.errors import ConfigError
 from biotilt.options import Count, Share, check_options
 from biotilt.samplers.proposal import equal_weights, final_scores
 
 
 @dataclass(frozen=True)
-class MCMC:
+class MCMC(Sampler):
     """Metropolis–Hastings in which the base proposes: redo the last n of K steps, n uniform between two shares of K.
 
     corrupt:  z ∼ q(x[K−n] | x),  y ∼ p_pre(x[K] | x[K−n] = z),   accept with min(1, exp((r(y) − r(x))/α))
@@ -55,8 +55,8 @@ class MCMC:
             )
 
     @property
-    def needs(self) -> tuple[str, ...]:
-        return ("log_prob",) if self.renoise == "path" else ()
+    def needs(self) -> tuple[type[Capability], ...]:
+        return (Density,) if self.renoise == "path" else ()
 
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Roles, log_weight_of
+from biotilt.core import Context, Density, Evaluates, Roles, log_weight_of, needed
 from biotilt.errors import RewardError
 
 
@@ -27,8 +27,8 @@ class Proposal:
         y = torch.stack([kernel.sample(context.generator) for _ in range(count)])
         if self.base is None:
             return y, torch.zeros(y.shape[:2], device=y.device)
-        reference = self.base.kernel(x, k)
-        return y, torch.stack([reference.log_prob(child) - kernel.log_prob(child) for child in y])
+        ours, reference = needed(kernel, Density), self.base.kernel_as(Density, x, k)
+        return y, torch.stack([reference.log_prob(child) - ours.log_prob(child) for child in y])
 
     def chains(self, context: Context, count: int, *, chunk: int = 512) -> tuple[Tensor, Tensor]:
         """Return `count` designs and log p_pre/p_proposal of their paths `(count,)`; memory does not grow with K."""
@@ -60,7 +60,7 @@ def value_after(context: Context, y: Tensor, k: int) -> Tensor:
     """Return the value `(B,)` in units of reward of the states that step `k` led to; after the last, the reward."""
     if k + 1 == context.roles.base.process.steps:
         return final_scores(context, y)
-    return context.value.state_value(context, y, k + 1)
+    return context.value_as(Evaluates).state_value(context, y, k + 1)
 
 
 def need_a_weight(log_weight: Tensor, what: str) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Draws, log_weight_of
+from biotilt.core import Capability, Context, Density, Draws, Sampler, log_weight_of
 from biotilt.formulas.categorical import draw
 from biotilt.formulas.resampling import systematic_resample
 from biotilt.options import Count, Few, Rate, check_options
@@ -16,7 +16,7 @@ from biotilt.samplers.proposal import Proposal, equal_weights, value_after
 
 
 @dataclass(frozen=True)
-class Refinement:
+class Refinement(Sampler):
     """A population of designs; in each of `rounds`: select, re-noise a part, denoise it again guided by a value.
 
     select:   designs drawn ∝ exp(r/α) from the population, with replacement (`select` = false leaves this out)
@@ -43,7 +43,7 @@ class Refinement:
     value: Literal["posterior_mean", "monte_carlo"] = "posterior_mean"
 
     name: ClassVar[str] = "refinement"
-    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from biotilt.core import Context, Draws
+from biotilt.core import Capability, Context, Density, Draws, Sampler
 from biotilt.formulas.resampling import log_mean_exp, systematic_resample
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.options import Share, check_options
@@ -15,7 +15,7 @@ from biotilt.samplers.proposal import Proposal, need_a_weight, value_after
 
 
 @dataclass(frozen=True)
-class SMC:
+class SMC(Sampler):
     """`count` particles whose weights follow the targets p_pre(x[0…k]) exp(u_k/α), k = 1 … K.
 
     w ← w · p_pre(y|x)/p_proposal(y|x) · exp((u_{k+1} − u_k)/α),   u_k = (k/K) v(x[k]),   u_0 = 0,   u_K = r
@@ -43,7 +43,7 @@ class SMC:
     temper: bool = True
 
     name: ClassVar[str] = "smc"
-    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Draws
+from biotilt.core import Capability, Context, Density, Draws, Sampler
 from biotilt.formulas.categorical import draw as draw_category
 from biotilt.formulas.resampling import log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
@@ -17,7 +17,7 @@ from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight, va
 
 
 @dataclass(frozen=True)
-class SVDD:
+class SVDD(Sampler):
     """Soft value-based decoding: M = `children` children y_j ∼ p_proposal(·|x), one drawn ∝ a_j, at every step.
 
     a_j = exp(v(y_j)/α) p_pre(y_j|x)/p_proposal(y_j|x),   v = r after the last step
@@ -43,7 +43,7 @@ class SVDD:
     choose: Literal["draw", "argmax"] = "draw"
 
     name: ClassVar[str] = "svdd"
-    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Draws, log_weight_of
+from biotilt.core import Batch, Capability, Context, Density, Draws, Sampler, log_weight_of
 from biotilt.errors import ConfigError
 from biotilt.options import Count, FewPair, NotNegative, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, final_scores, need_a_weight
@@ -34,7 +34,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class TreeSearch:
+class TreeSearch(Sampler):
     """Monte Carlo tree search: nodes are states, a child of a node is a draw of p_out's next step.
 
     An iteration goes down from the noise, each time to the child of the largest
@@ -63,7 +63,7 @@ class TreeSearch:
     keep: Literal["best", "resampled"] = "best"
 
     name: ClassVar[str] = "tree_search"
-    needs: ClassVar[tuple[str, ...]] = ("log_prob",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")

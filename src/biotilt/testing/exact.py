@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from biotilt.core.capabilities import Density
 from biotilt.core.policy import Policy
 from biotilt.core.protocols import Process
 from biotilt.errors import ConfigError
@@ -83,7 +84,7 @@ def transition_matrices(policy: Policy, states: Tensor) -> Tensor:
     """
     count = len(states)
     x, y = states.repeat_interleave(count, 0), states.repeat(count, *[1] * (states.dim() - 1))
-    steps = [policy.kernel(x, k).log_prob(y).double().exp() for k in range(policy.process.steps)]
+    steps = [policy.kernel_as(Density, x, k).log_prob(y).double().exp() for k in range(policy.process.steps)]
     return torch.stack(steps).unflatten(-1, (count, count))
 
 

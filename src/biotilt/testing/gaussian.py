@@ -11,6 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from biotilt.core.policy import Policy
+from biotilt.processes.gaussian_kernel import GaussianKernel
 from biotilt.processes.gaussian_path import GaussianPath
 
 
@@ -167,10 +168,10 @@ def affine_law(policy: Policy) -> Mixture:
     probes = torch.cat([zero, torch.eye(size)]).to(zero)
     mean, covariance = torch.zeros(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)
     for k in range(process.steps):
-        kernel = policy.kernel(probes, k)
-        values = kernel.mean.double()  # type: ignore[attr-defined]
+        kernel = policy.kernel_as(GaussianKernel, probes, k)
+        values = kernel.mean.double()
         matrix = (values[1:] - values[0]).T
-        std = kernel.std[0].double()  # type: ignore[attr-defined]
+        std = kernel.std[0].double()
         mean = values[0] + matrix @ mean
         covariance = matrix @ covariance @ matrix.T + std.square() * torch.eye(size, dtype=torch.float64)
     return Mixture(torch.ones(1), mean.unsqueeze(0), covariance.unsqueeze(0))

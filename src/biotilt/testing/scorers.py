@@ -7,7 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from biotilt.core.capabilities import needed
 from biotilt.core.protocols import Process
+from biotilt.processes.letters import LetterProcess
 from biotilt.testing.exact import lexicographic_index
 
 
@@ -24,13 +26,13 @@ class TableScorer:
         self.calls += len(designs)
         if designs.dim() == 1:
             return self.reward[designs.long()]
-        return self.reward[lexicographic_index(designs, self.process.letters)]  # type: ignore[attr-defined]
+        return self.reward[lexicographic_index(designs, needed(self.process, LetterProcess).letters)]
 
     def relaxed(self, designs: Tensor) -> Tensor:
         self.calls += len(designs)
         if designs.dim() == 2:
             return designs @ self.reward.to(designs.dtype)
-        letters = self.process.letters  # type: ignore[attr-defined]
+        letters = needed(self.process, LetterProcess).letters
         total = self.reward.to(designs.dtype).expand(len(designs), -1)
         for i in range(designs.shape[1]):
             # the first position left is the slowest to change in the lexicographic order

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biotilt.core import ActionValue, Context, Policy
+from biotilt.core import ActionValue, Context, Evaluates, Policy
 from biotilt.processes.any_order import AnyOrder
 from biotilt.processes.finite import Finite
 from biotilt.testing.exact import lexicographic_index, soft_values
 from biotilt.testing.reveal import one_letter_process, reveal_children, reveal_soft_values
 
 
-class ExactValue(ActionValue):
+class ExactValue(ActionValue, Evaluates):
     """Exact values of the states and of every elementary choice, looked up in a table; on the CPU.
 
     `base`: a finite chain, or any-order with per_step = 1; `reward` `(D,)` of all designs; `alpha` > 0.

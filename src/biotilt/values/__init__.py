@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from biotilt.core import Process, Reveals
+from biotilt.core import Process, Reveals, Value
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
 from biotilt.values.learned_state import LearnedV
 from biotilt.values.monte_carlo import MonteCarlo
@@ -28,7 +28,7 @@ VALUES: dict[str, type] = {
 }
 
 
-def build_value(kind: str | None, fresh: Callable[[], nn.Module], process: Process, options: Any) -> Any:
+def build_value(kind: str | None, fresh: Callable[[], nn.Module], process: Process, options: Any) -> Value | None:
     """Return the value that an algorithm's `value` names, or None.
 
     `fresh` makes a network whose outputs are zero (`biotilt.networks.value_network`); `options` are

@@ -25,11 +25,14 @@ from torch import Generator, Tensor, nn
 from biotilt.core import (
     ActionValue,
     Batch,
+    Capability,
     Context,
+    Factorised,
     Follows,
     Lesson,
     Process,
     Reveals,
+    Tiltable,
     Trajectory,
     move_toward,
     share,
@@ -66,7 +69,7 @@ class LearnedQ(Standardised, ActionValue, Follows):
     """
 
     runs: ClassVar[tuple[str, ...]] = RUNS
-    needs: ClassVar[tuple[str, ...]] = ("tilted", "terms")
+    needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable, Factorised)
 
     def __init__(self, net: nn.Module, process: Process, run: str, config: LearnedValueConfig | None = None):
         super().__init__()

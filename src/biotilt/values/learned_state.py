@@ -14,12 +14,23 @@ one-hot state.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import ActionValue, Batch, Context, Lesson, Process, Trajectory
+from biotilt.core import (
+    ActionValue,
+    Batch,
+    Capability,
+    Context,
+    Lesson,
+    Process,
+    Relaxable,
+    Tiltable,
+    Trajectory,
+    needed,
+)
 from biotilt.values.learned import LearnedValueConfig
 from biotilt.values.state import StateNet
 
@@ -31,7 +42,7 @@ class LearnedV(nn.Module, ActionValue):
     from the network too: their rewards are known only where they were scored. Units as in `StateNet`.
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("tilted", "relaxed")
+    needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable, Relaxable)
 
     def __init__(self, net: nn.Module, process: Process, config: LearnedValueConfig | None = None):
         super().__init__()
@@ -44,9 +55,8 @@ class LearnedV(nn.Module, ActionValue):
         with torch.no_grad():
             kernel = context.roles.proposal.kernel(x, k)
             y = kernel.sample(context.generator)
-        process: Any = self.process  # has `relaxed`: see `needs`
         with torch.enable_grad():
-            relaxed = process.relaxed(y).detach().requires_grad_(True)
+            relaxed = needed(self.process, Relaxable).relaxed(y).detach().requires_grad_(True)
             (slope,) = torch.autograd.grad(self.state(relaxed, k).sum(), relaxed)
         # a mask is nothing that a tilt of letters could choose
         return slope[..., : kernel.x0.shape[-1]]

@@ -23,8 +23,6 @@ class MonteCarlo(StateValue):
     def __post_init__(self) -> None:
         check_options(self, "value")
 
-    needs = ()
-
     @property
     def calls(self) -> int:
         """Oracle calls a state."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, StateValue
+from biotilt.core import Capability, Context, Guessing, StateValue
 from biotilt.options import FewFrom0, check_options
 
 
@@ -24,7 +24,7 @@ class PosteriorMean(StateValue):
     def __post_init__(self) -> None:
         check_options(self, "value")
 
-    needs = ("guess",)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Guessing,)
 
     @property
     def calls(self) -> int:
@@ -34,7 +34,7 @@ class PosteriorMean(StateValue):
     @torch.no_grad()
     def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return v̂ `(B,)` in units of reward; NaN where no guess could be scored."""
-        kernel: Any = context.roles.proposal.kernel(x, k)  # has `guess`: see `needs`
+        kernel = context.roles.proposal.kernel_as(Guessing, x, k)
         if not self.draws:
             return context.rewards(kernel.guess())
         guesses = torch.stack([kernel.guess(context.generator) for _ in range(self.draws)])

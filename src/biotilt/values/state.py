@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Process
+from biotilt.core import Constant, Process, StateFunction
 from biotilt.options import Layers, Positive, Width, check_options
 from biotilt.values.standardised import Standardised
 
@@ -34,7 +34,7 @@ class LogZConfig:
         check_options(self, "value")
 
 
-class StateNet(Standardised):
+class StateNet(Standardised, StateFunction):
     """v_φ(x, k) `(B,)`, in units of α: the mean output of a network that reads what the generator's reads.
 
     The network is shown what the process shows the generator at state `x` and step `k` in [0, K), so it works on
@@ -54,7 +54,7 @@ class StateNet(Standardised):
         return self.in_units(self.net(*self.process.inputs(x, k)).flatten(1).mean(1))
 
 
-class LogZ(Standardised):
+class LogZ(Standardised, Constant):
     """log Z as one learned number, `context.value() -> ()`; it starts at the mean of the first r/α."""
 
     def __init__(self, config: LogZConfig | None = None):

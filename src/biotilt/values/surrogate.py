@@ -45,7 +45,7 @@ class SurrogateQ(LearnedQ):
         config = config or SurrogateConfig()
         super().__init__(net, process, "return", config)
         self.surrogate = share(net)
-        length = process.length  # type: ignore[attr-defined]
+        length = self.process.length
         self.register_buffer("imagined", torch.full((config.keep, length), -1, dtype=torch.int8))
         self.register_buffer("imagined_terms", torch.zeros(config.keep, length))
 
