@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from biotilt.core import draw_loss, rollout, sample
+from biotilt.core import Density, StateValue, draw_loss, has, rollout, sample
 from biotilt.errors import NothingScored
 from biotilt.experiment import Experiment
 from biotilt.oracle import Store
@@ -82,7 +82,8 @@ def _score(experiment: Experiment, reward: Any, tokens: torch.Tensor) -> dict[st
 def _estimate_seconds(experiment: Experiment, train: TrainConfig, per_design: dict[str, float]) -> float:
     """Take one round with few calls and two updates, and time its parts at the size of the run's."""
     objective, value = experiment.objective_and_value()
-    batch = min(train.batch, max(8, 2 * getattr(value, "calls", 1)))
+    asked = value.calls if isinstance(value, StateValue) else 1
+    batch = min(train.batch, max(8, 2 * asked))
     options = experiment.config.objective | {"updates": min(objective.updates, 2)}
     small = experiment.config.train | {"batch": batch, "max_calls": batch}
     config = experiment.config.model_copy(update={"objective": options, "train": small})
@@ -90,7 +91,8 @@ def _estimate_seconds(experiment: Experiment, train: TrainConfig, per_design: di
     with suppress(NothingScored):  # of a few designs, which is told with the scores of the base
         trainer.run()
     context, roles = trainer.context, trainer.context.roles
-    _, drawing = _timed(lambda: rollout(roles.proposal, train.batch, context.generator, base=roles.base))
+    base = roles.base if has(roles.base.process, Density) else None
+    _, drawing = _timed(lambda: rollout(roles.proposal, train.batch, context.generator, base=base))
     updating, rows = 0.0, context.memory.rows
     if len(context.memory):
         # a small round has few rows; a step of the run draws more of them, and may score designs itself

@@ -191,7 +191,7 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
         config.build_sampler()
         config.build_train()
         config.build_lagrangian()
-        config.value_options(getattr(objective, "value", "none"))
+        config.value_options(objective.value or "none")
         return config
     except ConfigError as error:
         raise ConfigError(located(str(error), source, text)) from error

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from biotilt.config import Config, RewardSection, merge, override, parse_config, read_toml
 from biotilt.constraints import Adapting, Constrained, Constraint
-from biotilt.core import Context, Parts, Replay, Roles, check_parts
+from biotilt.core import Algorithm, Context, Parts, Replay, Roles, Value, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.errors import CheckpointError, ConfigError, suggest
 from biotilt.files import write_json
@@ -198,9 +198,9 @@ class Experiment:
         limits = Limits(section.time_limit, section.memory_limit, section.retries, section.chunk)
         return {"workers": section.workers, "limits": limits, "address": section.address}
 
-    def _value_of(self, algorithm: Any) -> Any:
+    def _value_of(self, algorithm: Algorithm) -> Value | None:
         """Return the value that an objective or a sampler asks for by its `value`, or None."""
-        kind = getattr(algorithm, "value", None)
+        kind = algorithm.value
         if kind in (None, "none"):
             return None
         policy, options = self.model.policy, self.config.value_options(kind)
@@ -211,7 +211,7 @@ class Experiment:
         )
         return build_value(kind, lambda: value_network(policy, size), policy.process, options)
 
-    def _parts(self, value: Any) -> Parts:
+    def _parts(self, value: Value | None) -> Parts:
         known = tuple(PROCESSES.values())
         differentiable = all(reward.differentiable for reward in (self.reward, *self.constraints))
         return Parts(self.model.policy.process, value, differentiable, known)

@@ -7,10 +7,13 @@ import torch
 from torch import nn
 
 from biotilt.core import (
+    Centred,
     Context,
+    Guessing,
     Policy,
     Replay,
     Roles,
+    Tiltable,
     Trajectory,
     check_capabilities,
     draw_states,
@@ -197,11 +200,11 @@ def test_states_are_drawn_before_the_last_step_and_uniformly():
 
 def test_a_missing_capability_names_the_processes_that_have_it():
     known = (AnyOrder, Masked, Finite)
-    check_capabilities(AnyOrder(3, 2), ("guess", "tilted"), "anything", known)
+    check_capabilities(AnyOrder(3, 2), (Guessing, Tiltable), "anything", known)
     with pytest.raises(ConfigError) as caught:
-        check_capabilities(Finite(3, 2), ("tilted", "guess"), 'value "posterior_mean"', known)
+        check_capabilities(Finite(3, 2), (Tiltable, Guessing), 'value "posterior_mean"', known)
     message = str(caught.value)
     assert message.startswith('value "posterior_mean" needs kernels with guess, which the process "finite" has not')
     assert message.endswith("any_order, masked")
     with pytest.raises(ConfigError, match="have it: none"):
-        check_capabilities(Finite(3, 2), ("fly",), "a bird", known)
+        check_capabilities(Finite(3, 2), (Centred,), "a bird", known)

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from biotilt.core import Batch, Net, NetInput, Replay
+from biotilt.core import Batch, Kernel, Net, NetInput, Relaxable, Replay
 from biotilt.processes.gaussian_kernel import GaussianKernel
 
 SIZE, STEPS = 2, 3
@@ -47,11 +47,11 @@ class SignKernel(GaussianKernel):
 
 
 @dataclass(frozen=True)
-class Signs:
+class Signs(Relaxable):
     """x[0] and the K steps take D signs each: 2^(D (K+1)) chains are all of them."""
 
     name: ClassVar[str] = "signs"
-    kernel_type: ClassVar[type] = SignKernel
+    kernel_type: ClassVar[type[Kernel]] = SignKernel
 
     @property
     def steps(self) -> int:

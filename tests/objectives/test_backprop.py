@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from affine_chain import CROSS, AffineNet, Signs, base_net, in_order, moved, objective_in_closed_form
+from affine_chain import CROSS, Signs, base_net, in_order, moved, objective_in_closed_form
 from torch import Tensor
 
-from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts, draw_loss
+from biotilt.core import Context, Kernel, Parts, Policy, Replay, Roles, check_parts, draw_loss
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable, Table
 from biotilt.objectives import RewardBackprop
@@ -307,9 +307,9 @@ def test_what_cannot_work_is_refused_with_a_remedy():
     class Opaque:
         """A process whose kernels can only be drawn from."""
 
-        name, kernel_type = "opaque", AffineNet
+        name, kernel_type = "opaque", Kernel
 
-    with pytest.raises(ConfigError, match=r"rsample, kl, relaxed, relaxed_design.*finite"):
+    with pytest.raises(ConfigError, match=r"kernels with rsample, kl and a process with relaxed, .*finite"):
         check_parts(RewardBackprop(), Parts(Opaque(), differentiable=True, known=known))  # type: ignore[arg-type]
 
 

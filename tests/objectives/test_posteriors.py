@@ -25,7 +25,7 @@ from joint_problem import (
 )
 from torch import Tensor, nn
 
-from biotilt.core import Context, Parts, Policy, check_parts, draw_loss
+from biotilt.core import Context, Parts, Policy, StateFunction, check_parts, draw_loss
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable
 from biotilt.objectives import DDPP, SDPO
@@ -43,7 +43,7 @@ ADDITIVE = SINGLE[torch.arange(L), DESIGNS.long()].sum(-1)
 HIDDEN = [torch.tensor(s) for s in itertools.product([False, True], repeat=L) if any(s)]
 
 
-class StateValues(nn.Module):
+class StateValues(nn.Module, StateFunction):
     """log Z of every state, looked up: what a value network would learn."""
 
     def __init__(self, values: Tensor | None = None, letters: int = V, length: int = L):

@@ -11,7 +11,7 @@ import torch
 from joint_problem import ALPHA, DESIGNS, JOINT, P_STAR, REWARD, L, V, context_of, gradient, normal, policy_of
 from torch import Tensor
 
-from biotilt.core import Context, Parts, Policy, check_parts, draw_loss
+from biotilt.core import Context, Density, Parts, Policy, check_parts, draw_loss
 from biotilt.errors import ConfigError
 from biotilt.formulas.weighted import controlled_weights
 from biotilt.networks.table import StateTable
@@ -202,7 +202,7 @@ def test_the_proposal_is_renewed_and_the_replay_holds_the_unscored_too(objective
 
 def test_only_the_plain_form_needs_no_densities():
     assert RewardWeighted(unscored=0).needs == () and RewardWeighted(proposal="policy").needs == ()
-    assert RewardWeighted().needs == WDCE.needs == ("log_prob",)
+    assert RewardWeighted().needs == WDCE.needs == (Density,)
     check_parts(RewardWeighted(), Parts(Finite(3, 2)))
 
 

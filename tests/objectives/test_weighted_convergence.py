@@ -10,7 +10,7 @@ import torch
 from joint_problem import ALPHA, DESIGNS, JOINT, P_STAR, REWARD, L, V, normal, policy_of
 from torch import Tensor, nn
 
-from biotilt.core import Context, Objective, Policy, Replay, Roles
+from biotilt.core import Context, Objective, Policy, Replay, Roles, StateFunction
 from biotilt.networks.table import Table
 from biotilt.objectives import DDPP, SDPO, SPG, WDCE, RewardWeighted
 from biotilt.processes import Finite
@@ -23,7 +23,7 @@ INDEPENDENT = ALONE[torch.arange(L), DESIGNS.long()].sum(-1).softmax(0)
 ADDITIVE = (0.6 * normal(L, V, seed=12))[torch.arange(L), DESIGNS.long()].sum(-1)
 
 
-class StateValues(nn.Module):
+class StateValues(nn.Module, StateFunction):
     """log Z of every state, looked up."""
 
     def __init__(self) -> None:

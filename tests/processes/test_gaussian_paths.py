@@ -24,7 +24,24 @@ from path_samples import (
 )
 from torch import Tensor
 
-from biotilt.core import Policy, check_capabilities, kernel_at, rollout, sample
+from biotilt.core import (
+    Centred,
+    Density,
+    Divergence,
+    Expecting,
+    Factorised,
+    Guessing,
+    Mixable,
+    Policy,
+    Relaxable,
+    Reparametrised,
+    Tiltable,
+    check_capabilities,
+    has,
+    kernel_at,
+    rollout,
+    sample,
+)
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.networks import VectorMLP, VectorMLPConfig
@@ -196,11 +213,18 @@ def test_the_ode_draws_without_noise_and_says_what_it_cannot(name):
     assert torch.equal(
         kernel_at(process, net, x, 2).sample(generator(1)), kernel_at(process, net, x, 2).sample(generator(2))
     )
-    for capability in ("log_prob", "kl", "tilted", "mix", "terms"):
-        with pytest.raises(ConfigError, match=f'{capability}, which "{name}" has not as it is configured: set eta'):
+    of_densities = (Density, Divergence, Tiltable, Mixable, Factorised, Centred)
+    kernel = kernel_at(process, net, x, 2)
+    for capability in of_densities:
+        assert not isinstance(kernel, capability) and not has(process, capability)
+        with pytest.raises(
+            ConfigError, match=f'{capability.offers}, which "{name}" has not as it is configured: set eta'
+        ):
             check_capabilities(process, (capability,), "vidd", ())
-    check_capabilities(process, ("rsample", "expected", "guess", "relaxed", "relaxed_design"), "draft", ())
-    check_capabilities(replace(process, eta=0.1), ("log_prob", "kl", "tilted", "mix", "terms"), "vidd", ())
+    rest = (Reparametrised, Expecting, Guessing)
+    assert isinstance(kernel, rest)
+    check_capabilities(process, (*rest, Relaxable), "draft", ())
+    check_capabilities(replace(process, eta=0.1), of_densities, "vidd", ())
 
 
 @pytest.mark.parametrize("name", ["gaussian", "flow"])

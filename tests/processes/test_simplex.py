@@ -16,7 +16,7 @@ from simplex_series import (
 )
 from torch import Tensor
 
-from biotilt.core import Parts, Policy, check_parts, kernel_at, rollout
+from biotilt.core import Algorithm, Centred, Parts, Policy, check_parts, kernel_at, rollout
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.processes.jacobi import EPS, chain_times
@@ -186,9 +186,9 @@ def test_what_cannot_be_is_refused():
     with pytest.raises(ConfigError, match="letters must be ≥ 2, got 1"):
         Simplex(3, 1)
 
-    class NeedsMean:
+    class NeedsMean(Algorithm):
         name = "adjoint"
-        needs = ("mean",)
+        needs = (Centred,)
 
     with pytest.raises(ConfigError, match="noise depends on the state"):
         check_parts(NeedsMean(), Parts(Simplex(3, 4)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles
+from biotilt.core import Context, Density, Policy, Replay, Roles
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable, Table
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
@@ -296,4 +296,4 @@ def test_impossible_options_are_refused(options, message):
 
 
 def test_needs_log_prob_for_paths_only():
-    assert MCMC().needs == () and MCMC("path").needs == ("log_prob",)
+    assert MCMC().needs == () and MCMC("path").needs == (Density,)

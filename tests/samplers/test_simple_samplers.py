@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import pytest
 import torch
 from sampler_problems import ALPHA, PROCESSES, base_of, context_of, generator, normal, reward_of, tuned_of
 
-from biotilt.core import Policy, rollout, sample
+from biotilt.core import Capability, Density, Limited, Policy, rollout, sample
 from biotilt.errors import ConfigError, RewardError
 from biotilt.networks.table import Table
 from biotilt.processes import Finite
@@ -65,8 +64,9 @@ def test_best_of_n_keeps_what_it_can():
     assert len(nothing.designs) == 6 and nothing.log_z == -math.inf
 
 
-class NoLogProb(Finite):
-    lacks: ClassVar[dict[str, str]] = {"log_prob": "draw with noise"}
+class NoLogProb(Finite, Limited):
+    def remedies(self) -> dict[type[Capability], str]:
+        return {Density: "draw with noise"}
 
 
 def test_best_of_n_of_a_tuned_proposal_without_log_probabilities_has_no_log_z():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Context, Policy, Replay, Roles
+from biotilt.core import Batch, Constant, Context, Policy, Replay, Roles, StateFunction
 from biotilt.networks.table import StateTable, Table
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 from biotilt.objectives import OBJECTIVES, PPO, RewardWeighted, TrajectoryBalance
@@ -31,7 +31,7 @@ def double() -> Iterator[None]:
     torch.set_default_dtype(before)
 
 
-class Value(nn.Module):
+class Value(nn.Module, StateFunction, Constant):
     """A state value, or log Z, in units of α: exact, or a little wrong where gradients are to be seen."""
 
     class config:

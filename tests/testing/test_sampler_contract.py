@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from biotilt.core import Context, Draws, Policy, Replay, Roles
+from biotilt.core import Context, Draws, Policy, Replay, Roles, Sampler
 from biotilt.networks.table import StateTable, Table
 from biotilt.processes import AnyOrder, Finite
 from biotilt.samplers import Importance
@@ -36,13 +36,12 @@ def context_of(seed: int = 0) -> Context:
 
 
 @dataclass(frozen=True)
-class Changed:
+class Changed(Sampler):
     """Importance sampling with a slip."""
 
     slip: Callable[[Draws, Context], Draws]
 
     name: ClassVar[str] = "changed"
-    needs: ClassVar[tuple[str, ...]] = ()
 
     def draw(self, context: Context, count: int) -> Draws:
         return self.slip(Importance().draw(context, count), context)
@@ -126,8 +125,8 @@ def test_the_enumerated_answer_by_longhand():
 def test_an_answer_in_closed_form_does():
     """Anything with designs: here numbers from a normal law tilted by r = x, whose mean moves by σ²/α."""
 
-    class Tilted:
-        name, needs = "tilted", ()
+    class Tilted(Sampler):
+        name = "tilted"
 
         def draw(self, context: Any, count: int) -> Draws:
             x = torch.randn(count, generator=context.generator)

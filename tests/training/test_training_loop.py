@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Context, Follows, Policy, Replay, Roles, Round
+from biotilt.core import Batch, Context, Follows, Objective, Policy, Replay, Roles, Round
 from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, NothingScored
 from biotilt.networks.table import Table
 from biotilt.objectives import PPO
@@ -60,13 +60,12 @@ def trainer_of(objective: Any, config: TrainConfig, oracle: Any = None, value: A
 
 
 @dataclass(frozen=True)
-class Pull:
+class Pull(Objective):
     """Pulls the policy's first logit by a loss given as a function: gradients are then known by hand."""
 
     slope: Any
     updates: int = 1
     name: ClassVar[str] = "pull"
-    needs: ClassVar[tuple[str, ...]] = ()
 
     refresh_every: int = 1
 

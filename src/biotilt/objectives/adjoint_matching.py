@@ -61,7 +61,7 @@ class AdjointMatching(Objective):
     states: Count = 256
 
     name: ClassVar[str] = "adjoint_matching"
-    needs: ClassVar[tuple[type[Capability], ...]] = (Centred, Tiltable, Divergence, Relaxable)
+    needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable, Divergence, Centred, Relaxable)
     needs_gradient: ClassVar[bool] = True
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from biotilt.core.policy import Policy
-from biotilt.processes.gaussian_kernel import GaussianKernel
+from biotilt.processes.gaussian_kernel import GaussianDraws
 from biotilt.processes.gaussian_path import GaussianPath
 
 
@@ -168,7 +168,7 @@ def affine_law(policy: Policy) -> Mixture:
     probes = torch.cat([zero, torch.eye(size)]).to(zero)
     mean, covariance = torch.zeros(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)
     for k in range(process.steps):
-        kernel = policy.kernel_as(GaussianKernel, probes, k)
+        kernel = policy.kernel_as(GaussianDraws, probes, k)
         values = kernel.mean.double()
         matrix = (values[1:] - values[0]).T
         std = kernel.std[0].double()
