@@ -67,9 +67,8 @@ def check_capabilities(
     for need in needs:
         remedy = _remedy(process, need)
         if remedy is not None:
-            raise ConfigError(
-                f'{who} needs {need.offers}, which "{process.name}" has not as it is configured: {remedy}'
-            )
+            now = " as it is configured" if _may_have(type(process), need) else ""
+            raise ConfigError(f'{who} needs {need.offers}, which "{process.name}" has not{now}: {remedy}')
     lacking = [need for need in needs if not _may_have(type(process), need)]
     if lacking:
         having = [kind.name for kind in known if all(_may_have(kind, need) for need in needs)]
