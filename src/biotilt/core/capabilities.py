@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from typing import ClassVar, Protocol, Self, TypeVar
 
 from torch import Generator, Tensor
 
 from biotilt.errors import ConfigError
 
-if TYPE_CHECKING:
-    from biotilt.core.protocols import Net
-
 T = TypeVar("T")
+
+
+class Net(Protocol):
+    """Any callable from states `(B, ...)` and times `(B,)` in [0, 1], 1 = noise, to the process's parameters."""
+
+    def __call__(self, x: Tensor, t: Tensor) -> Tensor: ...
 
 
 class Capability(ABC):

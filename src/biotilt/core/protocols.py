@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
-from biotilt.core.capabilities import Kernel
+from biotilt.core.capabilities import Kernel, Net
 
 
 class NetInput(NamedTuple):
@@ -17,12 +17,6 @@ class NetInput(NamedTuple):
 
     x: Tensor
     t: Tensor
-
-
-class Net(Protocol):
-    """Any callable from states `(B, ...)` and times `(B,)` in [0, 1], 1 = noise, to the process's parameters."""
-
-    def __call__(self, x: Tensor, t: Tensor) -> Tensor: ...
 
 
 @runtime_checkable
