@@ -17,7 +17,7 @@ from torch import Tensor
 
 from biotilt.config import Config, RewardSection, merge, override, parse_config, read_toml
 from biotilt.constraints import Adapting, Constrained, Constraint
-from biotilt.core import Algorithm, Context, Parts, Replay, Roles, Value, check_parts
+from biotilt.core import Algorithm, Context, Objective, Parts, Replay, Roles, Sampler, Value, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.errors import CheckpointError, ConfigError, suggest
 from biotilt.files import write_json
@@ -123,14 +123,14 @@ class Experiment:
             Constraint(section.name or constraint.name, lambda states: states, section.at_least, section.at_most)
         return experiment
 
-    def objective_and_value(self) -> tuple[Any, Any]:
+    def objective_and_value(self) -> tuple[Objective, Value | None]:
         """Return the objective and its value, checked against the process."""
         objective = self.config.build_objective()
         value = self._value_of(objective)
         check_parts(objective, self._parts(value))
         return objective, value
 
-    def sampler_and_value(self) -> tuple[Any, Any]:
+    def sampler_and_value(self) -> tuple[Sampler, Value | None]:
         """Return the sampler and its value, checked against the process and the reward."""
         sampler = self.config.build_sampler()
         value = self._value_of(sampler)
@@ -151,7 +151,7 @@ class Experiment:
         oracle: Any = self.oracle(self.reward, store, self._run_id(folder), max_calls=train.max_calls)
         if self.constraints:
             oracle = Constrained(oracle, self._constraints(store, folder), config.alpha, config.build_lagrangian())
-            objective: Any = Adapting(objective, oracle)
+            objective = Adapting(objective, oracle)
         context = Context(
             Roles.start(self.model.policy), oracle, config.alpha,
             torch.Generator(device).manual_seed(config.seed), Replay(objective.capacity), value,

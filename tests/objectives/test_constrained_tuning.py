@@ -50,7 +50,7 @@ def tuned(objective: Any, calls: int, *, value: Any = None, **bounds: float) -> 
     generator = torch.Generator().manual_seed(0)
     context = Context(Roles.start(base), scorer, ALPHA, generator, Replay(objective.capacity), value)
     options = TrainConfig(max_calls=calls, batch=256, lr=0.05, warmup=5, clip=10.0, ema=0.95)
-    trainer = Trainer(context, Adapting(objective, scorer), options, scorer)  # type: ignore[arg-type]
+    trainer = Trainer(context, Adapting(objective, scorer), options, scorer)
     return reveal_law(Policy(base.process, trainer.run())), trainer.history  # type: ignore[arg-type]
 
 
@@ -122,7 +122,7 @@ def trainer_in(folder: Path, objective: Any, value: Any, fails_at: int = 10**9) 
         Roles.start(base), scorer, ALPHA, torch.Generator().manual_seed(3), Replay(objective.capacity), value
     )
     config = TrainConfig(max_calls=60, batch=4, lr=0.05, warmup=2)
-    return Trainer(context, Adapting(objective, scorer), config, scorer, folder)  # type: ignore[arg-type]
+    return Trainer(context, Adapting(objective, scorer), config, scorer, folder)
 
 
 @pytest.mark.parametrize("name", ["ppo", "vidd"])

@@ -248,7 +248,7 @@ def test_adapting_is_the_objective_but_for_what_a_round_starts_with():
     made = Round({"x": designs(0)}, designs(0), {"reward": 1.0})
     objective = SimpleNamespace(name="ppo", updates=4, collect=lambda context, calls: made)
     scorer = SimpleNamespace(adapt=lambda context: {"multiplier/g": 0.5}, mean_reward=None)
-    adapting = Adapting(objective, scorer)  # type: ignore[arg-type]
+    adapting = Adapting(objective, scorer)
     assert (adapting.name, adapting.updates) == ("ppo", 4)
     got = adapting.collect(None, 8)  # type: ignore[arg-type]
     assert got.rows is made.rows and got.metrics == {"reward": 1.0, "multiplier/g": 0.5}

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Context, Follows, Objective, Policy, Replay, Roles, Round
+from biotilt.core import Batch, Context, Follows, Learned, Objective, Policy, Replay, Roles, Round
 from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, NothingScored
 from biotilt.networks.table import Table
 from biotilt.objectives import PPO
@@ -188,7 +188,7 @@ def test_a_loss_is_given_as_many_rows_as_the_objective_asks_for(size, given):
 
 
 def test_a_value_with_a_slow_copy_follows_after_every_update():
-    class Slow(nn.Linear, Follows):
+    class Slow(nn.Linear, Learned, Follows):
         config = LearnedValueConfig()
 
         def follow(self) -> None:

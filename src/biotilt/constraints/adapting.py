@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from torch import Tensor
 
 from biotilt.constraints.constrained import Constrained
-from biotilt.core import Context, Objective, Round
+from biotilt.core import Batch, Context, Metrics, Objective, Round
 
 
-class Adapting:
+class Adapting(Objective):
     """An objective that adapts the multipliers before it collects a round; in all else that objective itself."""
 
     def __init__(self, objective: Objective, scorer: Constrained) -> None:
         self.objective, self.scorer = objective, scorer
+        self.updates = objective.updates
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "objective":
-            raise AttributeError(name)
-        return getattr(self.objective, name)
+    @property
+    def name(self) -> str:
+        return self.objective.name
+
+    @property
+    def capacity(self) -> int | None:
+        return self.objective.capacity
+
+    @property
+    def refresh_every(self) -> int:
+        return self.objective.refresh_every
+
+    @property
+    def batch_size(self) -> int | None:
+        return self.objective.batch_size
+
+    def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
+        return self.objective.loss(context, rows)
 
     def collect(self, context: Context, calls: int) -> Round:
         """Adapt, then collect; the figures of both are shown, the mean reward without the prices."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -58,7 +58,20 @@ class Follows(ABC):
         """Go one step after what is trained; called after every update."""
 
 
-class StateFunction(Value, ABC):
+class Rated(Protocol):
+    """The options of a value that is learned by gradient steps: its own learning rate."""
+
+    @property
+    def lr(self) -> float: ...
+
+
+class Learned(Value):
+    """A value with weights, a module, that the loop trains with the policy at a rate of its own."""
+
+    config: Rated
+
+
+class StateFunction(Learned, ABC):
     """A function of the state in units of α that an objective trains with the policy."""
 
     @abstractmethod
@@ -70,7 +83,7 @@ class StateFunction(Value, ABC):
         """Return values `(B,)` of states `(B, ...)` at step `k`."""
 
 
-class Constant(Value, ABC):
+class Constant(Learned, ABC):
     """One number in units of α that an objective trains with the policy."""
 
     @abstractmethod

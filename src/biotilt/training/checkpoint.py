@@ -132,7 +132,7 @@ def _restore(trainer: Resumable, groups: dict[str, dict[str, Tensor]]) -> None:
         raise ValueError("one has a learned value, the other has none")
     for name, own in weights.items():
         if name == "value":  # it has centres that are NaN before any score
-            trainer.context.value.load_state_dict(groups[name])
+            trainer.context.value_as(nn.Module).load_state_dict(groups[name])
             continue
         for key, tensor in own.items():  # the first checkpoints held what is frozen too
             if not bool(groups[name][key].isfinite().all()):

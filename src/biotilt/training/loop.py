@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from biotilt.core import (
     Context,
     Follows,
+    Learned,
     Metrics,
     Objective,
     Round,
     draw_loss,
     move_toward,
+    needed,
     own_names,
     share,
     trainable,
@@ -120,7 +122,7 @@ class Trainer:
         for module in trainable(self.context)[1:]:
             module.eval()
             parameters = [p for p in module.parameters() if p.requires_grad]
-            groups.append({"params": parameters, "lr": module.config.lr})  # type: ignore[union-attr]
+            groups.append({"params": parameters, "lr": needed(module, Learned).config.lr})
         self._rates = [group["lr"] for group in groups]
         self.optimiser = self._accelerator.prepare(torch.optim.Adam(groups))
         self.average: nn.Module = share(policy.net).requires_grad_(False)

@@ -29,6 +29,7 @@ from biotilt.core import (
     Context,
     Factorised,
     Follows,
+    Learned,
     Lesson,
     Process,
     Reveals,
@@ -60,7 +61,7 @@ class LearnedValueConfig:
         check_options(self, "value")
 
 
-class LearnedQ(Standardised, ActionValue, Follows):
+class LearnedQ(Standardised, ActionValue, Learned, Follows):
     """A network of the policy's shape whose outputs are action values, trained on scored complete designs.
 
     `run` is one of `return`, `bootstrapped`, `mixed`. The network's last layer should start at zero: the first
@@ -69,6 +70,7 @@ class LearnedQ(Standardised, ActionValue, Follows):
     """
 
     runs: ClassVar[tuple[str, ...]] = RUNS
+    config: LearnedValueConfig
     needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable, Factorised)
 
     def __init__(self, net: nn.Module, process: Process, run: str, config: LearnedValueConfig | None = None):

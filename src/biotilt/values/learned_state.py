@@ -24,6 +24,7 @@ from biotilt.core import (
     Batch,
     Capability,
     Context,
+    Learned,
     Lesson,
     Process,
     Relaxable,
@@ -35,7 +36,7 @@ from biotilt.values.learned import LearnedValueConfig
 from biotilt.values.state import StateNet
 
 
-class LearnedV(nn.Module, ActionValue):
+class LearnedV(nn.Module, ActionValue, Learned):
     """Return regression on states: values the policy that drew the data, so it goes with a mirror step λ < 1.
 
     The network's last layer should start at zero: the first teacher is then the base. Complete designs have a value
