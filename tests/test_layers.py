@@ -16,7 +16,9 @@ from biotilt import folder
 
 ROOT = Path(biotilt.__file__).parent
 EVERYTHING = "everything"
-FOR_ALL = {"atomic", "digits", "errors", "files", "folder", "options", "registry", "schema", "supervise"}
+FOR_ALL = {
+    *("atomic", "digits", "errors", "files", "folder", "loading", "options", "registry", "schema", "supervise"),
+}
 ALLOWED: dict[str, set[str] | str] = {
     "core": set(),
     "formulas": set(),
@@ -33,6 +35,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "evaluation": {"core", "spaces", "oracle", "formulas"},
     "report": {"core", "spaces", "oracle"},
     "testing": {"core", "formulas", "processes"},
+    "models": EVERYTHING,
     "tasks": EVERYTHING,
     "cli": EVERYTHING,
 }

@@ -21,12 +21,14 @@ _PUBLIC = {
     "reward": "biotilt.rewards.generic.base",
     "steer": "biotilt.steering",
     "tune": "biotilt.run",
+    "wrap": "biotilt.models.wrap",
 }
 
 if TYPE_CHECKING:
     from biotilt.experiment import Experiment
     from biotilt.fitting import fit_oracle, pretrain_model
     from biotilt.model import Model
+    from biotilt.models.wrap import wrap
     from biotilt.rewards.generic.base import reward
     from biotilt.run import Run, load_model, resume, tune
     from biotilt.steering import steer
@@ -43,6 +45,7 @@ __all__ = [
     "reward",
     "steer",
     "tune",
+    "wrap",
 ]
 
 

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from biotilt.constraints import LagrangianConfig
 from biotilt.core import Objective, Sampler
@@ -41,10 +41,22 @@ class _Section(BaseModel):
 
 
 class ModelSection(_Section):
-    """The pretrained generator: `path` of a safetensors file, and changes to its process (`per_step`, `num_steps`)."""
+    """The pretrained generator, and changes to its process (`per_step`, `num_steps`).
 
-    path: PathText
+    `path` of a safetensors file; or `factory`, a function of your own, "module:function" or "file.py:function", that
+    returns a model (`biotilt.wrap`) when called with `options`.
+    """
+
+    path: PathText | None = None
+    factory: PathText | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
     process: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> ModelSection:
+        if (self.path is None) == (self.factory is None):
+            raise ValueError('give either path, of a safetensors file, or factory, such as "my_models.py:load"')
+        return self
 
 
 class RewardSection(_Section):
@@ -252,7 +264,11 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         tables = isinstance(value, dict) and isinstance(under.get(key), dict)
         named = {"reward": "kind", "held_out": "kind", "objective": "name", "sampler": "name"}.get(key)
-        whole = not tables or (named in value and (named == "kind" or value[named] != under[key].get(named)))
+        whole = (
+            not tables
+            or (key == "model" and {"path", "factory"} & value.keys())
+            or (named in value and (named == "kind" or value[named] != under[key].get(named)))
+        )
         merged[key] = value if whole else merge(under[key], value)
     return merged
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.config import Config, RewardSection, merge, override, parse_config, read_toml
+from biotilt.config import Config, ModelSection, RewardSection, merge, override, parse_config, read_toml
 from biotilt.constraints import Adapting, Constrained, Constraint
 from biotilt.core import Algorithm, Context, Objective, Parts, Replay, Roles, Sampler, Value, check_parts
 from biotilt.core.fixed import Fixed
@@ -24,6 +24,7 @@ from biotilt.files import write_json
 from biotilt.folder import LEDGER, RECORD
 from biotilt.locate import located
 from biotilt.model import Model
+from biotilt.models.origin import Origin
 from biotilt.networks import ValueSize, value_network
 from biotilt.options import plain, shown
 from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend, check_backend
@@ -64,7 +65,7 @@ class Experiment:
     @classmethod
     def load(
         cls, path: Path | str, *, overrides: list[str] | None = None,
-        reward: Any = None, held_out: Any = None,
+        reward: Any = None, held_out: Any = None, model: Model | None = None,
     ) -> Experiment:  # fmt: skip
         """Read an experiment file; `overrides` are `a.b=c` texts.
 
@@ -72,19 +73,25 @@ class Experiment:
         """
         data, text = read_toml(Path(path))
         data = override(data, overrides or [])
-        return cls.from_dict(data, Path(path).parent, str(path), text, reward=reward, held_out=held_out)
+        return cls.from_dict(data, Path(path).parent, str(path), text, reward=reward, held_out=held_out, model=model)
 
     @classmethod
-    def for_task(cls, task: str, *, reward: Any = None, held_out: Any = None, **changes: Any) -> Experiment:
+    def for_task(
+        cls, task: str, *, reward: Any = None, held_out: Any = None, model: Any = None, **changes: Any
+    ) -> Experiment:
         """Build a ready-made task; `changes` are top-level keys (`alpha=0.2`, `train={"max_calls": 512}`)."""
-        return cls.from_dict({"task": task, **changes}, Path(), f'task "{task}"', reward=reward, held_out=held_out)
+        data = {"task": task, **changes}
+        return cls.from_dict(data, Path(), f'task "{task}"', reward=reward, held_out=held_out, model=model)
 
     @classmethod
     def from_dict(
         cls, data: dict[str, Any], base: Path, source: str = "the experiment", text: str = "",
-        *, reward: Any = None, held_out: Any = None,
+        *, reward: Any = None, held_out: Any = None, model: Any = None,
     ) -> Experiment:  # fmt: skip
-        """Build from a dictionary of keys; a `task` fills in what it does not say."""
+        """Build from a dictionary of keys; a `task` fills in what it does not say.
+
+        `model`: a Model (`biotilt.wrap`), or a section as in a file, in place of what `[model]` names.
+        """
         with _locating(source, text):
             data = plain(data)
             if "task" in data:
@@ -96,16 +103,18 @@ class Experiment:
                 elif own is not None:
                     given[key] = _as_reward(own, key)
                     data = {**data, key: _given_in_python(given[key])}
+            if isinstance(model, Model):
+                given["model"] = model
+                data = {**data, "model": _model_section(model)}
+            elif model is not None:
+                data = {**data, "model": plain(model, "model")}
             base = Path(base).absolute()  # a reward may change the working folder
             return cls._built(parse_config(data, source, text), base, given)
 
     @classmethod
-    def _built(cls, config: Config, base: Path, given: dict[str, NamedReward]) -> Experiment:
-        """Build the objects that a configuration names, but for the rewards that are given."""
-        try:
-            model = Model.load(base / config.model.path, **config.model.process)
-        except ConfigError as error:
-            raise ConfigError(f"model.process: {error}") from error
+    def _built(cls, config: Config, base: Path, given: dict[str, Any]) -> Experiment:
+        """Build the objects that a configuration names, but for the model and the rewards that are given."""
+        model = given["model"] if "model" in given else load_base(config.model, base)
         target = config.design.target
         if target is not None:
             model = model.for_target(target)
@@ -116,7 +125,9 @@ class Experiment:
             held_out = load_reward(config.held_out, base, "held_out", target)
         constraints = [load_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
         experiment = cls(config, base, model, reward, held_out, constraints)
-        # both refuse what does not fit before any compute
+        # all refuse what does not fit before any compute
+        if model.origin is not None or "model" in given:
+            model.check()
         experiment.objective_and_value()
         check_backend(config.oracle.backend, **experiment._workers)
         for section, constraint in zip(config.constraints, constraints):
@@ -242,7 +253,7 @@ class Experiment:
             before = read_record(folder).command
         except CheckpointError:
             before = None
-        files = [s.path for s in _sections(self.config) if s.path] + [self.config.model.path]
+        files = [s.path for s in (*_sections(self.config), self.config.model) if s.path and not _in_python(s.path)]
         base = str(self.base.resolve())
         record = RunRecord(
             config=self.config, base=base, command=before or command_line(), versions=versions(), git=git_commit(),
@@ -251,25 +262,35 @@ class Experiment:
         write_json(folder / RECORD, record.document())
 
     @classmethod
-    def recorded(cls, folder: Path, *, reward: Any = None, held_out: Any = None, trust: bool = False) -> Experiment:
+    def recorded(
+        cls, folder: Path, *, reward: Any = None, held_out: Any = None, model: Any = None, trust: bool = False
+    ) -> Experiment:
         """Rebuild the experiment of a run's folder, as it was recorded.
 
         Raises UntrustedRun when that would run code in a folder that this user did not make here, unless `trust`.
         """
         record = read_record(folder)
         config = record.config
+        if model is None and _in_python(config.model.path):
+            raise ConfigError(
+                f"the model of {folder} was given in Python: go on there, with "
+                f'biotilt.resume("{folder}", model=…) or Run.load("{folder}", model=…)'
+            )
         for key, section, given in (("reward", config.reward, reward), ("held_out", config.held_out, held_out)):
-            if given is None and section is not None and (section.function or "").startswith("<"):
+            if given is None and section is not None and _in_python(section.function):
                 raise ConfigError(
                     f"the {key} of {folder} was given in Python: go on there, with "
                     f'biotilt.resume("{folder}", {key}=…) or Run.load("{folder}", {key}=…)'
                 )
         if not trust:
-            replaced = [key for key, given in (("reward", reward), ("held_out", held_out)) if given is not None]
+            given_here = {"reward": reward, "held_out": held_out, "model": model}
+            replaced = [key for key, given in given_here.items() if given is not None]
             require_trust(folder, config, record.base, record.mark, replaced)
         # the task's defaults of that day are in the record already
         keys = config.model_dump(mode="json", exclude_none=True, exclude={"task"})
-        experiment = cls.from_dict(keys, Path(record.base), str(folder / RECORD), reward=reward, held_out=held_out)
+        experiment = cls.from_dict(
+            keys, Path(record.base), str(folder / RECORD), reward=reward, held_out=held_out, model=model
+        )
         experiment.config = experiment.config.model_copy(update={"task": config.task})
         return experiment
 
@@ -343,6 +364,35 @@ def _reward_of(section: RewardSection, base: Path, key: str, target: str | None)
             if options[name] and (base / str(options[name])).exists():
                 options[name] = str(base / str(options[name]))
     return build(section.kind, options, f"{key}.options")
+
+
+def load_base(section: ModelSection, base: Path) -> Model:
+    """Load the pretrained generator that a section names, whose relative paths start at the folder `base`.
+
+    Raises ConfigError, which names the key, when it cannot be built, or does not do what every algorithm expects.
+    """
+    if section.factory is None:
+        assert section.path is not None  # the section checked that it is either
+        try:
+            return Model.load(base / section.path, **section.process)
+        except ConfigError as error:
+            raise ConfigError(f"model.process: {error}") from error
+    try:
+        model = Model.of_origin(Origin.of(section.factory, section.options, base))
+    except ConfigError as error:
+        raise ConfigError(f"model.factory: {error}") from error
+    return model.with_process(**section.process) if section.process else model
+
+
+def _model_section(model: Model) -> dict[str, Any]:
+    """Return what a configuration says of a model that was given as an object."""
+    if model.origin is None:
+        return {"path": f"<{type(model.policy.net).__name__}, given in Python>"}
+    return vars(model.origin)
+
+
+def _in_python(reference: str | None) -> bool:
+    return (reference or "").startswith("<")
 
 
 def _given_in_python(reward: NamedReward) -> dict[str, str]:

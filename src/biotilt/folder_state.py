@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biotilt.atomic import check_output
-from biotilt.errors import CheckpointError, ConfigError
+from biotilt.errors import CheckpointError, ConfigError, UntrustedRun
 from biotilt.experiment import Experiment
 from biotilt.files import load_tensors, read_json
 from biotilt.folder import CHECKPOINTS, HISTORY, MADE, RECORD, TUNED, has_checkpoint, has_run, is_empty, shown
@@ -45,7 +45,8 @@ def is_finished(folder: Path) -> bool:
     if not (folder / TUNED).is_file():
         return False
     try:
-        Model.load(folder / TUNED)
+        with contextlib.suppress(UntrustedRun):  # its file is whole, and what builds its network is not run for this
+            Model.load(folder / TUNED)
     except CheckpointError:
         return False
     try:

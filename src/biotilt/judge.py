@@ -112,7 +112,8 @@ def reference(experiment: Experiment) -> Reference:
 
 def task_card(experiment: Experiment) -> dict[str, Any]:
     """Return the card beside the experiment's generator; an empty one when there is none."""
-    return _card(experiment.base / experiment.config.model.path)
+    path = experiment.config.model.path
+    return {} if path is None else _card(experiment.base / path)
 
 
 def _card(model: Path) -> dict[str, Any]:

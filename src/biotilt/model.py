@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
 
-from biotilt.core import Policy, sample
+from biotilt.core import Policy, own_names, sample
 from biotilt.core.fixed import Fixed
-from biotilt.errors import ConfigError, DataError
+from biotilt.errors import CheckpointError, ConfigError, DataError, UntrustedRun
 from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
+from biotilt.models.checks import check_network, check_rebuilding
+from biotilt.models.origin import Origin, fingerprint
 from biotilt.networks import build_network, describe_network
-from biotilt.options import Count, Seed, shown
+from biotilt.options import Count, Seed, Text, shown
 from biotilt.processes import PROCESSES
 from biotilt.schema import Name, Named, StoredTensors, checked
 from biotilt.spaces import Alphabet, Space, fixed_from_positions, parse_fixed, stored_space
+
+
+class StoredOrigin(BaseModel):
+    """The function that builds a network which is not one of ours, and a hash of the weights that stay as it gives them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factory: Text
+    options: dict[str, Any] = {}
+    frozen: Name
 
 
 class GeneratorFile(StoredTensors):
@@ -26,7 +40,8 @@ class GeneratorFile(StoredTensors):
     kind: ClassVar[str] = "generator"
     called: ClassVar[str] = "a generator"
 
-    network: Named
+    network: Named | None = None
+    origin: StoredOrigin | None = None
     process: Named
     codec: dict[str, Any] | None = None
     alphabet: Name | None = None
@@ -34,10 +49,14 @@ class GeneratorFile(StoredTensors):
 
 @dataclass
 class Model:
-    """A policy together with the space of what it designs: an alphabet, where all designs have one length."""
+    """A policy together with the space of what it designs: an alphabet, where all designs have one length.
+
+    `origin`: where its network comes from, if it is not one of ours (`biotilt.wrap`).
+    """
 
     policy: Policy
     space: Space
+    origin: Origin | None = None
 
     @property
     def alphabet(self) -> Alphabet | None:
@@ -67,7 +86,7 @@ class Model:
         except DataError as error:
             raise ConfigError(f"design.target: {error}") from error
         dataclass: Any = process
-        return Model(Policy(replace(dataclass, length=space.length), net.for_target(target)), space)  # type: ignore[operator]
+        return Model(Policy(replace(dataclass, length=space.length), net.for_target(target)), space, self.origin)  # type: ignore[operator]
 
     def fixed_letters(self, given: str | dict[str, str]) -> Fixed:
         """Return what a pattern ("GCC...") or a table {"1-3" = "GCC"} holds; ConfigError where it does not fit."""
@@ -85,30 +104,85 @@ class Model:
         if not hasattr(process, "length"):  # its designs are no letters
             raise ConfigError(f'the process "{process.name}" cannot hold positions fixed')
         dataclass: Any = process
-        return Model(Policy(replace(dataclass, fixed=fixed), self.policy.net), self.space)
+        return Model(Policy(replace(dataclass, fixed=fixed), self.policy.net), self.space, self.origin)
+
+    def with_process(self, **options: Any) -> Model:
+        """Return the same model with other options of its process (`per_step=1`); ConfigError names a wrong one."""
+        given = _options_of(self.policy.process) | options
+        return replace(
+            self,
+            policy=Policy(
+                PROCESSES.build(self.policy.process.name, given, f'process "{self.policy.process.name}"'),
+                self.policy.net,
+            ),
+        )
+
+    @classmethod
+    def of_origin(cls, origin: Origin) -> Model:
+        """Return the model that a function of the user's builds; ConfigError when it builds none."""
+        given = origin.build()
+        if not isinstance(given, Model):
+            raise ConfigError(
+                f'model "{origin.factory}" must return a model, such as biotilt.wrap makes, not {type(given).__name__}'
+            )
+        return replace(given, origin=origin)
+
+    def check(self) -> None:
+        """Try what every algorithm takes for granted, on a few states.
+
+        Raises ConfigError, with what to do, when the network's output does not fit the process, the mask is no token
+        that it knows, dropout or batch statistics act, or it cannot be stored and loaded again in another process.
+        """
+        check_network(self.policy)
+        if self.origin is None:
+            describe_network(self.policy.net)  # ours are what their description says
+            return
+
+        def save(policy: Policy, path: Path) -> None:
+            replace(self, policy=policy).save(path)
+
+        check_rebuilding(self.policy, save, self.origin.factory)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None, *, half: bool = False) -> None:
-        """Write the model as one safetensors file, weights in float16 if `half`; `extra` is kept with it."""
+        """Write the model as one safetensors file, weights in float16 if `half`; `extra` is kept with it.
+
+        Of a network that is not one of ours only the weights that can be trained are written, with the name of the
+        function that builds the rest. Raises ConfigError when there is no such function.
+        """
         process = self.policy.process
-        options = {f.name: getattr(process, f.name) for f in fields(process) if f.name != "fixed"}  # type: ignore[arg-type]
-        about = {
-            "kind": GeneratorFile.kind,
-            "network": describe_network(self.policy.net),
-            "process": {"name": process.name, **options},
-            "codec": self.space.spec(),
-        }
-        weights = self.policy.net.state_dict()
+        options = {key: value for key, value in _options_of(process).items() if key != "fixed"}
+        about: dict[str, Any] = {"kind": GeneratorFile.kind, "process": {"name": process.name, **options}}
+        if self.origin is None:
+            about |= {"network": describe_network(self.policy.net), "codec": self.space.spec()}
+            weights = self.policy.net.state_dict()
+        else:
+            about |= {"origin": vars(self.origin) | {"frozen": fingerprint(self.policy.net)}}
+            weights = {name: self.policy.net.get_parameter(name) for name in own_names(self.policy.net)}
         save_tensors(path, halved(weights) if half else weights, about | (extra or {}))
 
     @classmethod
-    def load(cls, path: Path | str, /, **process_options: Any) -> Model:
+    def load(
+        cls, path: Path | str, /, *, factory: Callable[..., Model] | None = None, trust: bool = False,
+        **process_options: Any,
+    ) -> Model:  # fmt: skip
         """Read what `save` wrote, ready to sample; `process_options` override the stored ones (`per_step=1`).
 
-        Raises CheckpointError when the file is missing, damaged or not a generator.
+        A network that is not one of ours is built by a function that the file names: give it as `factory`, or say
+        `trust` to import it. Raises CheckpointError when the file is missing, damaged or not a generator, and
+        UntrustedRun, which names the function, without either.
         """
         path = Path(path)
         tensors, about = load_tensors(path, GeneratorFile)
-        network, process = about.network.model_dump(), about.process.model_dump()
+        process = about.process.model_dump()
+        if about.origin is not None:
+            given = _given_by(about.origin, path, factory, trust)
+            with blamed_on(path):
+                _put(given.policy.net, tensors, about.origin)
+                built = PROCESSES.of_table(process | process_options)
+            return replace(given, policy=Policy(built, given.policy.net))
+        if about.network is None:
+            raise CheckpointError(f"{path} names neither a network nor a function that builds one")
+        network = about.network.model_dump()
         with blamed_on(path):
             net = with_weights(path, lambda: build_network(**_named(network)), tensors)
             policy = Policy(PROCESSES.of_table(process), net.eval())
@@ -117,6 +191,41 @@ class Model:
         if process_options:
             policy = Policy(PROCESSES.of_table(process | process_options), net)
         return cls(policy, space)
+
+
+def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | None, trust: bool) -> Model:
+    """Return the model that a file's function builds; UntrustedRun where nobody said that it may be run."""
+    if factory is None and not trust:
+        raise UntrustedRun(
+            f'{path}: its network is built by "{stored.factory}", which is not part of biotilt: hand over that '
+            "function (load_model(path, factory=…)), or, having read it, say --trust (in Python: trust=True) to have it "
+            "imported"
+        )
+    origin = Origin(stored.factory, stored.options)
+    return Model.of_origin(origin) if factory is None else replace(factory(**stored.options), origin=origin)
+
+
+@torch.no_grad()
+def _put(net: nn.Module, tensors: dict[str, Tensor], stored: StoredOrigin) -> None:
+    """Put the stored weights in their places; ConfigError where they, or those that stay, are another network's."""
+    names = own_names(net)
+    if set(names) != tensors.keys():
+        odd = sorted(set(names) ^ tensors.keys())[0]
+        raise ConfigError(f'the network that "{stored.factory}" builds can be trained elsewhere than stored: "{odd}"')
+    if fingerprint(net) != stored.frozen:
+        raise ConfigError(
+            f'the frozen weights that "{stored.factory}" gives are not those that this was tuned with: bring them back'
+        )
+    for name in names:
+        place = net.get_parameter(name)
+        if place.shape != tensors[name].shape:
+            raise ConfigError(f'"{name}" has the shape {shown(list(tensors[name].shape))}, not {list(place.shape)}')
+        place.copy_(tensors[name])
+
+
+def _options_of(process: Any) -> dict[str, Any]:
+    """Return the options of a process, a dataclass, by name."""
+    return {field.name: getattr(process, field.name) for field in fields(process)}
 
 
 def _named(table: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from biotilt.spaces import Record, write_designs
 from biotilt.training import Trainer
 from biotilt.training.checkpoint import History
 from biotilt.training.loop import Row
+from biotilt.trust import is_own
 
 
 @dataclass
@@ -47,16 +48,18 @@ class Run:
     history: list[Row]
 
     @classmethod
-    def load(cls, folder: Path | str, *, reward: Any = None, held_out: Any = None, trust: bool = False) -> Run:
+    def load(
+        cls, folder: Path | str, *, reward: Any = None, held_out: Any = None, model: Any = None, trust: bool = False
+    ) -> Run:
         """Load a finished run; CheckpointError when it has not finished (resume it) or is no run.
 
         Raises UntrustedRun when somebody else made the folder and it names code to run, unless `trust`.
         """
         folder, place = Path(folder), Path(folder).absolute()
-        experiment = Experiment.recorded(folder, reward=reward, held_out=held_out, trust=trust)
-        model = _tuned(place)
+        experiment = Experiment.recorded(folder, reward=reward, held_out=held_out, model=model, trust=trust)
+        tuned = _tuned(place, trust=True)  # what its record names was trusted before
         with _made_again_by_resume(place):
-            return cls(place, experiment, model, read_json(place / HISTORY, History))
+            return cls(place, experiment, tuned, read_json(place / HISTORY, History))
 
     def sample(self, count: int, *, seed: int = 0) -> list[str]:
         """Return `count` fresh designs of the tuned model."""
@@ -79,19 +82,28 @@ class Run:
             return evaluate(self, count)
 
 
-def load_model(path: Path | str) -> Model:
-    """Load a generator: a safetensors file, or the folder of a finished run."""
+def load_model(
+    path: Path | str, *, factory: Callable[..., Model] | None = None, trust: bool = False
+) -> Model:  # fmt: skip
+    """Load a generator: a safetensors file, or the folder of a finished run.
+
+    A network that is not one of ours is built by a function that the file names: give it as `factory`, or say `trust`
+    to have it imported, which needs no saying for a run that this user made here. Raises UntrustedRun otherwise.
+    """
     path = Path(path)
-    return _tuned(path) if path.is_dir() else Model.load(path)
+    if path.is_dir():
+        return _tuned(path, factory=factory, trust=trust)
+    return Model.load(path, factory=factory, trust=trust)
 
 
-def _tuned(folder: Path) -> Model:
+def _tuned(folder: Path, *, factory: Callable[..., Model] | None = None, trust: bool = False) -> Model:
     """Load what a run made, with its fixed positions; it needs neither the reward nor the pretrained model."""
-    config = read_record(folder).config
+    record = read_record(folder)
+    config, trust = record.config, trust or is_own(record.config, record.base, record.mark)
     if not (folder / TUNED).is_file():
         raise CheckpointError(f"{folder} has not finished; go on with `biotilt tune --resume {shown(folder)}`")
     with _made_again_by_resume(folder):
-        model = Model.load(folder / TUNED)
+        model = Model.load(folder / TUNED, factory=factory, trust=trust)
     return model.with_fixed(fixed_positions(config, model))
 
 
@@ -115,19 +127,20 @@ def tune(
     overwrite: bool = False,
     report: Callable[[Row], None] = lambda row: None,
     reward: Any = None,
+    model: Model | None = None,
 ) -> Run:
     """Tune an experiment (or the file of one) into `folder`; an unfinished run there goes on where it stopped.
 
-    `reward`: a Python callable that replaces the experiment's. `report(row)` is called after every round.
+    `reward`, `model`: objects that replace what the experiment's file names. `report(row)` is called after every round.
     Interrupted (Ctrl-C, SIGTERM, kill -9), the folder keeps its last checkpoint: call again to go on. Raises
     ConfigError when the folder holds another experiment or a finished run; `overwrite` starts anew, once everything
     else has been checked. Raises FolderInUse when another process works there.
     """
     folder = Path(folder).absolute()  # a reward may change the working folder
     if not isinstance(experiment, Experiment):
-        experiment = Experiment.load(experiment, reward=reward)
-    elif reward is not None:
-        raise ConfigError("give the reward to the Experiment, or the path of an experiment file to tune")
+        experiment = Experiment.load(experiment, reward=reward, model=model)
+    elif reward is not None or model is not None:
+        raise ConfigError("give the reward and the model to the Experiment, or the path of an experiment file to tune")
     check_run(experiment, folder)
     with only_writer(folder, "tuning"), closing(experiment), _terminate_like_interrupt():
         if overwrite:
@@ -140,7 +153,7 @@ def tune(
         with _log_to_tensorboard(trainer, folder):
             net = trainer.run()
         policy = experiment.model.policy
-        model = Model(type(policy)(policy.process, net), experiment.model.space)
+        model = replace(experiment.model, policy=type(policy)(policy.process, net))
         write_each(  # what cannot be bought again first
             lambda: model.save(folder / TUNED),
             lambda: write_json(folder / HISTORY, trainer.history),
@@ -178,6 +191,7 @@ def resume(
     report: Callable[[Row], None] = lambda row: None,
     reward: Any = None,
     held_out: Any = None,
+    model: Any = None,
     trust: bool = False,
 ) -> Run:
     """Go on with the run in `folder`, bit for bit as if it had never stopped.
@@ -185,7 +199,7 @@ def resume(
     Raises UntrustedRun when somebody else made the folder and it names code to run, unless `trust`.
     """
     place = Path(folder).absolute()
-    experiment = Experiment.recorded(Path(folder), reward=reward, held_out=held_out, trust=trust)
+    experiment = Experiment.recorded(Path(folder), reward=reward, held_out=held_out, model=model, trust=trust)
     return tune(experiment, place, report=report)
 
 

@@ -86,7 +86,7 @@ def steer(
     if proposal is not None:
         if proposal.policy.process != base.process:
             raise ConfigError(f"the proposal's process {proposal.policy.process} is not the base's {base.process}")
-        roles.proposal = proposal.policy.frozen_copy()
+        roles.proposal = proposal.policy.frozen_view()
         roles.proposal.net.to(experiment.device)
     with closing(experiment):
         return _drawn(experiment, roles, sampler, value, count, report, started)

@@ -34,13 +34,16 @@ KEY_SIZE = 32
 def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
     """Return what an experiment runs that is not part of biotilt, one text each, empty when there is nothing.
 
-    `replaced`: the sections, "reward" or "held_out", for which a caller gives an object of its own.
+    `replaced`: the sections, "model", "reward" or "held_out", for which a caller gives an object of its own.
     """
+    factory = None if "model" in replaced else config.model.factory
     waiting: list[RewardSection | None] = [
         *(None if "reward" in replaced else config.reward, None if "held_out" in replaced else config.held_out),
         *config.constraints,
     ]
     found = [f"what a Ray cluster answers ({config.oracle.address})"] if config.oracle.address else []
+    if factory is not None:
+        found.append(f"the Python function {factory}")
     while waiting:
         section = waiting.pop(0)
         if section is None:

@@ -165,6 +165,7 @@ def sample(
     out: Annotated[Path | None, typer.Option(help="A .fasta, .csv, .tsv, .smi or .txt file.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED)] = 0,
     fixed: Annotated[str | None, typer.Option(help='Pattern to keep, "." where free: "GCC......"')] = None,
+    trust: Trust = False,
 ) -> Answer:
     """Draw designs; without --out they are printed as FASTA."""
     from biotilt.run import load_model
@@ -172,7 +173,7 @@ def sample(
 
     if out is not None:
         check_designs_output(out)
-    loaded = load_model(model)
+    loaded = load_model(model, trust=trust)
     if fixed is not None:
         loaded = loaded.with_fixed(loaded.fixed_letters(fixed))
     designs = loaded.sample(count, seed=seed)
@@ -194,6 +195,7 @@ def steer(
     assignments: Assignments = None,
     seed: Seed = None,
     alpha: Alpha = None,
+    trust: Trust = False,
 ) -> Answer:
     """Draw designs with the sampler of an experiment, which asks the reward and leaves the weights alone."""
     from biotilt.experiment import Experiment
@@ -205,7 +207,7 @@ def steer(
     if out is not None:
         check_designs_output(out)
     experiment = Experiment.load(file, overrides=_assignments(assignments, seed=seed, alpha=alpha))
-    model = None if proposal is None else load_model(proposal)
+    model = None if proposal is None else load_model(proposal, trust=trust)
     with counting("oracle calls") as report:
         found = steer_experiment(experiment, count, proposal=model, report=report)
     document = found.document() | {"out": None if out is None else str(out)}

@@ -47,6 +47,8 @@ from biotilt.core.policy import (
 from biotilt.core.protocols import (
     Net,
     NetInput,
+    OfLetters,
+    OfPoints,
     Process,
     RelaxedScorer,
     Reward,
@@ -96,6 +98,8 @@ __all__ = [
     "Net",
     "NetInput",
     "Objective",
+    "OfLetters",
+    "OfPoints",
     "Parts",
     "Policy",
     "PosteriorDensity",

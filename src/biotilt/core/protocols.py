@@ -49,6 +49,25 @@ class Process(Protocol):
     def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor: ...
 
 
+@runtime_checkable
+class OfLetters(Process, Protocol):
+    """A process whose designs are `length` letters out of `letters`."""
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def letters(self) -> int: ...
+
+
+@runtime_checkable
+class OfPoints(Process, Protocol):
+    """A process whose designs are points of `size` coordinates."""
+
+    @property
+    def size(self) -> int: ...
+
+
 class Reward(Protocol):
     """A named function of designs, higher is better: NaN = could not be scored, -inf = infeasible."""
 

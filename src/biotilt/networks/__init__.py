@@ -34,10 +34,13 @@ def build_network(name: str, options: dict[str, Any]) -> nn.Module:
 def describe_network(net: nn.Module) -> dict[str, Any]:
     """Return the name and options that `build_network` rebuilds this network from."""
     for name, (_, network) in NETWORKS.items():
-        if isinstance(net, network):
+        if type(net) is network:  # a subclass is not what would be rebuilt
             config: Any = net.config
             return {"name": name, **asdict(config)}
-    raise ConfigError(f"{type(net).__name__} is not one of biotilt's networks: {', '.join(NETWORKS)}")
+    raise ConfigError(
+        f"{type(net).__name__} is not one of biotilt's networks ({', '.join(NETWORKS)}), so it could not be loaded again: "
+        'name the function that returns the model, biotilt.wrap(…, factory="module:function")'
+    )
 
 
 __all__ = [

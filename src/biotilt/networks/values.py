@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Policy, Process, Reveals
+from biotilt.core import OfLetters, OfPoints, Policy, Process, Reveals
 from biotilt.errors import ConfigError
 from biotilt.networks.blank import zero
 from biotilt.networks.cnn import CNN, CNNConfig
@@ -42,17 +42,6 @@ class Features(Protocol):
     def features(self, x: Tensor, t: Tensor) -> Tensor: ...
 
 
-@runtime_checkable
-class _OfLetters(Protocol):
-    length: int
-    letters: int
-
-
-@runtime_checkable
-class _OfPoints(Protocol):
-    size: int
-
-
 def value_network(policy: Policy, size: ValueSize | None = None) -> nn.Module:
     """Return a network that reads what the policy's reads, with outputs like its, that starts at zero everywhere.
 
@@ -69,12 +58,12 @@ def value_network(policy: Policy, size: ValueSize | None = None) -> nn.Module:
 
 def small_network(process: Process, size: ValueSize) -> nn.Module:
     """Return a small network of the process's states whose outputs start at zero."""
-    if isinstance(process, _OfLetters):
+    if isinstance(process, OfLetters):
         # where nothing is masked, the states do not tell how much noise there is in them
         time = not isinstance(process, Reveals)
         config = CNNConfig(process.letters, process.length, size.width, size.depth, time=time)
         return CNN(config).blank()
-    if isinstance(process, _OfPoints):
+    if isinstance(process, OfPoints):
         return VectorMLP(VectorMLPConfig(process.size, size.width, size.depth)).blank()
     raise ConfigError(
         f'a learned value needs a network, and none of ours reads states of the process "{process.name}": give '

@@ -194,6 +194,8 @@ class Trainer:
                 self._keep = True
             self.report(row)
         self._require_scores()
+        for name in self.own:  # as in the network that tuning started from
+            self.average.get_parameter(name).requires_grad_(True)
         return self.average
 
     def _require_scores(self) -> None:
