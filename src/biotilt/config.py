@@ -264,11 +264,9 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         tables = isinstance(value, dict) and isinstance(under.get(key), dict)
         named = {"reward": "kind", "held_out": "kind", "objective": "name", "sampler": "name"}.get(key)
-        whole = (
-            not tables
-            or (key == "model" and {"path", "factory"} & value.keys())
-            or (named in value and (named == "kind" or value[named] != under[key].get(named)))
-        )
+        another = tables and key == "model" and bool({"path", "factory"} & value.keys())
+        named_anew = named in value and (named == "kind" or value[named] != under[key].get(named)) if tables else False
+        whole = not tables or another or named_anew
         merged[key] = value if whole else merge(under[key], value)
     return merged
 

@@ -86,11 +86,12 @@ class Experiment:
     @classmethod
     def from_dict(
         cls, data: dict[str, Any], base: Path, source: str = "the experiment", text: str = "",
-        *, reward: Any = None, held_out: Any = None, model: Any = None,
+        *, reward: Any = None, held_out: Any = None, model: Any = None, proven: bool = False,
     ) -> Experiment:  # fmt: skip
         """Build from a dictionary of keys; a `task` fills in what it does not say.
 
-        `model`: a Model (`biotilt.wrap`), or a section as in a file, in place of what `[model]` names.
+        `model`: a Model (`biotilt.wrap`), or a section as in a file, in place of what `[model]` names. A network that
+        is not one of ours is tried (`Model.check`) unless it is `proven`.
         """
         with _locating(source, text):
             data = plain(data)
@@ -109,10 +110,10 @@ class Experiment:
             elif model is not None:
                 data = {**data, "model": plain(model, "model")}
             base = Path(base).absolute()  # a reward may change the working folder
-            return cls._built(parse_config(data, source, text), base, given)
+            return cls._built(parse_config(data, source, text), base, given, proven=proven)
 
     @classmethod
-    def _built(cls, config: Config, base: Path, given: dict[str, Any]) -> Experiment:
+    def _built(cls, config: Config, base: Path, given: dict[str, Any], *, proven: bool = False) -> Experiment:
         """Build the objects that a configuration names, but for the model and the rewards that are given."""
         model = given["model"] if "model" in given else load_base(config.model, base)
         target = config.design.target
@@ -126,7 +127,7 @@ class Experiment:
         constraints = [load_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
         experiment = cls(config, base, model, reward, held_out, constraints)
         # all refuse what does not fit before any compute
-        if model.origin is not None or "model" in given:
+        if (model.origin is not None or "model" in given) and not proven:
             model.check()
         experiment.objective_and_value()
         check_backend(config.oracle.backend, **experiment._workers)
@@ -289,8 +290,9 @@ class Experiment:
         # the task's defaults of that day are in the record already
         keys = config.model_dump(mode="json", exclude_none=True, exclude={"task"})
         experiment = cls.from_dict(
-            keys, Path(record.base), str(folder / RECORD), reward=reward, held_out=held_out, model=model
-        )
+            keys, Path(record.base), str(folder / RECORD), reward=reward, held_out=held_out, model=model,
+            proven=True,  # when the run began
+        )  # fmt: skip
         experiment.config = experiment.config.model_copy(update={"task": config.task})
         return experiment
 

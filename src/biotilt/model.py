@@ -25,7 +25,7 @@ from biotilt.spaces import Alphabet, Space, fixed_from_positions, parse_fixed, s
 
 
 class StoredOrigin(BaseModel):
-    """The function that builds a network which is not one of ours, and a hash of the weights that stay as it gives them."""
+    """The function that builds a network which is not one of ours, and a hash of the weights that stay as they are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -197,9 +197,8 @@ def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | 
     """Return the model that a file's function builds; UntrustedRun where nobody said that it may be run."""
     if factory is None and not trust:
         raise UntrustedRun(
-            f'{path}: its network is built by "{stored.factory}", which is not part of biotilt: hand over that '
-            "function (load_model(path, factory=…)), or, having read it, say --trust (in Python: trust=True) to have it "
-            "imported"
+            f'{path}: its network is built by "{stored.factory}", which is not part of biotilt: hand over '
+            "that function (load_model(path, factory=…)), or say --trust (in Python: trust=True) to have it imported"
         )
     origin = Origin(stored.factory, stored.options)
     return Model.of_origin(origin) if factory is None else replace(factory(**stored.options), origin=origin)

@@ -70,8 +70,8 @@ def _stepped(policy: Policy, output: Tensor, x: Tensor, k: int, generator: torch
     wanted = (len(x), process.length, process.letters) if isinstance(process, OfLetters) else tuple(x.shape)
     if tuple(output.shape) != wanted:
         raise ConfigError(
-            f'the process "{process.name}" reads {wanted} of a network, at states {tuple(x.shape)}, and this one returns '
-            f"{tuple(output.shape)}"
+            f'the process "{process.name}" reads {wanted} of a network at states {tuple(x.shape)}, and this '
+            f"one returns {tuple(output.shape)}"
         )
     y = process.kernel_of(output, x, k).sample(generator)
     if y.shape != x.shape:
@@ -108,7 +108,7 @@ def answer(policy: Policy) -> float:
 
 
 def _in_another_process(path: Path) -> float:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(part or os.getcwd() for part in sys.path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)}
     done = subprocess.run(
         [sys.executable, "-m", "biotilt.models.rebuild", str(path)], env=environment, capture_output=True, text=True
     )

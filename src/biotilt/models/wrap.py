@@ -32,12 +32,12 @@ def wrap(
 ) -> Model:
     """Return a model of any network: what it is shown are states of the process, in its own tokens.
 
-    `space`: what is designed, or the name of an alphabet; `length`: letters of a design. `process`: a name, a table of a
-    name with options, or the object. `ids`: the network's token of each letter, by letter or in the order of the space
-    (default 0 … V−1); `mask_id`: its mask (default V); `prefix`, `suffix`: its tokens around a design, whose outputs are
-    cut off. `call(net, x, t)` where the network is to be called otherwise than with its tokens, and the time by the name
-    t or time; t in [0, 1], 1 = noise. `factory`: "module:function" or "file.py:function", which returns this model:
-    with it a tuned model can be loaded again, and runs resumed.
+    `space`: what is designed, or the name of an alphabet; `length`: letters of a design. `process`: a name, a table
+    of a name with options, or the object. `ids`: the network's token of each letter, by letter or in the order of the
+    space (default 0 … V−1); `mask_id`: its mask (default V); `prefix`, `suffix`: its tokens around a design, whose
+    outputs are cut off. `call(net, x, t)` where the network is to be called otherwise than with its tokens, and the
+    time by the name t or time; t in [0, 1], 1 = noise. `factory`: "module:function" or "file.py:function", which
+    returns this model: with it a tuned model can be loaded again, and runs resumed.
 
     Weights whose `requires_grad` is false stay as they are. The network is put into evaluation mode.
 

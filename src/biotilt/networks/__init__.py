@@ -38,8 +38,8 @@ def describe_network(net: nn.Module) -> dict[str, Any]:
             config: Any = net.config
             return {"name": name, **asdict(config)}
     raise ConfigError(
-        f"{type(net).__name__} is not one of biotilt's networks ({', '.join(NETWORKS)}), so it could not be loaded again: "
-        'name the function that returns the model, biotilt.wrap(…, factory="module:function")'
+        f"{type(net).__name__} is not one of biotilt's networks ({', '.join(NETWORKS)}), so it could not be loaded "
+        'again: name the function that returns the model, biotilt.wrap(…, factory="module:function")'
     )
 
 
