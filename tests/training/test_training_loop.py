@@ -214,7 +214,7 @@ def test_the_average_follows_by_hand(ema):
         expected = decay * expected + (1 - decay) * weights
     torch.testing.assert_close(average.logits, expected)
     assert torch.equal(average.logits, net.logits.detach()) == (ema == 0)
-    assert not average.logits.requires_grad
+    assert average.logits.requires_grad, "it can be tuned again, as the network that it started from"
 
 
 def test_the_learning_rate_follows_the_schedule():
