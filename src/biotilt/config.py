@@ -44,13 +44,15 @@ class ModelSection(_Section):
     """The pretrained generator, and changes to its process (`per_step`, `num_steps`).
 
     `path` of a safetensors file; or `factory`, a function of your own, "module:function" or "file.py:function", that
-    returns a model (`biotilt.wrap`) when called with `options`.
+    returns a model (`biotilt.wrap`) when called with `options`. `lora`: adapters, {rank = 8, alpha = 16, targets = []},
+    which alone are then trained and stored.
     """
 
     path: PathText | None = None
     factory: PathText | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     process: dict[str, Any] = Field(default_factory=dict)
+    lora: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSection:

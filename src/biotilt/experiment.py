@@ -8,7 +8,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +116,13 @@ class Experiment:
     def _built(cls, config: Config, base: Path, given: dict[str, Any], *, proven: bool = False) -> Experiment:
         """Build the objects that a configuration names, but for the model and the rewards that are given."""
         model = given["model"] if "model" in given else load_base(config.model, base)
+        lora = config.model.lora
         target = config.design.target
         if target is not None:
             model = model.for_target(target)
         model = model.with_fixed(fixed_positions(config, model))
+        if lora is not None and model.lora is None:
+            model = model.with_lora(**lora)
         reward = given["reward"] if "reward" in given else load_reward(config.reward, base, "reward", target)
         held_out = given.get("held_out")
         if held_out is None and config.held_out is not None and config.held_out.kind != "none":
@@ -127,7 +130,7 @@ class Experiment:
         constraints = [load_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
         experiment = cls(config, base, model, reward, held_out, constraints)
         # all refuse what does not fit before any compute
-        if (model.origin is not None or "model" in given) and not proven:
+        if (isinstance(model.origin, Origin) or "model" in given) and not proven:
             model.check()
         experiment.objective_and_value()
         check_backend(config.oracle.backend, **experiment._workers)
@@ -388,9 +391,10 @@ def load_base(section: ModelSection, base: Path) -> Model:
 
 def _model_section(model: Model) -> dict[str, Any]:
     """Return what a configuration says of a model that was given as an object."""
-    if model.origin is None:
+    if not isinstance(model.origin, Origin):
         return {"path": f"<{type(model.policy.net).__name__}, given in Python>"}
-    return vars(model.origin)
+    adapters = {} if model.lora is None else {"lora": asdict(model.lora)}
+    return asdict(model.origin) | {"process": model.process_options} | adapters
 
 
 def _in_python(reference: str | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,22 +16,28 @@ from biotilt.core.fixed import Fixed
 from biotilt.errors import CheckpointError, ConfigError, DataError, UntrustedRun
 from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
 from biotilt.models.checks import check_network, check_rebuilding
-from biotilt.models.origin import Origin, fingerprint
+from biotilt.models.lora import LoRA, adapted, merged
+from biotilt.models.origin import FileOrigin, Origin, fingerprint
 from biotilt.networks import build_network, describe_network
-from biotilt.options import Count, Seed, Text, shown
+from biotilt.options import Count, Seed, Text, build_options, shown
 from biotilt.processes import PROCESSES
 from biotilt.schema import Name, Named, StoredTensors, checked
 from biotilt.spaces import Alphabet, Space, fixed_from_positions, parse_fixed, stored_space
 
 
 class StoredOrigin(BaseModel):
-    """The function that builds a network which is not one of ours, and a hash of the weights that stay as they are."""
+    """What builds a network of which only a part is stored: a function, or a file; and a hash of the rest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    factory: Text
+    factory: Text | None = None
     options: dict[str, Any] = {}
+    path: Text | None = None
     frozen: Name
+
+    @property
+    def shown(self) -> str:
+        return f'"{self.factory or self.path}"'
 
 
 class GeneratorFile(StoredTensors):
@@ -42,6 +48,7 @@ class GeneratorFile(StoredTensors):
 
     network: Named | None = None
     origin: StoredOrigin | None = None
+    lora: dict[str, Any] | None = None
     process: Named
     codec: dict[str, Any] | None = None
     alphabet: Name | None = None
@@ -51,12 +58,14 @@ class GeneratorFile(StoredTensors):
 class Model:
     """A policy together with the space of what it designs: an alphabet, where all designs have one length.
 
-    `origin`: where its network comes from, if it is not one of ours (`biotilt.wrap`).
+    `origin`: where its network comes from: a function, if it is not one of ours (`biotilt.wrap`), or its file. `lora`:
+    the adapters that it has.
     """
 
     policy: Policy
     space: Space
-    origin: Origin | None = None
+    origin: Origin | FileOrigin | None = None
+    lora: LoRA | None = None
 
     @property
     def alphabet(self) -> Alphabet | None:
@@ -86,7 +95,8 @@ class Model:
         except DataError as error:
             raise ConfigError(f"design.target: {error}") from error
         dataclass: Any = process
-        return Model(Policy(replace(dataclass, length=space.length), net.for_target(target)), space, self.origin)  # type: ignore[operator]
+        origin = self.origin if isinstance(self.origin, Origin) else None  # its file is of another target
+        return Model(Policy(replace(dataclass, length=space.length), net.for_target(target)), space, origin)  # type: ignore[operator]
 
     def fixed_letters(self, given: str | dict[str, str]) -> Fixed:
         """Return what a pattern ("GCC...") or a table {"1-3" = "GCC"} holds; ConfigError where it does not fit."""
@@ -105,6 +115,11 @@ class Model:
             raise ConfigError(f'the process "{process.name}" cannot hold positions fixed')
         dataclass: Any = process
         return Model(Policy(replace(dataclass, fixed=fixed), self.policy.net), self.space, self.origin)
+
+    @property
+    def process_options(self) -> dict[str, Any]:
+        """What the process is configured with, but for held positions, as JSON holds it."""
+        return {key: value for key, value in _options_of(self.policy.process).items() if key != "fixed"}
 
     def with_process(self, **options: Any) -> Model:
         """Return the same model with other options of its process (`per_step=1`); ConfigError names a wrong one."""
@@ -127,6 +142,20 @@ class Model:
             )
         return replace(given, origin=origin)
 
+    def with_lora(self, lora: LoRA | None = None, /, **options: Any) -> Model:
+        """Return the model with low-rank adapters, which alone are trained: `with_lora(rank=8, targets=("query",))`.
+
+        Its weights stay where they are. Raises ConfigError when no layer is called so, or peft is not installed.
+        """
+        lora = lora or build_options(LoRA, options, "model.lora")
+        return replace(self, policy=Policy(self.policy.process, adapted(self.policy.net, lora)), lora=lora)
+
+    def merged(self) -> Model:
+        """Return the model with its adapters made part of its weights: its file then needs no other."""
+        if self.lora is None:
+            return self
+        return replace(self, policy=Policy(self.policy.process, merged(self.policy.net)), lora=None)
+
     def check(self) -> None:
         """Try what every algorithm takes for granted, on a few states.
 
@@ -134,7 +163,7 @@ class Model:
         that it knows, dropout or batch statistics act, or it cannot be stored and loaded again in another process.
         """
         check_network(self.policy)
-        if self.origin is None:
+        if not isinstance(self.origin, Origin):
             describe_network(self.policy.net)  # ours are what their description says
             return
 
@@ -146,13 +175,15 @@ class Model:
     def save(self, path: Path, extra: dict[str, Any] | None = None, *, half: bool = False) -> None:
         """Write the model as one safetensors file, weights in float16 if `half`; `extra` is kept with it.
 
-        Of a network that is not one of ours only the weights that can be trained are written, with the name of the
-        function that builds the rest. Raises ConfigError when there is no such function.
+        Of a network that is not one of ours, or that has adapters, only the weights that can be trained are written,
+        with the name of the function or the file that gives the rest. Raises ConfigError when a network that is not one
+        of ours has no such function.
         """
-        process = self.policy.process
-        options = {key: value for key, value in _options_of(process).items() if key != "fixed"}
-        about: dict[str, Any] = {"kind": GeneratorFile.kind, "process": {"name": process.name, **options}}
-        if self.origin is None:
+        name = self.policy.process.name
+        about: dict[str, Any] = {"kind": GeneratorFile.kind, "process": {"name": name, **self.process_options}}
+        if self.lora is not None:
+            about |= {"lora": asdict(self.lora)}
+        if self.origin is None or (isinstance(self.origin, FileOrigin) and self.lora is None):
             about |= {"network": describe_network(self.policy.net), "codec": self.space.spec()}
             weights = self.policy.net.state_dict()
         else:
@@ -177,6 +208,8 @@ class Model:
         if about.origin is not None:
             given = _given_by(about.origin, path, factory, trust)
             with blamed_on(path):
+                if about.lora is not None:
+                    given = given.with_lora(**about.lora)
                 _put(given.policy.net, tensors, about.origin)
                 built = PROCESSES.of_table(process | process_options)
             return replace(given, policy=Policy(built, given.policy.net))
@@ -184,24 +217,42 @@ class Model:
             raise CheckpointError(f"{path} names neither a network nor a function that builds one")
         network = about.network.model_dump()
         with blamed_on(path):
-            net = with_weights(path, lambda: build_network(**_named(network)), tensors)
+            lora = None if about.lora is None else build_options(LoRA, about.lora, "model.lora")
+
+            def make() -> nn.Module:
+                plain = build_network(**_named(network))
+                return plain if lora is None else adapted(plain, lora)
+
+            net = with_weights(path, make, tensors)
             policy = Policy(PROCESSES.of_table(process), net.eval())
             space = stored_space(about.model_dump(exclude_none=True))
             _check_sizes(policy, space)
         if process_options:
             policy = Policy(PROCESSES.of_table(process | process_options), net)
-        return cls(policy, space)
+        return cls(policy, space, FileOrigin(str(path.absolute())), lora)
 
 
 def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | None, trust: bool) -> Model:
     """Return the model that a file's function builds; UntrustedRun where nobody said that it may be run."""
+    if stored.path is not None and factory is None:
+        if not Path(stored.path).is_file():
+            raise CheckpointError(
+                f"{path} holds adapters of the model {stored.path}, which is not there: bring it back, or hand it over "
+                "from where it is now, load_model(path, factory=lambda: biotilt.load_model(…))"
+            )
+        return Model.load(stored.path)
+    if stored.factory is None:
+        stored = stored.model_copy(update={"factory": "the function given"})
     if factory is None and not trust:
         raise UntrustedRun(
-            f'{path}: its network is built by "{stored.factory}", which is not part of biotilt: hand over '
+            f"{path}: its network is built by {stored.shown}, which is not part of biotilt: hand over "
             "that function (load_model(path, factory=…)), or say --trust (in Python: trust=True) to have it imported"
         )
     origin = Origin(stored.factory, stored.options)
-    return Model.of_origin(origin) if factory is None else replace(factory(**stored.options), origin=origin)
+    if factory is None:
+        return Model.of_origin(origin)
+    given = factory(**stored.options)
+    return given if stored.path is not None else replace(given, origin=origin)
 
 
 @torch.no_grad()
@@ -210,15 +261,17 @@ def _put(net: nn.Module, tensors: dict[str, Tensor], stored: StoredOrigin) -> No
     names = own_names(net)
     if set(names) != tensors.keys():
         odd = sorted(set(names) ^ tensors.keys())[0]
-        raise ConfigError(f'the network that "{stored.factory}" builds can be trained elsewhere than stored: "{odd}"')
+        raise ConfigError(f'the network that {stored.shown} gives can be trained elsewhere than stored: "{odd}"')
     if fingerprint(net) != stored.frozen:
         raise ConfigError(
-            f'the frozen weights that "{stored.factory}" gives are not those that this was tuned with: bring them back'
+            f"the frozen weights that {stored.shown} gives are not those that this was tuned with: bring them back"
         )
     for name in names:
         place = net.get_parameter(name)
         if place.shape != tensors[name].shape:
             raise ConfigError(f'"{name}" has the shape {shown(list(tensors[name].shape))}, not {list(place.shape)}')
+        if not bool(tensors[name].isfinite().all()):
+            raise ConfigError(f'the weights "{name}" are not all finite, so the model is of no use')
         place.copy_(tensors[name])
 
 

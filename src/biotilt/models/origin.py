@@ -43,6 +43,13 @@ class Origin:
             raise ConfigError(f'model "{self.factory}" raised {type(error).__name__}: {error}') from error
 
 
+@dataclass(frozen=True)
+class FileOrigin:
+    """The file of a generator, whose weights adapters are added to."""
+
+    path: str
+
+
 @torch.no_grad()
 def fingerprint(net: nn.Module) -> str:
     """Return a hash of the tensors that training leaves alone: frozen parameters and stored buffers, by name."""
