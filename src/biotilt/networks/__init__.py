@@ -11,6 +11,7 @@ from biotilt.errors import ConfigError, one_line, suggest
 from biotilt.networks.cnn import CNN, CNNConfig
 from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.networks.structured import Structured, StructuredConfig
+from biotilt.networks.transformer import Transformer, TransformerConfig
 from biotilt.networks.values import Blank, Features, ValueSize, value_network
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 from biotilt.options import build_options
@@ -19,6 +20,7 @@ NETWORKS: dict[str, tuple[type, type[nn.Module]]] = {
     "cnn": (CNNConfig, CNN),
     "mlp": (MLPConfig, MLP),
     "structured": (StructuredConfig, Structured),
+    "transformer": (TransformerConfig, Transformer),
     "vector_mlp": (VectorMLPConfig, VectorMLP),
 }
 
@@ -53,6 +55,8 @@ __all__ = [
     "MLPConfig",
     "Structured",
     "StructuredConfig",
+    "Transformer",
+    "TransformerConfig",
     "ValueSize",
     "VectorMLP",
     "VectorMLPConfig",

@@ -52,7 +52,7 @@ def value_network(policy: Policy, size: ValueSize | None = None) -> nn.Module:
     if isinstance(net, Blank):
         return net.blank()
     if isinstance(net, Features):
-        return FeatureHead(net, process, size)
+        return FeatureHead(policy.frozen_view().net, process, size)
     return small_network(process, size)
 
 
@@ -75,7 +75,7 @@ def small_network(process: Process, size: ValueSize) -> nn.Module:
 class FeatureHead(nn.Module):
     """A trained head on the features of a network that stays as it is, and is neither copied nor stored with it."""
 
-    def __init__(self, net: Features, process: Process, size: ValueSize):
+    def __init__(self, net: nn.Module, process: Process, size: ValueSize):
         super().__init__()
         self._lent = _Lent(net)
         features, outputs = _probe(net, process)
@@ -85,9 +85,8 @@ class FeatureHead(nn.Module):
         zero(self.head[-1])
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        with torch.no_grad():
-            features = self._lent.net.features(x, t)
-        return self.head(features.to(self.head[-1].weight.dtype))
+        # it takes no gradient in its weights, but passes on that of relaxed states
+        return self.head(self._lent.net.features(x, t).to(self.head[-1].weight.dtype))
 
 
 class _Lent:
