@@ -11,7 +11,7 @@ import torch
 from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts
 from biotilt.networks import value_network
 from biotilt.plugins import REGISTRIES
-from biotilt.training import TrainConfig, Trainer
+from biotilt.training import EachRound, TrainConfig, Trainer
 from biotilt.values import VALUES, build_value
 
 Groups = dict[str, dict[str, Any]]
@@ -70,7 +70,7 @@ def tune(space: Any, objective: Any, groups: Groups, calls: int, points: int, se
             curve.append(point | measured)
 
     _measured = [0]
-    trainer.report = report
+    trainer.callbacks = [EachRound(report)]
     trainer.run()
     return {"curve": curve, **curve[-1]}
 

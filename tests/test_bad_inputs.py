@@ -257,8 +257,8 @@ def test_a_design_that_cannot_be_scored_is_reported_and_the_run_goes_on(keys, tm
         return [float(d.count("G")) for d in designs]
 
     run = biotilt.tune(Experiment.from_dict(keys, Path(), reward=fussy), tmp_path / "run")
-    assert run.history[-1]["calls"] == 32
-    assert all(value == value for row in run.history for value in row.values()), "no NaN in the figures"
+    assert run.rows[-1]["calls"] == 32
+    assert all(value == value for row in run.rows for value in row.values()), "no NaN in the figures"
     failed = [r for r in Ledger(Store(tmp_path / "run/oracle.sqlite"), "tuning", "fussy").rows() if r.reason]
     assert failed and all(r.design.startswith("A") and "no designs with A" in r.reason for r in failed)
     summary = run.evaluate()

@@ -27,11 +27,13 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 # Files that a user or a run makes: they are not in the repository.
 MADE = re.compile(r"runs/|mine\.|oracle\.safetensors|.*left_to_right\.py|.*best_part\.py|.*rejection\.py|.*\.csv\.gz")
 FAILURES = "failures.csv"  # written only when a design could not be scored
+TRACKED = {"history.jsonl", "trackers.json"}  # written by trackers other than the default one
 RUN_FILES = {
     "experiment.json", "oracle.sqlite", "checkpoint.safetensors", "checkpoint.before.safetensors", "tensorboard/",
     "history.json", "oracle.json", "tuned.safetensors", "base.csv", "best_of_n.csv", "designs.csv", "designs.fasta",
     "harvest.csv", "summary.json", "report.html", ".lock",
 }  # fmt: skip
+KNOWN = RUN_FILES | {FAILURES} | TRACKED
 SUFFIXES = "py|md|toml|txt|json|safetensors|html|png|csv|csv.gz|fasta|sqlite"
 
 # The ready-made task with a run of seconds in place of minutes; what a page says itself still wins.
@@ -65,7 +67,7 @@ def code_spans(page: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", prose(page))
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/python.md"])
 def test_python_blocks_run_in_order_as_one_session(name, tmp_path):
     lines: list[str] = []
     for start, code in blocks(ROOT / name, "python"):
@@ -86,7 +88,7 @@ def test_python_blocks_run_in_order_as_one_session(name, tmp_path):
 def test_the_files_of_a_run_are_described():
     table = (ROOT / "docs/design.md").read_text(encoding="utf-8").partition("## The folder of a run")[2]
     described = {span for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for span in row.split("`")[1::2]}
-    assert described == RUN_FILES | {FAILURES}
+    assert described == KNOWN
 
 
 def test_toml_blocks_are_experiments():
@@ -94,8 +96,9 @@ def test_toml_blocks_are_experiments():
     from biotilt.experiment import build_reward
     from biotilt.tasks import task_defaults
 
-    found = [tomllib.loads(text) for _, text in blocks(ROOT / "README.md", "toml")]
-    assert found
+    pages = [ROOT / "README.md", ROOT / "docs/python.md"]
+    found = [tomllib.loads(text) for page in pages for _, text in blocks(page, "toml")]
+    assert len(found) > len(pages)
     for data in found:
         config = parse_config(merge(task_defaults(data["task"]), data))
         assert build_reward(config.reward, ROOT / "examples", "reward")(["ACGT" * 12 + "AA"])
@@ -166,7 +169,7 @@ def find(name: str, page: Path) -> Path | None:
 def test_files_and_tests_that_are_named_exist(page):
     for span in code_spans(page):
         name, _, test = span.partition("::")
-        if not re.fullmatch(rf"[\w./-]+(/|\.({SUFFIXES}))", name) or name in RUN_FILES | {FAILURES} or MADE.match(name):
+        if not re.fullmatch(rf"[\w./-]+(/|\.({SUFFIXES}))", name) or name in KNOWN or MADE.match(name):
             continue
         path = find(name, page)
         assert path is not None, f"{page.name} names {name}"

@@ -74,6 +74,7 @@ def test_summary_is_strict_json_with_the_promised_keys(keys, tmp_path):
             "held_out",
             "tables",
             "problems",
+            "stopped",
         }
         and summary.keys() >= SUMMARY_KEYS
     )
@@ -125,11 +126,11 @@ def test_every_objective_runs_within_its_budget(keys, tiny, tmp_path, objective,
         "model": {"path": str(tiny / f"{model}.safetensors")},
     }
     run = biotilt.tune(experiment(keys, **changes), tmp_path / "run")
-    assert all(math.isfinite(value) for row in run.history for value in row.values())
+    assert all(math.isfinite(value) for row in run.rows for value in row.values())
     designs = spent(tmp_path / "run")
-    assert len(designs) == len(set(designs)) == run.history[-1]["calls"]
+    assert len(designs) == len(set(designs)) == run.rows[-1]["calls"]
     assert 0 < len(designs) <= 32
-    assert [row["round"] for row in run.history] == list(range(1, len(run.history) + 1))
+    assert [row["round"] for row in run.rows] == list(range(1, len(run.rows) + 1))
     assert run.sample(3) == biotilt.load_model(tmp_path / "run").sample(3)
 
 
@@ -152,7 +153,7 @@ def test_a_python_callable_is_a_reward(experiment_file, keys, tmp_path):
         return [1.0 if d.endswith("A") else 0.0 for d in designs]
 
     run = biotilt.tune(experiment_file(), tmp_path / "run", reward=ends_with_a)
-    assert len(set(asked)) == len(asked) == run.history[-1]["calls"] == 32
+    assert len(set(asked)) == len(asked) == run.rows[-1]["calls"] == 32
     with pytest.raises(ConfigError, match=r"given in Python.*reward="):
         biotilt.Run.load(tmp_path / "run")
     again = biotilt.Run.load(tmp_path / "run", reward=ends_with_a)
@@ -167,7 +168,7 @@ def test_a_judge_given_in_python_is_never_swapped_for_another(keys, tmp_path):
         return [float(len(d)) for d in designs]
 
     run = biotilt.tune(Experiment.from_dict(keys, Path(), held_out=judge), tmp_path / "run")
-    assert run.history[-1]["held_out"] == 10.0
+    assert run.rows[-1]["held_out"] == 10.0
     with pytest.raises(ConfigError, match="held_out"):
         biotilt.Run.load(tmp_path / "run")
     judged = biotilt.Run.load(tmp_path / "run", held_out=judge).evaluate()
@@ -227,7 +228,7 @@ def test_overwriting_deletes_what_the_earlier_run_left_and_nothing_else(keys, tm
     run = biotilt.tune(experiment(keys, alpha=0.6), folder, overwrite=True)
     assert not (folder / "summary.json").exists()
     assert (folder / "notes.txt").read_text() == "mine"
-    assert len(spent(folder)) == run.history[-1]["calls"] == 32
+    assert len(spent(folder)) == run.rows[-1]["calls"] == 32
     fresh = biotilt.tune(experiment(keys, alpha=0.6), tmp_path / "fresh")
     assert fresh.sample(5) == run.sample(5)
 
@@ -236,8 +237,8 @@ def test_runs_that_share_a_cache_do_not_pay_twice(keys, tmp_path):
     shared = {"oracle": {"cache": str(tmp_path / "cache.sqlite")}}
     first = biotilt.tune(experiment(keys, **shared), tmp_path / "a")
     second = biotilt.tune(experiment(keys, **shared), tmp_path / "b")
-    assert first.history[-1]["calls"] == 32
-    assert second.history[-1]["calls"] == 0, "the same seed asks for the same designs"
+    assert first.rows[-1]["calls"] == 32
+    assert second.rows[-1]["calls"] == 0, "the same seed asks for the same designs"
     assert second.sample(5) == first.sample(5)
 
 
@@ -272,4 +273,4 @@ def test_designs_that_cannot_be_scored_are_written_with_the_reason(keys, tmp_pat
     asked = [row.design for row in ledger.rows() if not row.cached]
     assert sorted(r.sequence for r in records) == sorted(d for d in asked if "TT" in d) != []
     assert {r.values["reason"] for r in records} == {"ValueError: TT is not for me"}
-    assert all(math.isfinite(row["reward"]) for row in run.history)
+    assert all(math.isfinite(row["reward"]) for row in run.rows)

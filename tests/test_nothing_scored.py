@@ -56,7 +56,7 @@ def test_one_feasible_design_is_enough_to_go_on(tmp_path):
         asked.append(design)
         return 1.0 if len(asked) == 20 else -math.inf
 
-    assert tune(experiment(rare), tmp_path / "run").history[-1]["calls"] == 32
+    assert tune(experiment(rare), tmp_path / "run").rows[-1]["calls"] == 32
 
 
 def test_a_judge_of_tuning_that_scores_nothing_ends_it_early(tmp_path):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import types
+
 import pytest
 
 from biotilt import progress as module
-from biotilt.progress import progress, tuning_progress
+from biotilt.progress import Progress, in_notebook, progress
+from biotilt.training import Ended, RunInfo
 
 
 class Clock:
@@ -53,13 +57,57 @@ def test_a_resumed_run_is_timed_from_where_it_went_on(clock, capsys):
     ],
 )
 def test_tuning_shows_what_the_row_has(clock, capsys, figures, shown):
-    with tuning_progress(2) as report:
-        report({"round": 2, "calls": 64, **figures})
+    show({"round": 2, "calls": 64, **figures})
     assert capsys.readouterr().err == f"round 2/2  {shown}  calls 64  ETA 0:00\n"
 
 
 def test_a_terminal_gets_a_bar(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with tuning_progress(2) as report:
-        report({"round": 1, "calls": 32, "reward": 1.5})
+    show({"round": 1, "calls": 32, "reward": 1.5})
     assert "1/2" in capsys.readouterr().err
+
+
+def show(*rows):
+    """Tell the callback of a run of two rounds."""
+    callback = Progress()
+    callback.on_start(RunInfo("run", "ppo", 2, 64, None, {}, ()))
+    for row in rows:
+        callback.on_round(row, [row])
+    callback.on_end(Ended("finished"))
+
+
+def notebook(monkeypatch, app="IPKernelApp"):
+    """Stand in for the kernel of a notebook; return what it is shown, in order."""
+    shown: list[str] = []
+
+    class Place:
+        def update(self, html):
+            shown.append(html)
+
+    def display(html, display_id):
+        assert display_id is True
+        shown.append(html)
+        return Place()
+
+    package, part = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    package.get_ipython = lambda: types.SimpleNamespace(config={app: {}})
+    part.HTML, part.display = str, display
+    monkeypatch.setitem(sys.modules, "IPython", package)
+    monkeypatch.setitem(sys.modules, "IPython.display", part)
+    return shown
+
+
+def test_a_notebook_gets_a_bar_in_one_place(clock, capsys, monkeypatch):
+    shown = notebook(monkeypatch)
+    assert in_notebook()
+    show({"round": 1, "calls": 32, "reward": 1.5}, {"round": 2, "calls": 64, "reward": 1.75})
+    assert [html.count('<progress value="') for html in shown] == [1, 1, 1]
+    assert 'value="0" max="2"' in shown[0] and 'value="1" max="2"' in shown[1]
+    assert "round 2/2 reward 1.75  calls 64  ETA 0:00" in shown[2]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_ipython_on_a_terminal_is_no_notebook(monkeypatch):
+    assert not in_notebook()
+    notebook(monkeypatch, app="TerminalIPythonApp")
+    assert not in_notebook()

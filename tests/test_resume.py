@@ -18,6 +18,7 @@ import pytest
 
 import biotilt
 from biotilt.files import load_tensors, read_json
+from biotilt.training import EachRound
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
@@ -147,7 +148,7 @@ def test_stopped_politely(experiment, undisturbed, tmp_path, stop):
 
 
 def test_a_run_can_be_moved_before_it_goes_on(experiment, undisturbed, tmp_path):
-    class Stop(Exception):
+    class Stop(BaseException):
         pass
 
     def report(row):
@@ -155,7 +156,7 @@ def test_a_run_can_be_moved_before_it_goes_on(experiment, undisturbed, tmp_path)
             raise Stop
 
     with pytest.raises(Stop):
-        biotilt.tune(experiment, tmp_path / "here", report=report)
+        biotilt.tune(experiment, tmp_path / "here", callbacks=[EachRound(report)])
     (tmp_path / "here").rename(tmp_path / "there")
     biotilt.resume(tmp_path / "there")
     assert_same_run(tmp_path / "there", undisturbed)
@@ -164,7 +165,7 @@ def test_a_run_can_be_moved_before_it_goes_on(experiment, undisturbed, tmp_path)
 def test_the_same_call_goes_on_where_it_stopped(experiment, undisturbed, tmp_path):
     """Raised out of every round in turn, and called again each time: still the same run."""
 
-    class Stop(Exception):
+    class Stop(BaseException):
         pass
 
     def report(row):
@@ -172,6 +173,6 @@ def test_the_same_call_goes_on_where_it_stopped(experiment, undisturbed, tmp_pat
 
     for _ in range(ROUNDS):
         with pytest.raises(Stop):
-            biotilt.tune(experiment, tmp_path / "run", report=report)
-    biotilt.tune(experiment, tmp_path / "run", report=report)
+            biotilt.tune(experiment, tmp_path / "run", callbacks=[EachRound(report)])
+    biotilt.tune(experiment, tmp_path / "run", callbacks=[EachRound(report)])
     assert_same_run(tmp_path / "run", undisturbed)

@@ -18,11 +18,12 @@ from biotilt.errors import BiotiltError, CheckpointError, ConfigError, FolderInU
 from biotilt.files import load_tensors, read_json
 from biotilt.folder import LOCK
 from biotilt.lock import only_writer
+from biotilt.training import EachRound
 
 ROUNDS = 4
 
 
-class Stop(Exception):
+class Stop(BaseException):
     pass
 
 
@@ -34,7 +35,7 @@ def stopped(keys, folder: Path, rounds: int) -> Path:
             raise Stop
 
     with pytest.raises(Stop):
-        biotilt.tune(Experiment.from_dict(keys, Path()), folder, report=report)
+        biotilt.tune(Experiment.from_dict(keys, Path()), folder, callbacks=[EachRound(report)])
     return folder
 
 
@@ -231,14 +232,14 @@ def test_a_ledger_that_is_lost(keys, tmp_path):
     (folder / "oracle.sqlite").unlink()
     with pytest.warns(UserWarning, match=r"holds 0; went on from .*checkpoint\.safetensors, round 3"):
         run = biotilt.resume(folder)
-    assert [row["calls"] for row in run.history] == [8, 16, 24, 32], "the calls stay counted"
+    assert [row["calls"] for row in run.rows] == [8, 16, 24, 32], "the calls stay counted"
     positions = [row[0] for row in ledger(folder)]
     assert positions == list(range(24, 32)), "only the last round was asked for again"
     accounts = read_json(folder / "oracle.json")
     assert (accounts["calls"], accounts["retries"]) == (32, 0)
     (folder / "tuned.safetensors").unlink()
     again = biotilt.resume(folder)  # the loss is in the checkpoint now: no warning, and the same count
-    assert again.history[-1]["calls"] == 32
+    assert again.rows[-1]["calls"] == 32
 
 
 def test_an_unreadable_record_says_how_it_is_written_again(keys, whole, experiment_file, tmp_path, biotilt_cli):
@@ -361,7 +362,8 @@ def test_the_model_is_saved_first_and_no_file_vetoes_another(keys, whole, tmp_pa
             raise BiotiltError("cannot write history.json")
         real(path, value)
 
-    monkeypatch.setattr("biotilt.run.write_json", fails_for_history)
+    for module in ("run", "folder"):
+        monkeypatch.setattr(f"biotilt.{module}.write_json", fails_for_history)
     with pytest.raises(BiotiltError, match=r"cannot write history\.json"):
         biotilt.tune(Experiment.from_dict(keys, Path()), folder)
     assert written == ["history.json", "oracle.json"] and (folder / "oracle.json").is_file()
@@ -397,4 +399,4 @@ def test_overwrite_deletes_both_checkpoints(keys, tmp_path):
     with pytest.raises(ConfigError, match="another experiment"):
         biotilt.tune(Experiment.from_dict(keys | {"seed": 9}, Path()), folder)
     run = biotilt.tune(Experiment.from_dict(keys | {"seed": 9}, Path()), folder, overwrite=True)
-    assert len(run.history) == ROUNDS
+    assert len(run.rows) == ROUNDS

@@ -39,7 +39,7 @@ def test_constraints_are_followed_recorded_and_part_of_the_experiment(keys, tmp_
     bound = {"kind": "gc", "at_least": 0.9, "name": "strong"}
     changed = keys_of(keys, constraints=[bound], lagrangian={"draws": 8})
     run = biotilt.tune(Experiment.from_dict(changed, tmp_path), tmp_path / "run")
-    last = run.history[-1]
+    last = run.rows[-1]
     assert last["violation/strong_at_least"] > 0 and last["multiplier/strong_at_least"] > 0
     assert set(run.evaluate()["front"]["objectives"]) == {"count", "strong"}
     (tmp_path / "run/tuned.safetensors").unlink()  # as if it had not finished
@@ -83,4 +83,4 @@ def test_a_pool_that_overlaps_scores_as_one_process_does(keys, tmp_path):
     assert json.loads((tmp_path / "plain/oracle.json").read_text())["workers"] == 1
     both = keys_of(keys, oracle=pool, train=keys["train"] | {"overlap": True})
     overlapped = biotilt.tune(Experiment.from_dict(both, tmp_path), tmp_path / "overlap")
-    assert overlapped.history[0]["update"] == 0 and overlapped.history[-1]["update"] == plain.history[-1]["update"]
+    assert overlapped.rows[0]["update"] == 0 and overlapped.rows[-1]["update"] == plain.rows[-1]["update"]

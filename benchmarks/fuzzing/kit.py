@@ -28,6 +28,7 @@ from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, Sec
 from biotilt.spaces import alphabet
 from biotilt.spaces.space import Padded
 from biotilt.tasks import FOLDER, starter, task_names
+from biotilt.training import EachRound
 from fuzzing.watch import Refused
 
 LENGTH = 10
@@ -152,7 +153,7 @@ def _make_runs(folder: Path, objective: str) -> None:
             raise KeyboardInterrupt
 
     with contextlib.suppress(KeyboardInterrupt):
-        tune(Experiment.from_dict(base, folder), folder / f"unfinished_{objective}", report=interrupt)
+        tune(Experiment.from_dict(base, folder), folder / f"unfinished_{objective}", callbacks=[EachRound(interrupt)])
     for run_folder in folder.glob("*finished_*"):
         shutil.rmtree(run_folder / "tensorboard", ignore_errors=True)
 

@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Callback": "biotilt.training.callbacks",
+    "EarlyStopping": "biotilt.training.stopping",
+    "Ended": "biotilt.training.callbacks",
     "Experiment": "biotilt.experiment",
     "Model": "biotilt.model",
     "Run": "biotilt.run",
+    "RunInfo": "biotilt.training.callbacks",
+    "Stop": "biotilt.training.callbacks",
+    "Tracker": "biotilt.training.trackers.base",
     "fit_oracle": "biotilt.fitting",
     "load_model": "biotilt.run",
     "pretrain_model": "biotilt.fitting",
@@ -32,11 +38,20 @@ if TYPE_CHECKING:
     from biotilt.rewards.generic.base import reward
     from biotilt.run import Run, load_model, resume, tune
     from biotilt.steering import steer
+    from biotilt.training.callbacks import Callback, Ended, RunInfo, Stop
+    from biotilt.training.stopping import EarlyStopping
+    from biotilt.training.trackers.base import Tracker
 
 __all__ = [
+    "Callback",
+    "EarlyStopping",
+    "Ended",
     "Experiment",
     "Model",
     "Run",
+    "RunInfo",
+    "Stop",
+    "Tracker",
     "__version__",
     "fit_oracle",
     "load_model",

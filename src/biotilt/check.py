@@ -31,6 +31,8 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
     Raises BiotiltError for anything that would stop the run in its first round.
     """
     train = experiment.config.build_train()
+    for tracker in experiment.config.build_trackers():
+        tracker.require()
     experiment.model.policy.net.to(experiment.device)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
     tokens = sample(experiment.model.policy, designs, generator)

@@ -32,7 +32,8 @@ from biotilt.options import (
     plain,
 )
 from biotilt.samplers import SAMPLERS
-from biotilt.training import TrainConfig
+from biotilt.training import EarlyStopping, TrainConfig
+from biotilt.training.trackers import TRACKERS, Tracker
 from biotilt.values import VALUES, LearnedValueConfig
 
 
@@ -177,7 +178,18 @@ class Config(_Section):
 
     def build_train(self) -> TrainConfig:
         """Return the training options; ConfigError for an unknown key or value."""
-        return build_options(TrainConfig, self.train, "train")
+        options = dict(self.train)
+        if "stop" in options:
+            options["stop"] = build_options(EarlyStopping, options["stop"], "train.stop")
+        return build_options(TrainConfig, options, "train")
+
+    def build_trackers(self) -> list[Tracker]:
+        """Return the trackers; ConfigError for an unknown name, key or value."""
+        found = []
+        for i, named in enumerate(self.build_train().trackers):
+            table = {"name": named} if isinstance(named, str) else dict(named)
+            found.append(TRACKERS.of_table(table, f"train.trackers.{i}"))
+        return found
 
     def build_lagrangian(self) -> LagrangianConfig:
         """Return how the constraints' multipliers adapt; ConfigError for an unknown key or value."""
@@ -203,7 +215,7 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
         config = checked_keys(data)
         objective = config.build_objective()
         config.build_sampler()
-        config.build_train()
+        config.build_trackers()
         config.build_lagrangian()
         config.value_options(objective.value or "none")
         return config

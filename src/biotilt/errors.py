@@ -53,6 +53,10 @@ class UntrustedRun(BiotiltError):
     """The folder of a run that somebody else made would run code of its choice."""
 
 
+class CallbackError(BiotiltError):
+    """A callback of a run failed; the message names it, and the run is kept."""
+
+
 class BudgetSpent(BiotiltError):
     """The oracle's budget of calls is spent; the run ends cleanly."""
 

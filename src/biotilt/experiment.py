@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from biotilt.config import Config, ModelSection, RewardSection, merge, override, parse_config, read_toml
 from biotilt.constraints import Adapting, Constrained, Constraint
-from biotilt.core import Algorithm, Context, Objective, Parts, Replay, Roles, Sampler, Value, check_parts
+from biotilt.core import Algorithm, Context, Metrics, Objective, Parts, Replay, Roles, Sampler, Value, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.errors import CheckpointError, ConfigError, suggest
 from biotilt.files import write_json
@@ -38,7 +38,7 @@ from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Thresho
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.registry import PATHS
 from biotilt.tasks import task_defaults
-from biotilt.training import Trainer
+from biotilt.training import Callback, Trainer
 from biotilt.trust import mark, require_trust
 from biotilt.values import LearnedValueConfig, StateNetConfig, build_value
 
@@ -134,6 +134,11 @@ class Experiment:
             model.check()
         experiment.objective_and_value()
         check_backend(config.oracle.backend, **experiment._workers)
+        if config.build_train().stop.hacking and not (held_out is not None and comparable(experiment)):
+            raise ConfigError(
+                "train.stop.hacking: needs a [held_out] reward in the same units as the reward, since it watches the "
+                "gap between the two; leave the key out, or add one"
+            )
         for section, constraint in zip(config.constraints, constraints):
             Constraint(section.name or constraint.name, lambda states: states, section.at_least, section.at_most)
         return experiment
@@ -152,7 +157,7 @@ class Experiment:
         check_parts(sampler, self._parts(value))
         return sampler, value
 
-    def trainer(self, folder: Path | None, report: Callable[[dict[str, float]], None] = lambda row: None) -> Trainer:
+    def trainer(self, folder: Path | None, callbacks: Sequence[Callback] = ()) -> Trainer:
         """Build the training loop; with `folder` it keeps its oracle, ledger and checkpoints there."""
         config, device = self.config, self.device
         torch.manual_seed(config.seed)
@@ -171,8 +176,11 @@ class Experiment:
             Roles.start(self.model.policy), oracle, config.alpha,
             torch.Generator(device).manual_seed(config.seed), Replay(objective.capacity), value,
         )  # fmt: skip
-        monitor = self._monitor(store, folder)
-        return Trainer(context, objective, train, oracle, folder, monitor, report, experiment=self.digest)
+        settings = config.model_dump(mode="json", exclude_none=True)
+        return Trainer(
+            context, objective, train, oracle, folder, self._monitor(store, folder), callbacks,
+            experiment=self.digest, settings=settings,
+        )  # fmt: skip
 
     def _constraints(self, store: Store, folder: Path | None) -> list[Constraint]:
         found = []
@@ -310,11 +318,23 @@ class Experiment:
         shared = folder is not None and self.config.oracle.cache is not None
         return str(folder.resolve()) if folder is not None and shared else "tuning"
 
-    def _monitor(self, store: Store, folder: Path | None) -> Callable[[Tensor], float] | None:
+    def _monitor(self, store: Store, folder: Path | None) -> Callable[[Tensor], Metrics] | None:
         if self.held_out is None:
             return None
         judge = self.oracle(self.held_out, store, f"{self._run_id(folder)}:held_out")
-        return lambda designs: judge(designs).nanmean().item()
+
+        def monitor(designs: Tensor) -> Metrics:
+            scores = judge(designs)
+            low, high = scores.nanquantile(torch.tensor([0.05, 0.95], device=scores.device))
+            return {"held_out": scores.nanmean().item(), "held_out_spread": (high - low).item()}
+
+        return monitor
+
+
+def comparable(experiment: Experiment) -> bool:
+    """Whether both oracles speak in the same unit: only then mean a gap, or a measured maximum, anything."""
+    judge = experiment.held_out
+    return judge is None or getattr(judge, "units", "") == getattr(experiment.reward, "units", "")
 
 
 def load_reward(section: RewardSection, base: Path, key: str, target: str | None = None) -> NamedReward:

@@ -12,6 +12,8 @@ CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_BEFORE = "checkpoint.before.safetensors"
 LOCK = ".lock"
 TENSORBOARD = "tensorboard"
+HISTORY_LINES = "history.jsonl"
+TRACKED = "trackers.json"
 TUNED = "tuned.safetensors"
 HISTORY = "history.json"
 ACCOUNTS = "oracle.json"
@@ -24,7 +26,7 @@ FASTA = "designs.fasta"
 
 CHECKPOINTS = (CHECKPOINT, CHECKPOINT_BEFORE)
 LEDGERS = (LEDGER, f"{LEDGER}-journal")  # a journal that outlived its database would be played back
-MADE_BY_TUNE = (TUNED, HISTORY, ACCOUNTS, FAILURES)
+MADE_BY_TUNE = (TUNED, HISTORY, ACCOUNTS, FAILURES, HISTORY_LINES, TRACKED)
 MADE_BY_EVALUATE = (SUMMARY, PAGE, FASTA, *TABLES.values())
 MADE = (*MADE_BY_TUNE, *CHECKPOINTS, *LEDGERS, *MADE_BY_EVALUATE)
 """What a new run replaces, beside its record."""

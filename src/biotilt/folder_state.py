@@ -10,13 +10,14 @@ from typing import Any
 from biotilt.atomic import check_output
 from biotilt.errors import CheckpointError, ConfigError, UntrustedRun
 from biotilt.experiment import Experiment
-from biotilt.files import load_tensors, read_json
+from biotilt.files import load_tensors, read_json, write_json
 from biotilt.folder import CHECKPOINTS, HISTORY, MADE, RECORD, TUNED, has_checkpoint, has_run, is_empty, shown
 from biotilt.model import Model
 from biotilt.oracle import Store
 from biotilt.record import read_record
 from biotilt.training import Trainer
-from biotilt.training.checkpoint import History, state_size
+from biotilt.training.callbacks import Row
+from biotilt.training.checkpoint import STOPPED, StoredHistory, state_size
 
 
 def check_run(experiment: Experiment, folder: Path) -> None:
@@ -51,10 +52,22 @@ def is_finished(folder: Path) -> bool:
         return False
     try:
         read_record(folder)
-        read_json(folder / HISTORY, History)
+        read_history(folder)
     except CheckpointError:
         return not has_checkpoint(folder)
     return True
+
+
+def write_history(folder: Path, rows: list[Row], stopped: str) -> None:
+    """Write `history.json`: a row a round; the last row of a run that ended early says why."""
+    write_json(folder / HISTORY, [*rows[:-1], rows[-1] | {STOPPED: stopped}] if stopped else rows)
+
+
+def read_history(folder: Path) -> tuple[list[Row], str]:
+    """Return the rows of a finished run, and why it ended early, "" when its budget ended it."""
+    rows = read_json(folder / HISTORY, StoredHistory)
+    stopped = str(rows[-1].get(STOPPED, "")) if rows else ""
+    return [{key: value for key, value in row.items() if key != STOPPED} for row in rows], stopped
 
 
 def refuse_other(experiment: Experiment, folder: Path) -> None:

@@ -12,7 +12,7 @@ from biotilt.errors import Problems
 from biotilt.evaluation.metrics import kmer_counts
 from biotilt.evaluation.panel import Reference, panel
 from biotilt.evaluation.tables import Designs
-from biotilt.experiment import Experiment
+from biotilt.experiment import Experiment, comparable
 from biotilt.files import read_json
 from biotilt.model import Model
 from biotilt.oracle import Oracle, Store
@@ -27,7 +27,8 @@ class Finished(Protocol):
     folder: Path
     experiment: Experiment
     model: Model
-    history: list[dict[str, float]]
+    rows: list[dict[str, float]]
+    stopped: str
 
 
 class Judge:
@@ -86,12 +87,6 @@ class Judge:
     @staticmethod
     def _exact(oracle: Oracle, texts: list[str]) -> list[float]:
         return oracle.score(texts).tolist()
-
-
-def comparable(experiment: Experiment) -> bool:
-    """Whether both oracles speak in the same unit: only then mean a gap, or a measured maximum, anything."""
-    judge = experiment.held_out
-    return judge is None or getattr(judge, "units", "") == getattr(experiment.reward, "units", "")
 
 
 def reference(experiment: Experiment) -> Reference:

@@ -46,8 +46,8 @@ def evaluate(run: Finished, samples: int) -> dict[str, Any]:
     problems = Problems()
     experiment, folder = run.experiment, run.folder
     judge = Judge(experiment, folder / LEDGER, f"{folder}:evaluation", problems)
-    calls = int(run.history[-1]["calls"]) if run.history else 0
-    spent = run.history[-1]["seconds"] if run.history else 0.0
+    calls = int(run.rows[-1]["calls"]) if run.rows else 0
+    spent = run.rows[-1]["seconds"] if run.rows else 0.0
     letters = experiment.model.alphabet is not None
     rows: dict[str, Designs] = {}
     for designs in _drawn(run, samples, judge, calls, spent, problems):
@@ -254,5 +254,6 @@ def _summary(run: Finished, calls: int, seconds: float) -> dict[str, Any]:
         "seed": config.seed,
         "calls": calls,
         "seconds": seconds,
+        "stopped": run.stopped or None,
         "versions": versions() | {"git": git_commit() or "unknown"},
     }

@@ -30,7 +30,8 @@ def write_page(
     data = report_data(
         run.experiment, summary, rows, judge, problems,
         title=f"{config.task or config.name}: {config.objective.get('name', 'vidd')}",
-        history=_history(run, summary), frontier=_task_frontier(config), commands=_commands(run), kind="tuned",
+        history=history_in_field(run, summary), frontier=_task_frontier(config), commands=_commands(run), kind="tuned",
+        stopped=run.stopped,
     )  # fmt: skip
     render_report(data, run.folder / PAGE)
 
@@ -94,11 +95,11 @@ def _parts(designs: Designs, summary: Mapping[str, Any]) -> dict[str, Any]:
     return {name: designs.columns[f"reward_{name}"] for name in summary["front"]["objectives"]}
 
 
-def _history(run: Finished, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def history_in_field(run: Finished, summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows of a run with scores in the field's sign; `summary` tells of `reward` and `held_out`."""
     signs = {"reward": sign_of(summary["reward"]), "held_out": sign_of(summary["held_out"])}
     return [
-        {key: value if value is None else signs.get(key, 1) * value for key, value in row.items()}
-        for row in run.history
+        {key: value if value is None else signs.get(key, 1) * value for key, value in row.items()} for row in run.rows
     ]
 
 

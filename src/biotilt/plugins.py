@@ -9,5 +9,8 @@ from biotilt.processes import PROCESSES
 from biotilt.registry import Registry
 from biotilt.rewards import REWARDS
 from biotilt.samplers import SAMPLERS
+from biotilt.training.trackers import TRACKERS
 
-REGISTRIES: dict[str, Registry[Any]] = {each.kind: each for each in (PROCESSES, OBJECTIVES, SAMPLERS, REWARDS)}
+REGISTRIES: dict[str, Registry[Any]] = {
+    each.kind: each for each in (PROCESSES, OBJECTIVES, SAMPLERS, REWARDS, TRACKERS)
+}

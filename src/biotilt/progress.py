@@ -1,11 +1,15 @@
-"""Progress on stderr: a bar on a terminal, a line every few seconds anywhere else."""
+"""Progress: a bar in a notebook or on a terminal, on stderr; a line every few seconds anywhere else."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from html import escape
+from importlib import import_module
+
+from biotilt.training.callbacks import Callback, Ended, Row, RunInfo
 
 SECONDS_BETWEEN_LINES = 5.0
 # keys of a row of tuning, in the order shown; an objective has the effective sample size or the clipped part
@@ -34,15 +38,34 @@ def progress(unit: str, total: int, labels: Mapping[str, str] | None = None) -> 
         shown = [f"{names[key]} {_short(figures[key])}" for key in names if key in figures]
         return "  ".join([*shown, f"ETA {remaining(done)}"])
 
-    with _bar(unit, total, text) if sys.stderr.isatty() else _lines(unit, total, text) as show:
+    kind = _notebook if in_notebook() else _bar if sys.stderr.isatty() else _lines
+    with kind(unit, total, text) as show:
         yield show
 
 
-@contextmanager
-def tuning_progress(rounds: int) -> Iterator[Callable[[Mapping[str, float]], None]]:
-    """Yield `report(row)` for the rows of tuning."""
-    with progress("round", rounds, TUNING) as show:
-        yield lambda row: show(int(row["round"]), row)
+class Progress(Callback):
+    """Shows how tuning goes."""
+
+    def __init__(self) -> None:
+        self._open = ExitStack()
+        self._show: Show = lambda done, figures: None
+
+    def on_start(self, run: RunInfo) -> None:
+        self._show = self._open.enter_context(progress("round", run.rounds, TUNING))
+
+    def on_round(self, row: Row, history: Sequence[Row]) -> None:
+        self._show(int(row["round"]), row)
+
+    def on_end(self, ended: Ended) -> None:
+        self._open.close()
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook (Jupyter, Colab), which shows HTML."""
+    if "IPython" not in sys.modules:
+        return False
+    shell = sys.modules["IPython"].get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config
 
 
 @contextmanager
@@ -73,6 +96,18 @@ def _bar(unit: str, total: int, text: Callable[[int, Mapping[str, float]], str])
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(unit, total=total, figures="")
         yield lambda done, figures: bar.update(task, completed=done, figures=text(done, figures))
+
+
+@contextmanager
+def _notebook(unit: str, total: int, text: Callable[[int, Mapping[str, float]], str]) -> Iterator[Show]:
+    shown = import_module("IPython.display")
+
+    def drawn(done: int, told: str) -> object:
+        bar = f'<progress value="{done}" max="{total}"></progress>'
+        return shown.HTML(f"<div>{bar} {escape(unit)} {done}/{total} {escape(told)}</div>")
+
+    place = shown.display(drawn(0, ""), display_id=True)
+    yield lambda done, figures: place.update(drawn(done, text(done, figures)))
 
 
 @contextmanager

@@ -5,47 +5,55 @@ from __future__ import annotations
 import math
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from biotilt import notebook
 from biotilt.atomic import check_output, remove_leftovers, write_each
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment, fixed_positions
-from biotilt.files import read_json, write_json
+from biotilt.files import write_json
 from biotilt.folder import (
     ACCOUNTS,
     FAILURES,
-    HISTORY,
     MADE_BY_EVALUATE,
-    TENSORBOARD,
     TUNED,
     clear,
     has_checkpoint,
     shown,
 )
-from biotilt.folder_state import can_be_read, check_run, refuse_other
+from biotilt.folder_state import can_be_read, check_run, read_history, refuse_other, write_history
 from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
+from biotilt.progress import Progress, in_notebook
 from biotilt.record import read_record
 from biotilt.spaces import Record, write_designs
-from biotilt.training import Trainer
-from biotilt.training.checkpoint import History
-from biotilt.training.loop import Row
+from biotilt.training import Callback, Trainer
+from biotilt.training.callbacks import Row
+from biotilt.training.checkpoint import STOPPED
 from biotilt.trust import is_own
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
-@dataclass
+
+@dataclass(repr=False)
 class Run:
-    """A finished run in its folder: the experiment, the tuned model and one figure row a round."""
+    """A finished run in its folder: the experiment, the tuned model and one row of figures a round.
+
+    `stopped`: why it ended before its budget was spent, "" when it did not. `history`, `scored`, `designs` and `panel`
+    are pandas DataFrames, which the extra `notebook` brings. In a notebook a run draws itself.
+    """
 
     folder: Path
     experiment: Experiment
     model: Model
-    history: list[Row]
+    rows: list[Row]
+    stopped: str = ""
 
     @classmethod
     def load(
@@ -59,7 +67,33 @@ class Run:
         experiment = Experiment.recorded(folder, reward=reward, held_out=held_out, model=model, trust=trust)
         tuned = _tuned(place, trust=True)  # what its record names was trusted before
         with _made_again_by_resume(place):
-            return cls(place, experiment, tuned, read_json(place / HISTORY, History))
+            return cls(place, experiment, tuned, *read_history(place))
+
+    @property
+    def history(self) -> DataFrame:
+        """A row a round: calls, mean reward, held-out mean, KL and what else was shown while it was tuned."""
+        return notebook.frame([*self.rows[:-1], self.rows[-1] | {STOPPED: self.stopped}] if self.stopped else self.rows)
+
+    @property
+    def scored(self) -> DataFrame:
+        """Every design that tuning asked the reward for, in order: its score, or the reason why it has none."""
+        return notebook.scored(self)
+
+    @property
+    def designs(self) -> DataFrame:
+        """The fresh tuned designs that `evaluate` drew and judged, the best first: `designs.csv`."""
+        return notebook.designs(self)
+
+    @property
+    def panel(self) -> DataFrame:
+        """The table of results that `evaluate` wrote: base, best-of-N, tuned and harvest, a row each."""
+        return notebook.panel(self)
+
+    def __repr__(self) -> str:
+        return notebook.text(self)
+
+    def _repr_html_(self) -> str:
+        return notebook.html(self)
 
     def sample(self, count: int, *, seed: int = 0) -> list[str]:
         """Return `count` fresh designs of the tuned model."""
@@ -125,42 +159,47 @@ def tune(
     folder: Path | str,
     *,
     overwrite: bool = False,
-    report: Callable[[Row], None] = lambda row: None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
     reward: Any = None,
     model: Model | None = None,
 ) -> Run:
     """Tune an experiment (or the file of one) into `folder`; an unfinished run there goes on where it stopped.
 
-    `reward`, `model`: objects that replace what the experiment's file names. `report(row)` is called after every round.
-    Interrupted (Ctrl-C, SIGTERM, kill -9), the folder keeps its last checkpoint: call again to go on. Raises
-    ConfigError when the folder holds another experiment or a finished run; `overwrite` starts anew, once everything
-    else has been checked. Raises FolderInUse when another process works there.
+    `callbacks` are told of every round, and may end the run. `progress`: whether to show how it goes; default: in a
+    notebook. `reward`, `model`: objects that replace what the experiment's file names. Interrupted (Ctrl-C, SIGTERM,
+    kill -9), the folder keeps its last checkpoint: call again to go on. Raises ConfigError when the folder holds another
+    experiment or a finished run; `overwrite` starts anew, once everything else has been checked. Raises FolderInUse
+    when another process works there.
     """
     folder = Path(folder).absolute()  # a reward may change the working folder
     if not isinstance(experiment, Experiment):
         experiment = Experiment.load(experiment, reward=reward, model=model)
     elif reward is not None or model is not None:
         raise ConfigError("give the reward and the model to the Experiment, or the path of an experiment file to tune")
+    told = [*experiment.config.build_trackers()]
+    for tracker in told:
+        tracker.require()
+    show = [Progress()] if progress or (progress is None and in_notebook()) else []
     check_run(experiment, folder)
     with only_writer(folder, "tuning"), closing(experiment), _terminate_like_interrupt():
         if overwrite:
             clear(folder)
         refuse_other(experiment, folder)
         remove_leftovers(folder)
-        trainer = experiment.trainer(folder, report)
+        trainer = experiment.trainer(folder, [*show, *told, *callbacks])
         experiment.record(folder)
         _go_on(trainer, folder)
-        with _log_to_tensorboard(trainer, folder):
-            net = trainer.run()
+        net = trainer.run()
         policy = experiment.model.policy
         model = replace(experiment.model, policy=type(policy)(policy.process, net))
         write_each(  # what cannot be bought again first
             lambda: model.save(folder / TUNED),
-            lambda: write_json(folder / HISTORY, trainer.history),
+            lambda: write_history(folder, trainer.history, trainer.stopped),
             lambda: write_json(folder / ACCOUNTS, _accounts(trainer.oracle)),
             lambda: _write_failures(trainer.oracle, folder),
         )
-    return Run(folder, experiment, model, trainer.history)
+    return Run(folder, experiment, model, trainer.history, trainer.stopped)
 
 
 def _go_on(trainer: Trainer, folder: Path) -> None:
@@ -188,7 +227,8 @@ def _accounts(oracle: Oracle) -> dict[str, Any]:
 def resume(
     folder: Path | str,
     *,
-    report: Callable[[Row], None] = lambda row: None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
     reward: Any = None,
     held_out: Any = None,
     model: Any = None,
@@ -200,7 +240,7 @@ def resume(
     """
     place = Path(folder).absolute()
     experiment = Experiment.recorded(Path(folder), reward=reward, held_out=held_out, model=model, trust=trust)
-    return tune(experiment, place, report=report)
+    return tune(experiment, place, callbacks=callbacks, progress=progress)
 
 
 def _write_failures(oracle: Oracle, folder: Path) -> None:
@@ -227,24 +267,3 @@ def _terminate_like_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _log_to_tensorboard(trainer: Any, folder: Path) -> Iterator[None]:
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(folder / TENSORBOARD, purge_step=trainer.round)
-    show = trainer.report
-
-    def report(row: Row) -> None:
-        for key, value in row.items():
-            if key not in ("round", "calls"):
-                writer.add_scalar(key, value, int(row["calls"]))
-        show(row)
-
-    trainer.report = report
-    try:
-        yield
-    finally:
-        writer.close()
-        trainer.report = show

@@ -14,7 +14,7 @@ from biotilt.networks.table import Table, ValueTable
 from biotilt.objectives import PathConsistency, TrajectoryBalance
 from biotilt.processes import Finite
 from biotilt.testing import TableScorer, law, tilted_law, total_variation
-from biotilt.training import TrainConfig, Trainer
+from biotilt.training import EachRound, TrainConfig, Trainer
 from biotilt.values import VALUES, build_value
 
 S, K, ALPHA = 12, 3, 0.5
@@ -96,7 +96,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(objective, tmp_
         context.scorer = Saved(*(vars(context.scorer)[key] for key in ("process", "reward")))
         return Trainer(context, objective, config(8 * 16, batch=16), context.scorer, folder)
 
-    class Stop(Exception):
+    class Stop(BaseException):
         pass
 
     def stop(row: dict[str, float]) -> None:
@@ -106,7 +106,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(objective, tmp_
     whole = trainer(None)
     whole.run()
     first = trainer(tmp_path)
-    first.report = stop
+    first.callbacks = [EachRound(stop)]
     with pytest.raises(Stop):
         first.run()
     second = trainer(tmp_path)

@@ -18,7 +18,7 @@ from biotilt.oracle import Oracle, Store
 from biotilt.processes import Finite
 from biotilt.rewards import FunctionReward
 from biotilt.testing import law, tilted_law, total_variation
-from biotilt.training import TrainConfig, Trainer
+from biotilt.training import EarlyStopping, TrainConfig, Trainer
 
 S, K, ALPHA = 5, 2, 0.5
 REWARD = torch.tensor([0.2, 1.5, -0.7, 0.9, -1.1])
@@ -106,3 +106,29 @@ def test_the_oracle_does_once_what_it_was_given():
 def test_an_objective_without_replay_has_nothing_to_do_meanwhile():
     with pytest.raises(ConfigError, match=r'train\.overlap: "ppo" learns from designs of the newest policy only'):
         trainer_of(Slow(), objective=PPO())
+
+
+def test_a_round_that_became_the_last_teaches_something_too():
+    """Stopped after two rounds: the updates on the designs of the second are made, as after a last round."""
+    oracle = Slow()
+    trainer = trainer_of(oracle, stop=EarlyStopping(plateau=1))
+    answers = iter([0.5, 0.2])
+    trainer.objective = Known(trainer.objective, answers)
+    trainer.run()
+    assert trainer.round == 2 and trainer.update == 6
+    assert [row["update"] for row in trainer.history] == [0, 3]
+
+
+class Known:
+    """An objective whose rounds have a mean reward that is given."""
+
+    def __init__(self, objective: Any, rewards: Any):
+        self.objective, self.rewards = objective, rewards
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.objective, name)
+
+    def collect(self, context: Context, calls: int) -> Any:
+        found = self.objective.collect(context, calls)
+        found.metrics["reward"] = next(self.rewards)
+        return found

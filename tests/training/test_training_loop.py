@@ -16,7 +16,7 @@ from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, NothingScored
 from biotilt.networks.table import Table
 from biotilt.objectives import PPO
 from biotilt.processes import Finite
-from biotilt.training import TrainConfig, Trainer
+from biotilt.training import EachRound, TrainConfig, Trainer
 from biotilt.values.learned import LearnedValueConfig
 
 S, K = 5, 2
@@ -87,7 +87,9 @@ class Pull(Objective):
 
 def test_history_counts_rounds_updates_and_calls():
     reported: list[dict[str, float]] = []
-    trainer = trainer_of(ppo(), train(), report=reported.append, monitor=lambda d: float(len(d)))
+    trainer = trainer_of(
+        ppo(), train(), callbacks=[EachRound(reported.append)], monitor=lambda d: {"held_out": float(len(d))}
+    )
     average = trainer.run()
     assert [row["round"] for row in trainer.history] == [1, 2, 3, 4]
     assert [row["update"] for row in trainer.history] == [4, 8, 12, 16]
@@ -167,7 +169,7 @@ def test_the_proposal_is_renewed_when_the_objective_says():
 
     trainer = trainer_of(Pull(slope, updates=2, refresh_every=3), train())
     roles = trainer.context.roles
-    trainer.report = lambda row: after_round.append(roles.proposal.net.logits.detach().clone())
+    trainer.callbacks = [EachRound(lambda row: after_round.append(roles.proposal.net.logits.detach().clone()))]
     trainer.run()
     for seen, update in zip(after_round, (0, 3, 6, 6), strict=True):
         assert torch.equal(seen, before[update])
@@ -207,7 +209,7 @@ def test_the_average_follows_by_hand(ema):
     net = trainer.context.roles.policy.net
     expected = net.logits.detach().clone()
     seen: list[Tensor] = []
-    trainer.report = lambda row: seen.append(net.logits.detach().clone())
+    trainer.callbacks = [EachRound(lambda row: seen.append(net.logits.detach().clone()))]
     average = trainer.run()
     for n, weights in enumerate(seen, start=1):
         decay = min(ema, (1 + n) / (10 + n))
@@ -220,7 +222,7 @@ def test_the_average_follows_by_hand(ema):
 def test_the_learning_rate_follows_the_schedule():
     rates: list[float] = []
     trainer = trainer_of(Pull(lambda logits: logits.sum()), train(schedule="linear", warmup=2, max_calls=64))
-    trainer.report = lambda row: rates.append(trainer.optimiser.param_groups[0]["lr"])
+    trainer.callbacks = [EachRound(lambda row: rates.append(trainer.optimiser.param_groups[0]["lr"]))]
     trainer.run()
     # factors (½)(1), 1 − 0.9/4, 1 − 1.8/4, 1 − 2.7/4
     assert rates == pytest.approx([0.05 * f for f in (0.5, 0.775, 0.55, 0.325)])
@@ -299,6 +301,7 @@ def test_without_a_folder_there_is_no_checkpoint():
 
 
 def test_checkpoints_are_written_at_the_given_rounds_and_at_the_end(tmp_path):
+    """What there is when a round is told is what the rounds before left: its own checkpoint comes after."""
     times: list[bool] = []
     trainer = trainer_of(ppo(), train(max_calls=80, checkpoint_every=3), folder=tmp_path)
 
@@ -306,9 +309,9 @@ def test_checkpoints_are_written_at_the_given_rounds_and_at_the_end(tmp_path):
         times.append(trainer.checkpoint.exists())
         trainer.checkpoint.unlink(missing_ok=True)
 
-    trainer.report = report
+    trainer.callbacks = [EachRound(report)]
     trainer.run()
-    assert times == [False, False, True, False, True]
+    assert times == [False, False, False, True, False] and trainer.checkpoint.exists()
 
 
 def test_the_base_stays_where_it_is():

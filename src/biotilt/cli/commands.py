@@ -10,7 +10,7 @@ import typer
 from biotilt.cli.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, go_on_with, note
 from biotilt.cli.fit import fit_oracle, given, pretrain
 from biotilt.errors import ConfigError
-from biotilt.progress import counting, tuning_progress
+from biotilt.progress import counting
 
 # torch takes seconds to import: whatever needs it is imported inside the commands
 if TYPE_CHECKING:
@@ -153,7 +153,12 @@ def tune(
     run = _tuned(experiment, folder, overwrite)
     if evaluate:
         return _judged(run)
-    document = {"folder": str(folder), "calls": run.history[-1]["calls"], "history": run.history}
+    document = {
+        "folder": str(folder),
+        "calls": run.rows[-1]["calls"],
+        "history": run.rows,
+        "stopped": run.stopped or None,
+    }
     return Answer(document, (f"tuned; next: biotilt evaluate {folder}",))
 
 
@@ -301,9 +306,10 @@ def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
     from biotilt.folder import FAILURES
     from biotilt.run import tune as tune_experiment
 
-    rounds = experiment.config.build_train().rounds
-    with go_on_with("tune", "--resume", folder), tuning_progress(rounds) as report:
-        run = tune_experiment(experiment, folder, overwrite=overwrite, report=report)
+    with go_on_with("tune", "--resume", folder):
+        run = tune_experiment(experiment, folder, overwrite=overwrite, progress=True)
+    if run.stopped:
+        note(f"ended early, after {len(run.rows)} rounds: {run.stopped}")
     if (folder / FAILURES).is_file():
         note(f"some designs could not be scored; each stands with its reason in {folder / FAILURES}")
     return run

@@ -108,13 +108,18 @@ def _beyond(row: Row, base: Row | None) -> str | None:
     )
 
 
+def gap_grew(gap: float, before: float, spread: float) -> bool:
+    """Whether optimised minus held-out grew by more than is allowed; `spread`: 5-95 % of the base's held-out scores."""
+    return gap - before > GAP_GROWTH_ALLOWED * spread
+
+
 def _gap(row: Row, base: Row | None) -> str | None:
     if base is None or row["gap"] is None or base["gap"] is None:
         return None
     low, high = base["held_out"]["p5"], base["held_out"]["p95"]
     if low is None or high is None:
         return None
-    if row["gap"] - base["gap"] <= GAP_GROWTH_ALLOWED * (high - low):
+    if not gap_grew(row["gap"], base["gap"], high - low):
         return ""
     return (
         f"{row['name']}: the optimised oracle scores the designs better than the held-out one by {pretty(row['gap'])} "

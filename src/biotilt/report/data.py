@@ -28,6 +28,7 @@ class ReportData:
         warnings: signs of reward hacking, plain sentences.
         checks: `made` and `not_possible`, from `evaluation.checks`.
         problems: what went wrong on the way to this page, a line each.
+        stopped: why tuning ended before its budget was spent, "" when it did not.
         history: one mapping a round with calls, reward, held_out, kl and seconds; numbers may be None.
         scores: row name -> (optimised, held-out or None), `(B,)` each; NaN and -inf are allowed.
         top: the best designs of the row `top_of`, each (design, optimised, held-out or None), ranked by `rank_by`.
@@ -62,6 +63,7 @@ class ReportData:
     checks: Mapping[str, Any] = field(default_factory=dict)
     problems: Sequence[str] = ()
     history: Sequence[Mapping[str, float | None]] = ()
+    stopped: str = ""
     scores: Mapping[str, Scored] = field(default_factory=dict)
     top: Sequence[tuple[str, float, float | None]] = ()
     top_of: str = "tuned"

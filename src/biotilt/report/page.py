@@ -63,8 +63,8 @@ def report_html(run: ReportData) -> str:
     problems = run.problems if isinstance(run.problems, Problems) else Problems(run.problems)
     by = str(run.verdict.get("by", "held_out"))
     drawn = {
-        "curves": problems.attempt("the curves of tuning", [], lambda: _curves(run)),
-        "distributions": problems.attempt("the histograms of scores", [], lambda: _distributions(run)),
+        "curves": problems.attempt("the curves of tuning", [], lambda: curves(run)),
+        "distributions": problems.attempt("the histograms of scores", [], lambda: distributions(run)),
         "logos": problems.attempt("the logos", [], lambda: _logos(run)),
         "frontier": problems.attempt("the figure of scores and KL", None, lambda: _frontier(run)),
         "front": problems.attempt("the figure of the Pareto fronts", None, lambda: _front(run)),
@@ -92,7 +92,8 @@ def report_html(run: ReportData) -> str:
     )
 
 
-def _curves(run: ReportData) -> list[Figure]:
+def curves(run: ReportData) -> list[Figure]:
+    """Return the figures of tuning, round by round."""
     if not run.history:
         return []
     limit = "" if run.measured_max is None else f" The largest value ever measured is {pretty(run.measured_max)}."
@@ -113,7 +114,8 @@ def _curves(run: ReportData) -> list[Figure]:
     return found
 
 
-def _distributions(run: ReportData) -> list[Figure]:
+def distributions(run: ReportData) -> list[Figure]:
+    """Return the histograms of the scores of all rows, one an oracle."""
     optimised = {name: scores[0] for name, scores in run.scores.items()}
     held_out = {name: scores[1] for name, scores in run.scores.items() if scores[1] is not None}
     every = [s for scores in (*optimised.values(), *held_out.values()) for s in figures.finite_scores(scores)]

@@ -200,11 +200,14 @@ def plain_summary(data: ReportData) -> list[str]:
         f"A generator of sequences (task {data.task}) was {done} to make designs with a {data.better} {data.reward}, "
         "while staying close to the sequences it had learned from."
     )
+    told = [opening]
+    if data.stopped:
+        told.append(f"Tuning ended early, after {count(len(data.history))} rounds ({data.stopped}).")
     mine = data.row("tuned") or data.row("steered")
     share = None if mine is None else _share_beaten(data, mine)
     if mine is None or share is None:
-        return [opening]
-    return [opening, f"The typical {mine['name']} design is better than {share} of the untuned ones."]
+        return told
+    return [*told, f"The typical {mine['name']} design is better than {share} of the untuned ones."]
 
 
 def _share_beaten(data: ReportData, mine: Mapping[str, Any]) -> str | None:

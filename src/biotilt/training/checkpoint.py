@@ -26,7 +26,26 @@ def _whole_row(row: dict[str, int | float | None]) -> dict[str, int | float | No
 
 
 History = list[Annotated[dict[Name, int | float | None], AfterValidator(_whole_row)]]
-"""Figures of the rounds, in a checkpoint or, with null for what is not finite, in `history.json`."""
+"""Figures of the rounds, in a checkpoint."""
+
+
+STOPPED = "stopped"
+
+
+def _whole_stored_row(row: dict[str, int | float | str | None]) -> dict[str, int | float | str | None]:
+    figures: dict[str, int | float | None] = {}
+    for key, value in row.items():
+        if key == STOPPED:
+            continue
+        if isinstance(value, str):
+            raise ValueError(f"a row of the history has text for {key}, where a number belongs")
+        figures[key] = value
+    _whole_row(figures)
+    return row
+
+
+StoredHistory = list[Annotated[dict[Name, int | float | str | None], AfterValidator(_whole_stored_row)]]
+"""The same in `history.json`, where the last row of a run that ended early says why under "stopped"."""
 
 
 class TrainingState(StoredTensors):
@@ -41,6 +60,7 @@ class TrainingState(StoredTensors):
     history: History
     oracle: dict[Name, Any]  # which its oracle checks
     experiment: str = ""
+    stopped: str = ""
 
 
 class Resumable(Protocol):
@@ -84,6 +104,7 @@ def save_state(trainer: Resumable, path: Path, keep: Path | None = None) -> None
         "history": trainer.history,
         "oracle": trainer.oracle.state_dict(),
         "experiment": trainer.experiment,
+        "stopped": trainer.stopped,
     }
     save_tensors(path, tensors, about, keep=keep)
 
@@ -123,6 +144,7 @@ def load_state(trainer: Resumable, path: Path, *, behind: bool = False) -> None:
     ) as error:  # what torch says of tensors that do not fit
         raise CheckpointError(f"{path} does not fit this experiment: {error}") from error
     trainer.round, trainer.update, trainer.history = about.round, about.update, about.history
+    trainer.stopped = about.stopped
 
 
 def _restore(trainer: Resumable, groups: dict[str, dict[str, Tensor]]) -> None:

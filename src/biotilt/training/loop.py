@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -26,12 +26,22 @@ from biotilt.core import (
     share,
     trainable,
 )
-from biotilt.errors import BiotiltError, BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored
+from biotilt.errors import (
+    BiotiltError,
+    BudgetSpent,
+    CallbackError,
+    CheckpointError,
+    ConfigError,
+    LedgerBehind,
+    NothingScored,
+)
 from biotilt.folder import CHECKPOINT, CHECKPOINT_BEFORE
-from biotilt.options import BatchSize, Below1, Count, CountFrom0, Positive, check_options
+from biotilt.options import BatchSize, Below1, Count, CountFrom0, Positive, Text, check_options
+from biotilt.training.callbacks import Callback, Row, RunInfo, Told
 from biotilt.training.checkpoint import load_state, save_state
+from biotilt.training.stopping import EarlyStopping
 
-Row = dict[str, float]
+Trackers = tuple[Text | Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -42,7 +52,8 @@ class TrainConfig:
     are clipped to norm `clip` for the policy and the value apart; `ema` in [0, 1) averages the policy's weights,
     and the average is what is saved. A checkpoint is written every `checkpoint_every` rounds. With `overlap` the
     updates on the designs of earlier rounds are made while the oracle scores those of this one, which needs an oracle
-    with workers to be of use, and an objective that learns from replay.
+    with workers to be of use, and an objective that learns from replay. `stop` ends the run before its budget is spent.
+    `trackers`, names or tables with a `name` and options, are what `biotilt.tune` sends the figures to.
     """
 
     max_calls: Count = 1024
@@ -54,6 +65,8 @@ class TrainConfig:
     ema: Below1 = 0.95
     checkpoint_every: Count = 1
     overlap: bool = False
+    stop: EarlyStopping = field(default_factory=EarlyStopping)
+    trackers: Trackers = ("tensorboard",)
 
     def __post_init__(self) -> None:
         check_options(self, "train")
@@ -82,10 +95,11 @@ class Trainer:
     """Tunes `context.roles.policy` by an objective.
 
     `oracle` offers `state_dict`, `load_state_dict` and `calls` beside being the context's scorer. `monitor`
-    scores the designs of a round by a held-out oracle, whose mean is shown and never used. `report(row)` is
-    called after every round with `round, calls, reward, held_out, kl, seconds, …`. With `folder` the run can be
-    resumed from its last checkpoint, bit for bit; the one before it is kept, should that be damaged. `experiment` is
-    written into checkpoints, to know them by.
+    scores the designs of a round by a held-out oracle: `held_out`, its mean, and `held_out_spread` are shown and never
+    learned from. `callbacks` are told of every round by its row, `round, calls, reward, held_out, kl, seconds, …`, and
+    may end the run; `stopped` then says why. With `folder` the run can be resumed from its last checkpoint, bit for
+    bit; the one before it is kept, should that be damaged. `experiment` is written into checkpoints, to know them by;
+    `settings` are for callbacks.
     """
 
     context: Context
@@ -93,12 +107,14 @@ class Trainer:
     config: TrainConfig
     oracle: Any
     folder: Path | None = None
-    monitor: Callable[[Tensor], float] | None = None
-    report: Callable[[Row], None] = lambda row: None
+    monitor: Callable[[Tensor], Metrics] | None = None
+    callbacks: Sequence[Callback] = ()
     history: list[Row] = field(default_factory=list)
     round: int = 0
     update: int = 0
     experiment: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    stopped: str = ""
 
     def __post_init__(self) -> None:
         from accelerate import Accelerator
@@ -109,6 +125,8 @@ class Trainer:
                 f'train.overlap: "{self.objective.name}" learns from designs of the newest policy only, so it has '
                 "nothing to do while they are scored; leave the key out, or take an objective that keeps a replay"
             )
+        if self.config.stop.hacking and self.monitor is None:
+            raise ConfigError("train.stop.hacking: there is no held-out oracle to tell it by; add [held_out]")
         self._accelerator = Accelerator(cpu=self.context.generator.device.type == "cpu")
         if self._accelerator.num_processes > 1:
             raise ConfigError("tuning runs in one process for now; start it without `accelerate launch`")
@@ -163,40 +181,65 @@ class Trainer:
         raise errors[0]
 
     def run(self) -> nn.Module:
-        """Run to the end of the budget; return the averaged policy network.
+        """Run to the end of the budget, or until a callback stops it; return the averaged policy network.
 
-        A spent budget ends the run cleanly. An interrupt leaves the last checkpoint, from which `resume` goes on.
-        Raises NothingScored, at the latest here, when no design got a finite score.
+        A spent budget ends the run cleanly. An interrupt leaves the last checkpoint, from which `resume` goes on, and
+        so does a callback that fails, that of the round it failed in. Raises NothingScored, at the latest here, when no
+        design got a finite score.
         """
         started = time.perf_counter()
-        while self.round < self.config.rounds:
-            try:
-                collected, figures = self._collect()
-            except BudgetSpent as spent:
-                if not self.history:
-                    raise ConfigError(
-                        f"train.max_calls does not pay for one round of this objective: {spent}"
-                    ) from spent
-                break
-            self.context.memory.add(collected.rows)
-            self.round += 1
-            last = self.round == self.config.rounds
-            if not self.config.overlap or last:  # the designs of the last round teach something too
-                figures = self._updates()
-            metrics = collected.metrics | figures
-            row: Row = {"round": self.round, "update": self.update, "calls": self.oracle.calls, **metrics}
-            if self.monitor is not None:
-                row["held_out"] = self.monitor(collected.designs)
-            row["seconds"] = self._before + time.perf_counter() - started
-            self.history.append(row)
-            if self.folder is not None and (last or self.round % self.config.checkpoint_every == 0):
-                save_state(self, self.checkpoint, self.checkpoint_before if self._keep else None)
-                self._keep = True
-            self.report(row)
-        self._require_scores()
+        with Told((self.config.stop, *self.callbacks), self._info()) as told:
+            while self.round < self.config.rounds and not self.stopped:
+                try:
+                    self._one_round(started)
+                except BudgetSpent as spent:
+                    if not self.history:
+                        raise ConfigError(
+                            f"train.max_calls does not pay for one round of this objective: {spent}"
+                        ) from spent
+                    break
+                fault: CallbackError | None = None
+                try:
+                    fault = told.round(self.history)
+                finally:
+                    self.stopped = told.stopped
+                    self._close_round(at_once=bool(self.stopped) or fault is not None)
+                if fault is not None:
+                    raise fault
+            told.stopped = self.stopped  # of a run that was stopped before it was interrupted
+            self._require_scores()
         for name in self.own:  # as in the network that tuning started from
             self.average.get_parameter(name).requires_grad_(True)
         return self.average
+
+    def _info(self) -> RunInfo:
+        config, name = self.config, str(self.settings.get("name", "run"))
+        return RunInfo(
+            name, self.objective.name, config.rounds, config.max_calls, self.folder, self.settings, tuple(self.history)
+        )
+
+    def _one_round(self, started: float) -> None:
+        """Collect designs, learn from them, and add the round's row to the history."""
+        collected, figures = self._collect()
+        self.context.memory.add(collected.rows)
+        self.round += 1
+        if not self.config.overlap or self.round == self.config.rounds:  # those of the last round teach something too
+            figures = self._updates()
+        metrics = collected.metrics | figures
+        row: Row = {"round": self.round, "update": self.update, "calls": self.oracle.calls, **metrics}
+        if self.monitor is not None:
+            row |= self.monitor(collected.designs)
+        row["seconds"] = self._before + time.perf_counter() - started
+        self.history.append(row)
+
+    def _close_round(self, at_once: bool) -> None:
+        """Write a checkpoint, when there is a folder and it is time for one or it is to be written `at_once`."""
+        if self.stopped and self.config.overlap and self.round < self.config.rounds:
+            self._updates()  # the designs of this round, which is the last now
+        due = self.round == self.config.rounds or self.round % self.config.checkpoint_every == 0
+        if self.folder is not None and (due or at_once):
+            save_state(self, self.checkpoint, self.checkpoint_before if self._keep else None)
+            self._keep = True
 
     def _require_scores(self) -> None:
         """Raise NothingScored at the end of a run that has learned nothing."""
