@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,9 +168,9 @@ def tune(
 
     `callbacks` are told of every round, and may end the run. `progress`: whether to show how it goes; default: in a
     notebook. `reward`, `model`: objects that replace what the experiment's file names. Interrupted (Ctrl-C, SIGTERM,
-    kill -9), the folder keeps its last checkpoint: call again to go on. Raises ConfigError when the folder holds another
-    experiment or a finished run; `overwrite` starts anew, once everything else has been checked. Raises FolderInUse
-    when another process works there.
+    kill -9), the folder keeps its last checkpoint: call again to go on. Raises ConfigError when the folder holds
+    another experiment or a finished run; `overwrite` starts anew, once everything else has been checked. Raises
+    FolderInUse when another process works there.
     """
     folder = Path(folder).absolute()  # a reward may change the working folder
     if not isinstance(experiment, Experiment):
