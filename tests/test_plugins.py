@@ -10,10 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from biotilt import Experiment, steer
+from biotilt.core import Policy
+from biotilt.errors import CheckpointError, ConfigError
+from biotilt.model import Model
+from biotilt.networks import NETWORKS
+from biotilt.plugins import REGISTRIES
+from biotilt.processes import AnyOrder
+from biotilt.samplers import SAMPLERS, SMC
+from biotilt.spaces import DNA
+
 PARTS = '''"""Parts of another package."""
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from torch import nn
+
+from biotilt.options import Length, Symbols, Width
 from biotilt.samplers import Ancestral
 
 
@@ -38,8 +52,38 @@ class CountA:
 
     def __call__(self, designs):
         return [self.factor * d.count("A") for d in designs]
+
+
+@dataclass(frozen=True)
+class PlainOptions:
+    letters: Symbols
+    length: Length
+    time: bool = False
+    width: Width = 8
+
+
+class Plain(nn.Module):
+    """Two layers over everything."""
+
+    name = "plain"
+    Options = PlainOptions
+
+    def __init__(self, config):
+        super().__init__()
+        self.config, size = config, config.length * config.letters
+        self.layers = nn.Sequential(nn.Embedding(config.letters + 1, config.width), nn.Flatten(),
+                                    nn.Linear(config.length * config.width, size))
+
+    def forward(self, x, t):
+        return self.layers(x.long()).view(len(x), self.config.length, self.config.letters)
 '''
-REGISTERED = "[biotilt.samplers]\ntwice = strange_parts:Twice\n[biotilt.rewards]\ncount_a = strange_parts:CountA\n"
+REGISTERED = """[biotilt.samplers]
+twice = strange_parts:Twice
+[biotilt.rewards]
+count_a = strange_parts:CountA
+[biotilt.networks]
+plain = strange_parts:Plain
+"""
 
 
 def install(folder: Path, entry_points: str, package: str = "strange-parts") -> None:
@@ -57,51 +101,76 @@ def biotilt(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, cwd=folder)
 
 
-def test_a_plug_in_is_listed_and_used(tmp_path):
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Install a package for this process, and forget it afterwards."""
+    install(tmp_path, REGISTERED)
+    monkeypatch.syspath_prepend(tmp_path)
+    for registry in REGISTRIES.values():
+        monkeypatch.setattr(registry, "_points", None)
+        monkeypatch.setattr(registry, "_parts", dict(registry._parts))
+    yield tmp_path
+    sys.modules.pop("strange_parts", None)
+
+
+def test_plug_ins_are_listed(tmp_path):
     install(tmp_path, REGISTERED)
     listed = json.loads(biotilt(tmp_path, "list", "--json").stdout)
     assert listed["samplers"]["twice"] == "Parts of another package."
+    assert listed["networks"]["plain"] == "Two layers over everything."
     assert listed["rewards"]["count_a"] == "The number of A in a design."
-    (tmp_path / "e.toml").write_text(
+
+
+def test_a_sampler_and_a_reward_are_used(installed):
+    (installed / "e.toml").write_text(
         'task = "utr"\n[reward]\nkind = "count_a"\noptions = { factor = 2.0 }\n[held_out]\nkind = "none"\n'
         '[sampler]\nname = "twice"\n',
         encoding="utf-8",
     )
-    done = biotilt(tmp_path, "steer", "e.toml", "--count", "3", "--json")
-    found = json.loads(done.stdout)
+    found = steer(Experiment.load(installed / "e.toml"), 3).document()
     assert len(found["designs"]) == 6
     assert found["rewards"] == [2.0 * design.count("A") for design in found["designs"]]
+
+
+def test_a_network_is_built_stored_and_loaded_where_its_package_is(installed):
+    net = NETWORKS.of_table({"name": "plain", "letters": 4, "length": 3})
+    model = Model(Policy(AnyOrder(3, 4), net), DNA)
+    model.save(installed / "m.safetensors")
+    assert Model.load(installed / "m.safetensors").sample(4) == model.sample(4)
+    (installed / "strange_parts-1.0.dist-info/entry_points.txt").write_text("", encoding="utf-8")
+    del NETWORKS["plain"]  # as in a process that has not loaded it
+    with pytest.raises(CheckpointError, match='unknown network "plain"; valid: cnn, mlp'):
+        Model.load(installed / "m.safetensors")
 
 
 @pytest.mark.parametrize(
     ("entry_points", "message"),
     [
-        ("[biotilt.samplers]\nsmc = strange_parts:Twice\n", "that name is taken"),
-        ("[biotilt.samplers]\nthrice = strange_parts:Twice\n", 'calls itself "twice"'),
-        ("[biotilt.samplers]\ntwice = strange_parts:Nothing\n", "cannot be loaded"),
+        ("smc = strange_parts:Twice", "that name is taken"),
+        ("thrice = strange_parts:Twice", 'calls itself "twice"'),
+        ("twice = strange_parts:Nothing", "cannot be loaded"),
+        ("twice = strange_parts", "must be a class"),
     ],
 )
-def test_a_faulty_plug_in_is_named(tmp_path, entry_points, message):
-    install(tmp_path, entry_points)
-    done = biotilt(tmp_path, "list")
-    assert done.returncode != 0
-    said = " ".join(done.stderr.split())
-    assert message in said and "strange-parts" in said
+def test_a_faulty_plug_in_is_named(installed, entry_points, message):
+    points = installed / "strange_parts-1.0.dist-info/entry_points.txt"
+    points.write_text(f"[biotilt.samplers]\n{entry_points}\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=message) as caught:
+        SAMPLERS.summaries()
+    assert "strange-parts" in str(caught.value)
 
 
-def test_a_faulty_plug_in_harms_only_who_names_it(tmp_path):
-    install(tmp_path, REGISTERED + "broken = strange_parts:Nothing\n[biotilt.samplers]\nbroken = no_such_package:A\n")
-    (tmp_path / "e.toml").write_text(
-        'task = "utr"\n[reward]\nkind = "count_a"\n[held_out]\nkind = "none"\n[sampler]\nname = "ancestral"\n',
-        encoding="utf-8",
-    )
-    assert biotilt(tmp_path, "steer", "e.toml", "--count", "3", "--json").returncode == 0
-    done = biotilt(tmp_path, "steer", "e.toml", "--set", "sampler.name=broken")
-    assert "no_such_package:A of strange-parts cannot be loaded (ModuleNotFoundError" in " ".join(done.stderr.split())
+def test_a_faulty_plug_in_harms_only_who_names_it(installed):
+    points = "[biotilt.samplers]\nbroken = no_such_package:A\n[biotilt.rewards]\ncount_a = strange_parts:CountA\n"
+    (installed / "strange_parts-1.0.dist-info/entry_points.txt").write_text(points, encoding="utf-8")
+    keys = {"task": "utr", "reward": {"kind": "count_a"}, "held_out": {"kind": "none"}}
+    assert Experiment.from_dict(keys, installed).config.build_sampler() == SMC()
+    with pytest.raises(ConfigError, match=r"no_such_package:A of strange-parts cannot be loaded .ModuleNotFoundError"):
+        Experiment.from_dict(keys | {"sampler": {"name": "broken"}}, installed)
 
 
-def test_two_packages_that_take_one_name_are_both_named(tmp_path):
-    install(tmp_path, REGISTERED)
-    install(tmp_path, REGISTERED, "other-parts")
-    said = " ".join(biotilt(tmp_path, "list").stderr.split())
-    assert "strange-parts" in said and "other-parts" in said and 'both register "twice" among the samplers' in said
+def test_two_packages_that_take_one_name_are_both_named(installed):
+    install(installed, REGISTERED, "other-parts")
+    with pytest.raises(ConfigError, match='both register "twice" among the samplers; uninstall one') as caught:
+        SAMPLERS.summaries()
+    assert "strange-parts" in str(caught.value) and "other-parts" in str(caught.value)

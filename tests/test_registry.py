@@ -115,6 +115,40 @@ def test_names_and_options_that_cannot_be(trips, table, where, message):
         trips.of_table(table, where)
 
 
+@dataclass(frozen=True)
+class SailOptions:
+    metres: Count = 8
+
+
+class Sail:
+    """Goes by wind."""
+
+    name = "sail"
+    Options = SailOptions
+
+    def __init__(self, options: SailOptions):
+        self.options = options
+
+
+class Race(Sail):
+    """Inherits the name."""
+
+
+def test_a_part_made_of_options_of_another_class(trips):
+    trips.register(Sail)
+    assert trips.build("sail", {"metres": 5}).options == SailOptions(5)
+    assert trips.options_of("sail") is SailOptions and trips.options_of("walk") is Walk
+    with pytest.raises(ConfigError, match=r"^trip\.metres: must be ≥ 1, got 0"):
+        trips.of_table({"name": "sail", "metres": 0}, "trip")
+
+
+def test_an_object_has_the_name_of_its_own_class_only(trips):
+    trips.register(Sail)
+    assert trips.name_of(Sail(SailOptions())) == "sail"
+    assert trips.name_of(Race(SailOptions())) is None
+    assert trips.name_of(3) is None
+
+
 def test_looking_a_name_up_in_python_says_what_there_is(trips):
     with pytest.raises(KeyError, match=r'unknown trip "rid"; did you mean "ride"'):
         trips["rid"]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from biotilt.errors import BiotiltError, CheckpointError
 from biotilt.files import load_tensors, read_json, save_tensors
 from biotilt.model import Model
-from biotilt.networks import build_network, describe_network
+from biotilt.networks import NETWORKS, describe_network
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
 from biotilt.schema import Card
@@ -90,7 +90,7 @@ def test_loading_draws_random_numbers_as_building_does(tiny):
     after = torch.rand(3)
     torch.manual_seed(3)
     described = describe_network(net)
-    build_network(described.pop("name"), described)
+    NETWORKS.of_table(described)
     assert torch.equal(torch.rand(3), after)
 
 

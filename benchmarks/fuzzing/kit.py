@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from biotilt import Experiment, Model, Run, tune
 from biotilt.cli import app
 from biotilt.core import Policy
-from biotilt.networks import build_network
+from biotilt.networks import NETWORKS
 from biotilt.plugins import REGISTRIES
 from biotilt.processes import PROCESSES as REGISTERED
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
@@ -95,7 +95,7 @@ def _generator(path: Path, name: str, options: dict[str, Any], space: Any) -> No
     length, size = getattr(space, "length", LENGTH), len(space.symbols)
     time = name in ("uniform", "simplex")
     sizes = {"letters": size, "length": length}
-    net = build_network("cnn", sizes | {"channels": 4, "blocks": 1, "time": time})
+    net = NETWORKS.build("cnn", sizes | {"channels": 4, "blocks": 1, "time": time})
     Model(Policy(REGISTERED.build(name, sizes | options), net), space).save(path)
 
 

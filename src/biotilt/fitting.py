@@ -19,7 +19,7 @@ from biotilt.core import Policy
 from biotilt.errors import DataError
 from biotilt.files import write_json
 from biotilt.model import Model
-from biotilt.networks import build_network
+from biotilt.networks import NETWORKS
 from biotilt.options import build_options, shown
 from biotilt.processes import PROCESSES
 from biotilt.record import command_line, versions
@@ -115,7 +115,7 @@ def pretrain_model(
     time = process_options["name"] in ("uniform", "simplex")
     net_options: dict[str, Any] = {"name": "cnn", "letters": size, "length": length, "time": time} | (network or {})
     torch.manual_seed(seed)  # initial weights
-    net = build_network(net_options.pop("name"), net_options)
+    net = NETWORKS.of_table(net_options)
     policy = Policy(PROCESSES.of_table(process_options), net)
     split = split or Split()
     clusters = split.clusters(sequences, space)

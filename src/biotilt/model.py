@@ -18,7 +18,7 @@ from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_we
 from biotilt.models.checks import check_network, check_rebuilding
 from biotilt.models.lora import LoRA, adapted, merged
 from biotilt.models.origin import FileOrigin, Origin, fingerprint
-from biotilt.networks import build_network, describe_network
+from biotilt.networks import NETWORKS, describe_network
 from biotilt.options import Count, Seed, Text, build_options, shown
 from biotilt.processes import PROCESSES
 from biotilt.schema import Name, Named, StoredTensors, checked
@@ -220,7 +220,7 @@ class Model:
             lora = None if about.lora is None else build_options(LoRA, about.lora, "model.lora")
 
             def make() -> nn.Module:
-                plain = build_network(**_named(network))
+                plain = NETWORKS.of_table(network)
                 return plain if lora is None else adapted(plain, lora)
 
             net = with_weights(path, make, tensors)
@@ -278,11 +278,6 @@ def _put(net: nn.Module, tensors: dict[str, Tensor], stored: StoredOrigin) -> No
 def _options_of(process: Any) -> dict[str, Any]:
     """Return the options of a process, a dataclass, by name."""
     return {field.name: getattr(process, field.name) for field in fields(process)}
-
-
-def _named(table: dict[str, Any]) -> dict[str, Any]:
-    """Return the name and the options of a part, from the table that holds both."""
-    return {"name": table["name"], "options": {key: value for key, value in table.items() if key != "name"}}
 
 
 def _check_sizes(policy: Policy, space: Space) -> None:

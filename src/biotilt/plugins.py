@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from biotilt.networks import NETWORKS
 from biotilt.objectives import OBJECTIVES
 from biotilt.processes import PROCESSES
 from biotilt.registry import Registry
@@ -12,5 +13,5 @@ from biotilt.samplers import SAMPLERS
 from biotilt.training.trackers import TRACKERS
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    each.kind: each for each in (PROCESSES, OBJECTIVES, SAMPLERS, REWARDS, TRACKERS)
+    each.kind: each for each in (PROCESSES, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, TRACKERS)
 }

@@ -5,8 +5,9 @@ A package registers, say, a sampler by two lines of its `pyproject.toml`:
     [project.entry-points."biotilt.samplers"]
     my_sampler = "my_package.sampling:MySampler"
 
-The object is a class with the `name` it is registered by. It is loaded when an experiment names it, or when parts are
-listed. `biotilt.testing.contracts` is what it should keep to.
+The object is a class with the `name` it is registered by: a dataclass of its options, or one made of another dataclass
+of options, its `Options`. It is loaded when an experiment names it, or when parts are listed. What it should keep to is
+in `biotilt.testing.contracts`.
 """
 
 from __future__ import annotations
@@ -111,18 +112,30 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
         return self[name]
 
     def build(self, name: Any, options: Any, where: str = "", key: str = "") -> T:
-        """Build a part that is a dataclass of its options; errors name the `key` of its name, `where` its options are.
+        """Build a part from its options; errors name the `key` of its name, `where` its options are.
 
         Raises ConfigError for an unknown name, key or value.
         """
+        part, kind = self.find(name, key), self.options_of(name, key)
+        built = build_options(kind, options, where or f'{self.one} "{name}"')
+        made_of: Any = part
+        return built if kind is part else made_of(built)
+
+    def options_of(self, name: Any, key: str = "") -> type:
+        """Return the dataclass of a part's options: its `Options`, or itself; ConfigError when there is none."""
         part = self.find(name, key)
-        return build_options(part, options, where or f'{self.one} "{name}"')
+        return getattr(part, "Options", part)  # of whatever a stranger registers
 
     def of_table(self, table: Mapping[str, Any], where: str = "", default: str | None = None) -> T:
         """Build a part from a table that holds its `name`, if not the default one, beside its options."""
         options = dict(table)
         name = options.pop("name", default)
         return self.build(name, options, where, f"{where}.name" if where else "")
+
+    def name_of(self, part: object) -> str | None:
+        """Return the name of an object's own class; None where only a class that it derives from is registered."""
+        name = _name_of(type(part))
+        return name if isinstance(name, str) and self.get(name) is type(part) else None
 
     def summaries(self) -> dict[str, str]:
         """Return a line about each part, by name: what its file or its docstring says first."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from biotilt.core import Policy
 from biotilt.errors import ConfigError
-from biotilt.networks import Transformer, TransformerConfig, build_network, describe_network, value_network
+from biotilt.networks import NETWORKS, Transformer, TransformerConfig, describe_network, value_network
 from biotilt.networks.transformer import rotated, rotations
 from biotilt.processes import AnyOrder
 
@@ -90,7 +90,7 @@ def test_in_16_bits_it_says_nearly_the_same():
 def test_it_is_described_and_built_again():
     model = net(time=True)
     table = describe_network(model)
-    again = build_network(table.pop("name"), table)
+    again = NETWORKS.of_table(table)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.eval()(X, T), model(X, T))
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from biotilt.errors import ConfigError
-from biotilt.networks import VectorMLP, VectorMLPConfig, build_network, describe_network
+from biotilt.networks import NETWORKS, VectorMLP, VectorMLPConfig, describe_network
 
 
 def test_it_is_layers_of_points_and_time_by_hand():
@@ -31,15 +31,24 @@ def test_the_time_is_read():
 
 
 def test_it_is_rebuilt_from_its_description():
-    net = build_network("vector_mlp", {"size": 3, "width": 8, "depth": 2})
+    net = NETWORKS.build("vector_mlp", {"size": 3, "width": 8, "depth": 2})
     described = describe_network(net)
     assert described == {"name": "vector_mlp", "size": 3, "width": 8, "depth": 2}
-    again = build_network(described.pop("name"), described)
+    again = NETWORKS.of_table(described)
     again.load_state_dict(net.state_dict())
     x, t = torch.randn(5, 3), torch.rand(5)
     assert torch.equal(again(x, t), net(x, t))
     with pytest.raises(ConfigError, match='unknown option "widt"; did you mean "width"'):
-        build_network("vector_mlp", {"size": 3, "widt": 8})
+        NETWORKS.build("vector_mlp", {"size": 3, "widt": 8})
+
+
+def test_a_network_that_derives_from_it_is_not_described_as_it():
+    class Doubled(VectorMLP):
+        def forward(self, x, t):
+            return 2 * super().forward(x, t)
+
+    with pytest.raises(ConfigError, match=r"Doubled is not one of .*vector_mlp.* register its class"):
+        describe_network(Doubled(VectorMLPConfig(2)))
 
 
 def test_a_copy_of_it_starts_at_zero_and_can_learn():

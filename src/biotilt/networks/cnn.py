@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ class CNNConfig:
 
 class CNN(nn.Module):
     """Letters and masks `(B, L)`, times `(B,)` → logits `(B, L, V)`."""
+
+    name: ClassVar[str] = "cnn"
+    Options: ClassVar[type] = CNNConfig
 
     def __init__(self, config: CNNConfig):
         super().__init__()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +36,9 @@ class MLPConfig:
 
 class MLP(nn.Module):
     """Letters and masks `(B, L)`, times `(B,)` → logits `(B, L, V)`."""
+
+    name: ClassVar[str] = "mlp"
+    Options: ClassVar[type] = MLPConfig
 
     def __init__(self, config: MLPConfig):
         super().__init__()

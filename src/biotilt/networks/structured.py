@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +77,9 @@ class Structured(nn.Module):
     position's neighbours with those of its partner; a token's logits are read off the positions that it writes. The
     weights know no structure and serve for all.
     """
+
+    name: ClassVar[str] = "structured"
+    Options: ClassVar[type] = StructuredConfig
 
     def __init__(self, config: StructuredConfig):
         super().__init__()

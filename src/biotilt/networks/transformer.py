@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,9 @@ class TransformerConfig:
 
 class Transformer(nn.Module):
     """Letters and masks `(B, L)`, times `(B,)` → logits `(B, L, V)`, in float32 whatever the type of the weights."""
+
+    name: ClassVar[str] = "transformer"
+    Options: ClassVar[type] = TransformerConfig
 
     def __init__(self, config: TransformerConfig):
         super().__init__()

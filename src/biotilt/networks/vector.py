@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,9 @@ class VectorMLPConfig:
 
 class VectorMLP(nn.Module):
     """Points `(B, D)` and times `(B,)` → `(B, D)`."""
+
+    name: ClassVar[str] = "vector_mlp"
+    Options: ClassVar[type] = VectorMLPConfig
 
     def __init__(self, config: VectorMLPConfig):
         super().__init__()

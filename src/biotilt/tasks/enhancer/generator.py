@@ -11,7 +11,7 @@ import torch
 from biotilt.core import Policy
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.model import Model
-from biotilt.networks import build_network
+from biotilt.networks import CNN, CNNConfig
 from biotilt.processes import AnyOrder
 from biotilt.rewards.dna.motifs import reverse_complement
 from biotilt.spaces import DNA
@@ -31,10 +31,7 @@ def both_strands(elements: Elements) -> list[str]:
 def make_generator(elements: Elements, out: Path, steps: int) -> None:
     """Pretrain the generator on both strands of its elements, and save it."""
     torch.manual_seed(0)  # initial weights
-    net = build_network(
-        "cnn",
-        {"letters": 4, "length": LENGTH, "channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 4, 16)},
-    )
+    net = CNN(CNNConfig(4, LENGTH, channels=64, blocks=6, kernel=7, dilations=(1, 4, 16)))
     policy = Policy(AnyOrder(LENGTH, 4, per_step=10), net)
     train = [element for i, element in enumerate(elements) if i % VALIDATION]
     pretrain(
