@@ -191,7 +191,7 @@ def test_same_seed_same_designs():
 
 
 def test_processes_that_hide_nothing_are_refused():
-    with pytest.raises(ConfigError, match=r"hidden, step_of.*any_order"):
+    with pytest.raises(ConfigError, match=r"a process with hidden letters.*any_order"):
         check_parts(SplitGibbs(), Parts(Finite(3, 2), known=(AnyOrder, Finite)))
 
 
