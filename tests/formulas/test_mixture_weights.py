@@ -76,9 +76,9 @@ def test_a_control_that_says_nothing_of_the_weight_is_left_out():
 
 
 def test_unscored_designs_come_first_and_are_marked():
-    rows = {"design": torch.tensor([[1, 2]]), "log_weight": torch.tensor([0.5]), "log_control": torch.tensor([-1.0])}
+    rows = {"designs": torch.tensor([[1, 2]]), "log_weight": torch.tensor([0.5]), "log_control": torch.tensor([-1.0])}
     joined = with_unscored(rows, torch.tensor([[0, 0], [2, 2]]))
-    assert joined["design"].tolist() == [[0, 0], [2, 2], [1, 2]]
+    assert joined["designs"].tolist() == [[0, 0], [2, 2], [1, 2]]
     assert joined["scored"].tolist() == [False, False, True]
     assert joined["log_weight"].tolist() == [0.0, 0.0, 0.5] and joined["log_control"].tolist() == [0.0, 0.0, -1.0]
 

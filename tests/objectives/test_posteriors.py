@@ -79,7 +79,7 @@ def all_pairs(monkeypatch: pytest.MonkeyPatch, hidden: list[Tensor], designs: Te
 
 def with_rows(context: Context, designs: Tensor, reward: Tensor) -> Context:
     letters = context.roles.policy.process.letters  # type: ignore[attr-defined]
-    context.memory = Ordered(None, {"design": designs, "reward": reward[lexicographic_index(designs, letters)]})
+    context.memory = Ordered(None, {"designs": designs, "rewards": reward[lexicographic_index(designs, letters)]})
     return context
 
 
@@ -274,8 +274,8 @@ def test_unscored_designs_are_dropped(objective):
 
     collected = objective.collect(fresh(objective, scorer=scorer), 200)
     scored = collected.designs[:, 0] != 0
-    assert 0 < int(scored.sum()) < 200 and torch.equal(collected.rows["design"], collected.designs[scored])
-    assert collected.rows["reward"].isfinite().all()
+    assert 0 < int(scored.sum()) < 200 and torch.equal(collected.rows["designs"], collected.designs[scored])
+    assert collected.rows["rewards"].isfinite().all()
     nothing = objective.collect(fresh(objective, scorer=lambda d: d[:, 0] * torch.nan), 8)
     assert {len(v) for v in nothing.rows.values()} == {0} and math.isnan(nothing.metrics["reward"])
 

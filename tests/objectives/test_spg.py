@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("double")
 
 
 def rows_of(advantage: Tensor) -> dict[str, Tensor]:
-    return {"design": DESIGNS[: len(advantage)], "advantage": advantage}
+    return {"designs": DESIGNS[: len(advantage)], "advantage": advantage}
 
 
 @pytest.mark.parametrize(("mix", "power"), [(0.0, 1.0), (1.0, 3.0), (0.3, 1.5)])
@@ -37,7 +37,7 @@ def test_good_designs_raise_the_lower_bound_and_bad_ones_lower_the_mixture(mix, 
         replayed = torch.Generator()
         replayed.set_state(context.generator.get_state())
         rows = context.memory.draw(6, replayed)
-        log_prob, weight = policy.process.letter_evidence(policy.net, rows["design"], replayed, 5)  # type: ignore[attr-defined]
+        log_prob, weight = policy.process.letter_evidence(policy.net, rows["designs"], replayed, 5)  # type: ignore[attr-defined]
         lower, upper = evidence_lower(log_prob, weight), evidence_upper(log_prob, weight, power)
         bound = lower if sign > 0 else mix * upper + (1 - mix) * lower
         expected = -sum(a * b for a, b in zip(rows["advantage"], bound)) / 6
@@ -55,7 +55,7 @@ def test_the_gradient_at_the_conditionals_of_a_law_is_that_of_the_objective():
     advantage = (returns - (joint * returns).sum()) / ALPHA
     repeats = (joint * 4000).round().long()  # designs in proportion to their probability
     context.memory.rows = {
-        "design": DESIGNS.repeat_interleave(repeats, 0), "advantage": advantage.repeat_interleave(repeats),
+        "designs": DESIGNS.repeat_interleave(repeats, 0), "advantage": advantage.repeat_interleave(repeats),
     }  # fmt: skip
     got = -gradient(SPG(mix=0.0, draws=60, states=10_000), context)
 
@@ -77,7 +77,7 @@ def test_exactly_at_rest_at_p_star_whatever_the_bounds(options):
     objective = SPG(states=512, **options)
     context = context_of(objective, policy_of(P_STAR))
     rows = objective.collect(context, 512).rows
-    assert len(rows["design"].unique(dim=0)) > 20 and rows["advantage"].abs().max() < 1e-12
+    assert len(rows["designs"].unique(dim=0)) > 20 and rows["advantage"].abs().max() < 1e-12
     context.memory.add(rows)
     assert gradient(objective, context).abs().max() < 1e-10
 
@@ -118,7 +118,7 @@ def test_unscored_designs_are_dropped_and_enter_no_mean():
     collected = objective.collect(context_of(objective, policy_of(JOINT), scorer=scorer), 300)
     scored = collected.designs[:, 0] != 0
     assert 0 < int(scored.sum()) < 300
-    assert torch.equal(collected.rows["design"], collected.designs[scored])
+    assert torch.equal(collected.rows["designs"], collected.designs[scored])
     assert collected.rows["advantage"].mean().abs() < 1e-12
     nothing = objective.collect(context_of(objective, policy_of(JOINT), scorer=lambda d: d[:, 0] * torch.nan), 8)
     assert {len(v) for v in nothing.rows.values()} == {0} and math.isnan(nothing.metrics["reward"])
@@ -137,7 +137,9 @@ def test_the_proposal_is_renewed_after_a_round():
 
 
 def test_other_processes_are_refused_by_what_they_lack():
-    with pytest.raises(ConfigError, match=r"spg needs kernels with letter_evidence.*processes that have it: any_order"):
+    with pytest.raises(
+        ConfigError, match=r"spg needs a process with letter_evidence.*processes that have it: any_order"
+    ):
         check_parts(SPG(), Parts(Finite(3, 2), known=(AnyOrder, Finite)))
 
 

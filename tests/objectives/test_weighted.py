@@ -51,19 +51,25 @@ def uneven(seed: int) -> Policy:
     return Policy(AnyOrder(L, V), StateTable(V, L, 0.7 * normal((V + 1) ** L, L, V, seed=seed)))
 
 
+def log_weight_of(rows: dict[str, Tensor]) -> Tensor:
+    """r/α less log p_mix/p_pre of the paths, where they were not all drawn by the base."""
+    return rows["rewards"] / ALPHA - rows.get("log_mix", torch.zeros(()))
+
+
 def weighted_law(rows: dict[str, Tensor]) -> Tensor:
-    weights = controlled_weights(rows["log_weight"], rows["log_control"], rows["scored"])
-    return torch.zeros(V**L).index_add_(0, lexicographic_index(rows["design"], V), weights)
+    weights = controlled_weights(log_weight_of(rows), rows["log_control"], rows["scored"])
+    return torch.zeros(V**L).index_add_(0, lexicographic_index(rows["designs"], V), weights)
 
 
 def every_design(log_p_out: Tensor | None = None) -> dict[str, Tensor]:
     """The replay of infinitely many base designs: each once, with log p_pre in its weight; unscored ones uniform."""
     scored = torch.ones(V**L).bool()
-    rows = {"design": DESIGNS, "log_weight": JOINT.log() + REWARD / ALPHA, "log_control": torch.zeros(V**L)}
+    none = torch.zeros(V**L)
+    rows = {"designs": DESIGNS, "rewards": REWARD + ALPHA * JOINT.log(), "log_mix": none, "log_control": none}
     if log_p_out is None:
         return rows | {"scored": scored}
     rows["log_control"] = log_p_out
-    blank = {"design": DESIGNS, "log_weight": torch.zeros(V**L), "log_control": torch.zeros(V**L)}
+    blank = {"designs": DESIGNS, "rewards": none, "log_mix": none, "log_control": none}
     return {k: torch.cat([v, blank[k]]) for k, v in rows.items()} | {"scored": torch.cat([scored, ~scored])}
 
 
@@ -74,8 +80,8 @@ each = pytest.mark.parametrize("objective", [RewardWeighted(), WDCE()], ids=["re
 @pytest.mark.parametrize("log_p_out", [None, UNIFORM], ids=["plain", "controlled"])
 def test_stationary_at_p_star_and_nowhere_near(log_p_out):
     rows = every_design(log_p_out)
-    weights = controlled_weights(rows["log_weight"], rows["log_control"], rows["scored"])
-    total = torch.zeros(V**L).index_add_(0, lexicographic_index(rows["design"], V), weights)
+    weights = controlled_weights(log_weight_of(rows), rows["log_control"], rows["scored"])
+    total = torch.zeros(V**L).index_add_(0, lexicographic_index(rows["designs"], V), weights)
     assert exact_gradient(policy_of(P_STAR), total).abs().max() < 1e-10
     assert exact_gradient(policy_of(JOINT), total).abs().max() > 0.01
 
@@ -103,7 +109,7 @@ def test_collected_weights_estimate_p_star(beta, unscored):
     objective: Any = RewardWeighted(unscored=unscored) if beta is None else WDCE(beta=beta, unscored=unscored)
     context = context_of(objective, uneven(7), base=base, proposal=proposal)
     collected = objective.collect(context, 40_000)
-    assert len(collected.designs) == 40_000 and len(collected.rows["design"]) == 40_000 * (1 + unscored)
+    assert len(collected.designs) == 40_000 and len(collected.rows["designs"]) == 40_000 * (1 + unscored)
     assert total_variation(weighted_law(collected.rows), exact) < 0.025
 
 
@@ -146,7 +152,7 @@ def test_unscored_rewards_enter_nothing(objective):
     plain = type(objective)(unscored=0)
     context = context_of(plain, policy_of(JOINT), scorer=scorer)
     collected = plain.collect(context, 20_000)
-    assert 0 < len(collected.rows["design"]) < 20_000 and (collected.rows["design"][:, 0] != 0).all()
+    assert 0 < len(collected.rows["designs"]) < 20_000 and (collected.rows["designs"][:, 0] != 0).all()
     remains = P_STAR * (DESIGNS[:, 0] != 0)
     assert total_variation(weighted_law(collected.rows), remains / remains.sum()) < 0.03
     assert math.isfinite(collected.metrics["reward"])
@@ -172,15 +178,15 @@ def test_a_small_temperature_and_infeasible_designs_stay_finite(objective):
     context.memory.add(objective.collect(context, 400).rows)
     assert gradient(objective, context).isfinite().all()
     rows = context.memory.rows
-    best = rows["design"][rows["log_weight"].masked_fill(~rows["scored"], -torch.inf).argmax()]
+    best = rows["designs"][log_weight_of(rows).masked_fill(~rows["scored"], -torch.inf).argmax()]
     assert torch.equal(best, DESIGNS[REWARD.masked_fill(DESIGNS[:, 0] == 0, -torch.inf).argmax()])
     assert draw_loss(objective, context)[1]["ess"] == pytest.approx(_share_of(best, rows), rel=1e-6)
 
 
 def _share_of(best: Tensor, rows: dict[str, Tensor]) -> float:
     """With all the weight on one design: its share of the scored rows; equal weights, unless paths differ."""
-    same = (rows["design"] == best).all(-1) & rows["scored"]
-    weights = rows["log_weight"][same].softmax(0)
+    same = (rows["designs"] == best).all(-1) & rows["scored"]
+    weights = log_weight_of(rows)[same].softmax(0)
     return 1 / (weights.square().sum().item() * int(rows["scored"].sum()))
 
 

@@ -209,11 +209,11 @@ def test_replay_rows_are_weighed_by_score_and_path_and_leave_out_what_has_no_sco
     reward[:9], reward[9:12] = torch.nan, -torch.inf
     base, tuned = base_of(process), tuned_of(process)
     rows = TreeSearch(iterations=8).replay(context_of(base, TableScorer(process, reward), proposal=tuned))
-    design = rows["design"]
+    design = rows["designs"]
     start = process.noise(len(design), generator())
     ratio = base.kernel(start, 0).log_prob(design) - tuned.kernel(start, 0).log_prob(design)
     index = (design.long() * torch.tensor([9, 3, 1])).sum(-1)
-    torch.testing.assert_close(rows["log_weight"], (reward[index] / ALPHA + ratio).detach())
+    torch.testing.assert_close(rows["rewards"] / ALPHA - rows["log_mix"], (reward[index] / ALPHA + ratio).detach())
     assert 0 < len(design) < 64 and (index >= 12).all()
 
 

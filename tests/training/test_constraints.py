@@ -163,7 +163,6 @@ def test_a_constraint_is_asked_once_for_a_design_and_after_the_reward():
 
 REPLAYS = {
     "designs": {"designs": designs(2, 0), "rewards": torch.tensor([3.0, 1.0])},
-    "design": {"design": designs(2, 0), "reward": torch.tensor([3.0, 1.0])},
     "chain": {"chain": torch.stack([designs(9, 9), designs(2, 0)], 1), "rewards": torch.tensor([3.0, 1.0])},
 }
 
@@ -172,17 +171,16 @@ REPLAYS = {
 def test_rewards_in_a_replay_follow_the_prices(rows):
     """g = 40 and 10 at a price that went from 0.1 to 0.3."""
     scorer, memory = priced(0.3), Replay(10, dict(rows))
-    column = "reward" if "reward" in rows else "rewards"
-    scorer._reprice(memory, [0.3 - 0.1])
-    assert memory.rows[column].tolist() == pytest.approx([3 + 0.2 * 40, 1 + 0.2 * 10])
-    assert rows[column].tolist() == [3.0, 1.0]  # not in place: a row may be shared
+    assert scorer._reprice(memory, [0.3 - 0.1]) == 0
+    assert memory.rows["rewards"].tolist() == pytest.approx([3 + 0.2 * 40, 1 + 0.2 * 10])
+    assert rows["rewards"].tolist() == [3.0, 1.0]  # not in place: a row may be shared
 
 
-def test_weights_in_a_replay_are_in_units_of_alpha_and_unscored_designs_stay():
-    rows = {"design": designs(1, 2), "log_weight": torch.tensor([0.0, 7.0]), "scored": torch.tensor([False, True])}
+def test_designs_that_were_never_scored_are_not_priced():
+    rows = {"designs": designs(1, 2), "rewards": torch.tensor([0.0, 7.0]), "scored": torch.tensor([False, True])}
     scorer, memory = priced(0.3), Replay(10, rows)
     scorer._reprice(memory, [0.2])
-    assert memory.rows["log_weight"].tolist() == pytest.approx([0.0, 7.0 + 0.2 * 40 / ALPHA])
+    assert memory.rows["rewards"].tolist() == pytest.approx([0.0, 7.0 + 0.2 * 40])
     assert scorer.constraints[0].scorer.asked == [[2]]  # type: ignore[attr-defined]
 
 
@@ -190,9 +188,9 @@ def test_a_replay_of_values_is_dropped_and_none_on_policy_is_touched():
     rows = {"x": designs(0, 1), "value_x": torch.zeros(2)}
     memory = Replay(10, rows)
     scorer = priced(0.3)
-    scorer._reprice(memory, [0.0])
+    assert scorer._reprice(memory, [0.0]) == 0
     assert memory.rows is rows
-    scorer._reprice(memory, [0.1])
+    assert scorer._reprice(memory, [0.1]) == 2
     assert memory.rows == {}
     on_policy = Replay(None, rows)
     scorer._reprice(on_policy, [0.1])

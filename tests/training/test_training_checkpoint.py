@@ -234,6 +234,27 @@ def saved(tmp_path):
     return trainer.checkpoint
 
 
+@pytest.mark.parametrize("name", ["sdpo", "reward_weighted", "wdce"])
+def test_a_replay_of_an_earlier_version_is_read(name, tmp_path):
+    """It named its columns otherwise, and held log-weights in place of rewards."""
+    trainer = build(OBJECTIVES[name](), tmp_path)
+    trainer.run()
+    rows = dict(trainer.context.memory.rows)
+    tensors, about = load_tensors(trainer.checkpoint)
+    old = {key: value for key, value in tensors.items() if not key.startswith("memory/")}
+    weight = rows["rewards"] / 0.5 - rows.get("log_mix", torch.zeros(()))
+    earlier = {"design": rows["designs"], "reward": rows["rewards"]}
+    if name != "sdpo":
+        earlier = {"design": rows["designs"], "log_weight": weight, **{k: rows[k] for k in ("log_control", "scored")}}
+    save_tensors(trainer.checkpoint, old | {f"memory/{key}": value for key, value in earlier.items()}, about)
+    again = build(OBJECTIVES[name](), tmp_path)
+    assert again.resume() == ""
+    read = again.context.memory.rows
+    assert read.keys() == rows.keys() and torch.equal(read["designs"], rows["designs"])
+    assert torch.equal(read["rewards"] / 0.5 - read.get("log_mix", torch.zeros(())), weight)
+    again.context.memory.add(rows)  # the run goes on
+
+
 def test_a_missing_checkpoint(tmp_path):
     trainer = build(ppo(), tmp_path / "elsewhere")
     refused(trainer, trainer.checkpoint, "does not exist")

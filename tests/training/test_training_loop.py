@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Context, Follows, Learned, Objective, Policy, Replay, Roles, Round
+from biotilt.core import Batch, Columns, Context, Follows, Learned, Objective, Policy, Replay, Roles, Round, Value
 from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, NothingScored
 from biotilt.networks.table import Table
 from biotilt.objectives import PPO
@@ -76,6 +76,9 @@ class Pull(Objective):
     @property
     def batch_size(self) -> int | None:
         return 1
+
+    def columns(self, value: Value | None) -> Columns:
+        return {"r": "float"}
 
     def collect(self, context: Context, calls: int) -> Round:
         designs = torch.zeros(calls, dtype=torch.int8)

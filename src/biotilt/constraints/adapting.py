@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from biotilt.constraints.constrained import Constrained
-from biotilt.core import Batch, Context, Metrics, Objective, Round
+from biotilt.core import Batch, Columns, Context, Metrics, Objective, Round, Value
 
 
 class Adapting(Objective):
@@ -30,6 +30,9 @@ class Adapting(Objective):
     @property
     def batch_size(self) -> int | None:
         return self.objective.batch_size
+
+    def columns(self, value: Value | None) -> Columns:
+        return self.objective.columns(value)
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         return self.objective.loss(context, rows)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from biotilt.constraints.multiplier import LagrangianConfig, Multiplier
-from biotilt.core import Context, Metrics, Replay, sample
+from biotilt.core import Context, Metrics, RelaxedScorer, Replay, needed, sample
 from biotilt.core.protocols import Scorer
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.schema import checked
@@ -91,7 +91,8 @@ class Constrained:
 
     def relaxed(self, designs: Tensor) -> Tensor:
         """Return the same of relaxed designs, with gradients, `(B,)`."""
-        values = torch.stack([constraint.scorer.relaxed(designs) for constraint in self.constraints])  # type: ignore[attr-defined]
+        scorers = [needed(constraint.scorer, RelaxedScorer) for constraint in self.constraints]
+        values = torch.stack([scorer.relaxed(designs) for scorer in scorers])
         return self.oracle.relaxed(designs) + self._priced(values, [m.price for m in self.multipliers])
 
     @property
@@ -113,15 +114,15 @@ class Constrained:
     def adapt(self, context: Context) -> Metrics:
         """Measure the constraints on fresh designs of the policy, move the multipliers, and return figures to show.
 
-        Rewards in the replay are brought to the new prices.
+        Rewards in the replay are brought to the new prices; `forgotten` counts the rows for which that was impossible.
         """
         self._rewards.clear()
         values = self.measure(sample(context.roles.policy, self.config.draws, context.generator))
         before = [m.price for m in self.multipliers]
         for multiplier, which in zip(self.multipliers, self._which):
             multiplier.observe(values[which], self.config, self.alpha)
-        self._reprice(context.memory, [m.price - b for m, b in zip(self.multipliers, before)])
-        figures: Metrics = {}
+        forgotten = self._reprice(context.memory, [m.price - b for m, b in zip(self.multipliers, before)])
+        figures: Metrics = {"forgotten": forgotten} if forgotten else {}
         for m in self.multipliers:
             figures[f"multiplier/{m.name}"] = m.price
             if not math.isnan(m.violation):
@@ -167,25 +168,11 @@ class Constrained:
         terms = [m.sign * price * values[which] for m, price, which in zip(self.multipliers, prices, self._which)]
         return torch.stack(terms).sum(0)
 
-    def _reprice(self, memory: Replay, changes: Sequence[float]) -> None:
-        """Add the change of the prices to the rewards of a replay; rows that do not tell their designs are dropped.
+    def _reprice(self, memory: Replay, changes: Sequence[float]) -> int:
+        """Add the change of the prices to the rewards of a replay; return how many rows had to be forgotten instead.
 
         An objective on policy keeps no replay. A floor that stands for −inf is left where it is.
         """
         if memory.capacity is None or not len(memory) or not any(changes):
-            return
-        rows = memory.rows
-        designs = next((rows[key] for key in ("designs", "design") if key in rows), None)
-        if designs is None and "chain" in rows:
-            designs = rows["chain"][:, -1]
-        column = next((key for key in ("rewards", "reward", "log_weight") if key in rows), None)
-        if designs is None or column is None:
-            memory.rows = {}
-            return
-        scored = rows["scored"] if "scored" in rows else torch.ones_like(rows[column], dtype=torch.bool)
-        change = self._priced(self.measure(designs[scored]), changes).to(rows[column])
-        # log-weights are r/α and more; rewards are in their own units
-        change = change / self.alpha if column == "log_weight" else change
-        new = rows[column].clone()
-        new[scored] += torch.where(change.isfinite(), change, 0.0)
-        memory.rows = rows | {column: new}
+            return 0
+        return memory.reprice(lambda designs: self._priced(self.measure(designs), changes))

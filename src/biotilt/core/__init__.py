@@ -20,15 +20,11 @@ from biotilt.core.capabilities import (
     needed,
 )
 from biotilt.core.objective import (
-    Batch,
     Context,
     Metrics,
     Objective,
-    Replay,
     Round,
     draw_loss,
-    draw_rows,
-    drop_unscored,
     roll_in_metrics,
     trainable,
 )
@@ -55,6 +51,7 @@ from biotilt.core.protocols import (
     Scorer,
     kernel_at,
 )
+from biotilt.core.replay import Batch, Columns, Replay, check_rows, draw_rows, drop_unscored
 from biotilt.core.sampler import Draws, Sampler, log_weight_of
 from biotilt.core.values import (
     ActionValue,
@@ -77,6 +74,7 @@ __all__ = [
     "Batch",
     "Capability",
     "Centred",
+    "Columns",
     "Constant",
     "Context",
     "Density",
@@ -122,6 +120,7 @@ __all__ = [
     "Value",
     "check_capabilities",
     "check_parts",
+    "check_rows",
     "draw_loss",
     "draw_rows",
     "draw_states",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
@@ -12,45 +12,9 @@ from biotilt.core.capabilities import T, needed
 from biotilt.core.parts import Algorithm, Value
 from biotilt.core.policy import Roles, Trajectory
 from biotilt.core.protocols import RelaxedScorer, Scorer
+from biotilt.core.replay import Batch, Columns, Replay
 
-Batch = dict[str, Tensor]
 Metrics = dict[str, float]
-
-
-@dataclass
-class Replay:
-    """The newest `capacity` rows of what was collected: a dictionary of tensors with a common first axis.
-
-    `capacity` None keeps the last round only, which is what an on-policy objective wants.
-    """
-
-    capacity: int | None
-    rows: Batch = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.rows.values()))) if self.rows else 0
-
-    def add(self, batch: Batch) -> None:
-        """Append rows, dropping the oldest beyond the capacity."""
-        if len({len(value) for value in batch.values()}) != 1:
-            raise ValueError(f"rows differ in number: { {k: len(v) for k, v in batch.items()} }")
-        if self.capacity is None or not self.rows:
-            self.rows = batch
-        else:
-            self.rows = {k: torch.cat([self.rows[k], v]) for k, v in batch.items()}
-        if self.capacity is not None:
-            self.rows = {k: v[-self.capacity :] for k, v in self.rows.items()}
-
-    def draw(self, count: int | None, generator: Generator) -> Batch:
-        """Return `count` distinct rows, uniformly (all when there are fewer); with None all, as they are."""
-        return self.rows if count is None else draw_rows(self.rows, count, generator)
-
-
-def draw_rows(rows: Batch, count: int, generator: Generator) -> Batch:
-    """Return `count` distinct rows, uniformly (all of them when there are fewer)."""
-    size = len(next(iter(rows.values()))) if rows else 0
-    picked = torch.randperm(size, generator=generator, device=generator.device)[:count]
-    return {k: v[picked] for k, v in rows.items()}
 
 
 @dataclass
@@ -127,6 +91,10 @@ class Objective(Algorithm, ABC):
         """How many rows of the replay a loss is given, drawn uniformly; None for all, where it draws its own."""
 
     @abstractmethod
+    def columns(self, value: Value | None) -> Columns:
+        """Return the columns of the rows that `collect` brings, with the value it works with."""
+
+    @abstractmethod
     def collect(self, context: Context, calls: int) -> Round:
         """Draw data with at most `calls` oracle calls."""
 
@@ -143,15 +111,6 @@ def draw_loss(objective: Objective, context: Context) -> tuple[Tensor, Metrics]:
 def trainable(context: Context) -> list[nn.Module]:
     """Return the modules an optimiser updates: the policy's network, and a learned value."""
     return [context.roles.policy.net] + ([context.value] if isinstance(context.value, nn.Module) else [])
-
-
-def drop_unscored(rows: Batch) -> Batch:
-    """Drop the rows in which any floating-point entry is NaN: an unscored design teaches nothing."""
-    keep = torch.ones(len(next(iter(rows.values()))), dtype=torch.bool)
-    for value in rows.values():
-        if value.is_floating_point():
-            keep = keep.to(value.device) & ~value.reshape(len(value), -1).isnan().any(1)
-    return {k: v[keep] for k, v in rows.items()}
 
 
 def roll_in_metrics(chain: Trajectory, rewards: Tensor | None) -> Metrics:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from biotilt.core.capabilities import Capability, Density, Tiltable
-from biotilt.core.objective import Batch, Context
+from biotilt.core.objective import Context
 from biotilt.core.parts import Value
 from biotilt.core.policy import Trajectory
+from biotilt.core.replay import Batch, Columns
 from biotilt.errors import ConfigError
 
 
@@ -35,7 +36,9 @@ class Evaluates(Value, ABC):
 
 
 class Gathers(Value, ABC):
-    """A value that turns a roll-in into rows: of sampled transitions, or such as its `lesson` reads."""
+    """A value that turns a roll-in into rows of `columns`: of sampled transitions, or such as its `lesson` reads."""
+
+    columns: ClassVar[Columns]
 
     @abstractmethod
     def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
@@ -108,6 +111,7 @@ class ActionValue(Teaches):
     """A value that knows Q(x, k), shaped like the kernel's `x0`, in units of α: p_pre · exp(Q) is the teacher."""
 
     needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable,)
+    columns: ClassVar[Columns] = {"x": "states", "k": "int"}
 
     @abstractmethod
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor: ...
@@ -124,6 +128,10 @@ class ActionValue(Teaches):
 
 class StateValue(Evaluates, Gathers):
     """A value v(x, k) in units of reward, got by asking the oracle `calls` times a state."""
+
+    columns: ClassVar[Columns] = {
+        "x": "states", "y": "states", "k": "int", "value_x": "float", "value_y": "float", "log_anchor": "float"
+    }  # fmt: skip
 
     @property
     @abstractmethod

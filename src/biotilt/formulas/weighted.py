@@ -25,12 +25,12 @@ def mixture_log_ratio(log_ratio: Tensor, beta: float) -> Tensor:
 def with_unscored(rows: Rows, designs: Tensor) -> Rows:
     """Put designs `(M, ...)` that were not scored before the rows of scored ones, and say which is which.
 
-    `rows` has `design`, `log_weight` and `log_control`. The scored ones come last: the newest of a replay, however
-    small, are then never all unscored.
+    `rows` has `designs` and columns of numbers, which are 0 for what was not scored. The scored ones come last: the
+    newest of a replay, however small, are then never all unscored.
     """
-    count, blank = len(rows["design"]), rows["log_weight"].new_zeros(len(designs))
-    before = {"design": designs, "log_weight": blank, "log_control": blank}
-    scored = torch.arange(len(designs) + count, device=blank.device) >= len(designs)
+    count = len(rows["designs"])
+    before = {key: value.new_zeros(len(designs)) for key, value in rows.items()} | {"designs": designs}
+    scored = torch.arange(len(designs) + count, device=designs.device) >= len(designs)
     return {key: torch.cat([before[key], value]) for key, value in rows.items()} | {"scored": scored}
 
 

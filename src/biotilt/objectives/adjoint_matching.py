@@ -12,6 +12,7 @@ from biotilt.core import (
     Batch,
     Capability,
     Centred,
+    Columns,
     Context,
     Divergence,
     Metrics,
@@ -20,6 +21,7 @@ from biotilt.core import (
     Round,
     Tiltable,
     Trajectory,
+    Value,
     drop_unscored,
     needed,
     rollout,
@@ -79,6 +81,9 @@ class AdjointMatching(Objective):
     @property
     def batch_size(self) -> int:
         return self.states
+
+    def columns(self, value: Value | None) -> Columns:
+        return {"x": "states", "k": "int", "a": "float"}
 
     def collect(self, context: Context, calls: int) -> Round:
         chain = rollout(context.roles.proposal, calls, context.generator)

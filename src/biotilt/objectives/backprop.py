@@ -11,6 +11,7 @@ from torch import Tensor
 from biotilt.core import (
     Batch,
     Capability,
+    Columns,
     Context,
     Divergence,
     Metrics,
@@ -19,6 +20,7 @@ from biotilt.core import (
     Relaxable,
     Reparametrised,
     Round,
+    Value,
     draw_rows,
     kernel_at,
     needed,
@@ -85,6 +87,9 @@ class RewardBackprop(Objective):
             raise ConfigError(
                 f"objective.steps = {self.steps}, but the chain has {parts.process.steps} steps; 0 means all of them"
             )
+
+    def columns(self, value: Value | None) -> Columns:
+        return {"x": "states"}
 
     def collect(self, context: Context, calls: int) -> Round:
         each = calls // self.updates

@@ -5,7 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Context, Density, Policy, Round, Trajectory, drop_unscored, roll_in_metrics, rollout
+from biotilt.core import (
+    Batch,
+    Columns,
+    Context,
+    Density,
+    Policy,
+    Round,
+    Trajectory,
+    drop_unscored,
+    roll_in_metrics,
+    rollout,
+)
+
+CHAINS: Columns = {"chain": "states", "log_base": "float", "rewards": "float"}
 
 
 def roll_in(context: Context, count: int, beta: float, *, terms: bool = False) -> Trajectory:

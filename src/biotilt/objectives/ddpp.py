@@ -11,12 +11,14 @@ from torch import Tensor
 from biotilt.core import (
     Batch,
     Capability,
+    Columns,
     Context,
     Metrics,
     Objective,
     PosteriorDensity,
     Round,
     StateFunction,
+    Value,
     drop_unscored,
     sample,
 )
@@ -64,6 +66,9 @@ class DDPP(Objective):
     def batch_size(self) -> int:
         return self.states
 
+    def columns(self, value: Value | None) -> Columns:
+        return {"designs": "states", "rewards": "float"}
+
     def collect(self, context: Context, calls: int) -> Round:
         roles, ours = context.roles, round(self.beta * calls)
         parts = [
@@ -73,13 +78,13 @@ class DDPP(Objective):
         ]
         designs = torch.cat(parts)
         rewards = context.rewards(designs)
-        rows = drop_unscored({"design": designs, "reward": rewards})
+        rows = drop_unscored({"designs": designs, "rewards": rewards})
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         roles, generator = context.roles, context.generator
-        design, process = rows["design"], roles.policy.process
-        complete = rows["reward"] / context.alpha
+        design, process = rows["designs"], roles.policy.process
+        complete = rows["rewards"] / context.alpha
         value = context.value_as(StateFunction)
         value.set_units(complete)
         k = torch.randint(process.steps, (len(design),), generator=generator, device=generator.device)

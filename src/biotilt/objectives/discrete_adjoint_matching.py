@@ -11,11 +11,13 @@ from torch import Tensor
 from biotilt.core import (
     Batch,
     Capability,
+    Columns,
     Context,
     Density,
     Metrics,
     Objective,
     Round,
+    Value,
     drop_unscored,
     roll_in_metrics,
     rollout,
@@ -75,6 +77,9 @@ class DiscreteAdjointMatching(Objective):
     @property
     def batch_size(self) -> int:
         return self.states
+
+    def columns(self, value: Value | None) -> Columns:
+        return {"x": "states", "y": "states", "k": "int", "log_out": "float", "weight": "float"}
 
     @torch.no_grad()
     def collect(self, context: Context, calls: int) -> Round:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from biotilt.core import Batch, Capability, Context, Density, Metrics, Objective, Round, StateFunction
-from biotilt.objectives.chains import collect_chains, log_ratios, states_before
+from biotilt.core import Batch, Capability, Columns, Context, Density, Metrics, Objective, Round, StateFunction, Value
+from biotilt.objectives.chains import CHAINS, collect_chains, log_ratios, states_before
 from biotilt.options import Count, Share, check_options
 
 
@@ -50,6 +50,9 @@ class PathConsistency(Objective):
     @property
     def batch_size(self) -> int:
         return self.chains
+
+    def columns(self, value: Value | None) -> Columns:
+        return CHAINS
 
     def collect(self, context: Context, calls: int) -> Round:
         return collect_chains(context, calls, self.beta)

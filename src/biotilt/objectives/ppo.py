@@ -11,11 +11,13 @@ from torch import Tensor
 from biotilt.core import (
     Batch,
     Capability,
+    Columns,
     Context,
     Density,
     Metrics,
     Objective,
     Round,
+    Value,
     drop_unscored,
     roll_in_metrics,
     rollout,
@@ -61,6 +63,9 @@ class PPO(Objective):
     @property
     def batch_size(self) -> int:
         return self.states
+
+    def columns(self, value: Value | None) -> Columns:
+        return {"x": "states", "y": "states", "k": "int", "log_old": "float", "advantage": "float"}
 
     def collect(self, context: Context, calls: int) -> Round:
         chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)

@@ -8,7 +8,20 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Capability, Context, Density, Metrics, Objective, Round, drop_unscored, rollout, sample
+from biotilt.core import (
+    Batch,
+    Capability,
+    Columns,
+    Context,
+    Density,
+    Metrics,
+    Objective,
+    Round,
+    Value,
+    drop_unscored,
+    rollout,
+    sample,
+)
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.formulas.weighted import controlled_weights, draw_signed, with_unscored
 from biotilt.options import Count, FewFrom0, check_options
@@ -67,22 +80,26 @@ class RewardWeighted(Objective):
     def _weighs_paths(self) -> bool:
         return self.proposal == "base" and self.unscored > 0
 
+    def columns(self, value: Value | None) -> Columns:
+        return {"designs": "states", "rewards": "float", "log_control": "float", "scored": "bool"}
+
     def collect(self, context: Context, calls: int) -> Round:
         roles, generator = context.roles, context.generator
         designs, log_control = self._draw(context, calls)
         rewards = context.rewards(designs)
-        rows = {"design": designs, "log_weight": rewards / context.alpha, "log_control": log_control}
+        rows = {"designs": designs, "rewards": rewards, "log_control": log_control}
         rows = drop_unscored(rows)
-        more = len(rows["design"]) * self.unscored
+        more = len(rows["designs"]) * self.unscored
         rows = with_unscored(rows, sample(roles.proposal, more, generator) if more else designs[:0])
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         policy = context.roles.policy
-        weights = controlled_weights(rows["log_weight"], rows["log_control"], rows["scored"])
+        log_weight = rows["rewards"] / context.alpha
+        weights = controlled_weights(log_weight, rows["log_control"], rows["scored"])
         picked, coefficient = draw_signed(weights, self.states, context.generator)
-        loss = policy.process.denoising_loss(policy.net, rows["design"][picked], context.generator)
-        return (coefficient * loss).mean(), {"ess": effective_fraction(rows["log_weight"][rows["scored"]]).item()}
+        loss = policy.process.denoising_loss(policy.net, rows["designs"][picked], context.generator)
+        return (coefficient * loss).mean(), {"ess": effective_fraction(log_weight[rows["scored"]]).item()}
 
     def _draw(self, context: Context, count: int) -> tuple[Tensor, Tensor]:
         """Return designs, and log p_out/p of their paths `(count,)`, where p is the policy that drew them."""

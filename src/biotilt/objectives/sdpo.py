@@ -8,7 +8,19 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Capability, Context, Metrics, Objective, PosteriorDensity, Round, drop_unscored, sample
+from biotilt.core import (
+    Batch,
+    Capability,
+    Columns,
+    Context,
+    Metrics,
+    Objective,
+    PosteriorDensity,
+    Round,
+    Value,
+    drop_unscored,
+    sample,
+)
 from biotilt.options import Count, Pair, check_options
 
 
@@ -55,23 +67,26 @@ class SDPO(Objective):
     def batch_size(self) -> int:
         return self.states
 
+    def columns(self, value: Value | None) -> Columns:
+        return {"designs": "states", "rewards": "float"}
+
     def collect(self, context: Context, calls: int) -> Round:
         roles = context.roles
         designs = sample(roles.base if self.proposal == "base" else roles.proposal, calls, context.generator)
         rewards = context.rewards(designs)
-        rows = drop_unscored({"design": designs, "reward": rewards})
+        rows = drop_unscored({"designs": designs, "rewards": rewards})
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         roles, generator, process = context.roles, context.generator, context.roles.policy.process
-        group = min(self.group, len(rows["design"]))
-        design = rows["design"][: len(rows["design"]) // group * group]
+        group = min(self.group, len(rows["designs"]))
+        design = rows["designs"][: len(rows["designs"]) // group * group]
         k = torch.randint(process.steps, (len(design) // group,), generator=generator, device=generator.device)
         k = k.repeat_interleave(group)
         x = process.corrupt(design, k, generator)
         with torch.no_grad():
             log_base = roles.base.kernel_as(PosteriorDensity, x, k).posterior_log_prob(design)
         log_ratio = roles.policy.kernel_as(PosteriorDensity, x, k).posterior_log_prob(design) - log_base
-        target = (rows["reward"][: len(design)] / context.alpha).view(-1, group).softmax(-1)
+        target = (rows["rewards"][: len(design)] / context.alpha).view(-1, group).softmax(-1)
         loss = -(target * log_ratio.view(-1, group).log_softmax(-1)).sum(-1).mean()
         return loss, {"log_ratio": log_ratio.mean().item()}

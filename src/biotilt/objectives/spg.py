@@ -12,12 +12,14 @@ from torch import Tensor
 from biotilt.core import (
     Batch,
     Capability,
+    Columns,
     Context,
     Density,
     LetterEvidence,
     Metrics,
     Objective,
     Round,
+    Value,
     drop_unscored,
     needed,
     roll_in_metrics,
@@ -69,6 +71,9 @@ class SPG(Objective):
     def batch_size(self) -> int:
         return self.states
 
+    def columns(self, value: Value | None) -> Columns:
+        return {"designs": "states", "advantage": "float"}
+
     def collect(self, context: Context, calls: int) -> Round:
         chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)
         rewards = context.rewards(chain.designs)
@@ -77,13 +82,13 @@ class SPG(Objective):
             if chain.log_ratio is None:
                 raise ValueError("SPG needs log-probabilities recorded when drawn")
             gain = soft_return(rewards, chain.log_ratio, context.alpha)
-        rows = {"design": chain.designs, "advantage": (gain - gain.nanmean()) / context.alpha}
+        rows = {"designs": chain.designs, "advantage": (gain - gain.nanmean()) / context.alpha}
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         policy = context.roles.policy
         evidence = needed(policy.process, LetterEvidence).letter_evidence
-        log_prob, weight = evidence(policy.net, rows["design"], context.generator, self.draws)
+        log_prob, weight = evidence(policy.net, rows["designs"], context.generator, self.draws)
         lower, upper = evidence_lower(log_prob, weight), evidence_upper(log_prob, weight, self.power)
         advantage = rows["advantage"]
         bound = torch.where(advantage >= 0, lower, torch.lerp(lower, upper, self.mix))

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from biotilt.core import Batch, Capability, Constant, Context, Density, Metrics, Objective, Round
-from biotilt.objectives.chains import collect_chains, log_ratios
+from biotilt.core import Batch, Capability, Columns, Constant, Context, Density, Metrics, Objective, Round, Value
+from biotilt.objectives.chains import CHAINS, collect_chains, log_ratios
 from biotilt.options import Count, Pair, Share, check_options
 
 
@@ -51,6 +51,9 @@ class TrajectoryBalance(Objective):
     @property
     def batch_size(self) -> int:
         return self.chains
+
+    def columns(self, value: Value | None) -> Columns:
+        return CHAINS
 
     def collect(self, context: Context, calls: int) -> Round:
         return collect_chains(context, calls, self.beta)

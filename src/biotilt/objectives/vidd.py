@@ -12,6 +12,7 @@ from torch import Tensor
 from biotilt.core import (
     Batch,
     Capability,
+    Columns,
     Context,
     Density,
     Divergence,
@@ -25,6 +26,7 @@ from biotilt.core import (
     Round,
     Teaches,
     Tiltable,
+    Value,
     drop_unscored,
     needed,
     roll_in_metrics,
@@ -96,6 +98,9 @@ class VIDD(Objective):
                 f'objective.teacher="closed_form" needs the value of every letter at once, which value="{self.value}" '
                 'does not give; use teacher="sampled", or value="return", "bootstrapped" or "mixed"'
             )
+
+    def columns(self, value: Value | None) -> Columns:
+        return needed(value, Gathers).columns
 
     def collect(self, context: Context, calls: int) -> Round:
         value = context.value_as(Gathers)

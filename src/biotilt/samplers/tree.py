@@ -106,14 +106,14 @@ class TreeSearch(Sampler):
         while the tree drew more of them where they scored well. Designs without a score are left out.
         """
         rows = self.search(context)
-        log_weight = log_weight_of(rows["rewards"], context.alpha) + rows["log_ratio"]
-        scored = log_weight.isfinite()
-        log_weight = log_weight[scored]
+        scored = (log_weight_of(rows["rewards"], context.alpha) + rows["log_ratio"]).isfinite()
+        rewards = rows["rewards"][scored]
         return {
-            "design": rows["designs"][scored],
-            "log_weight": log_weight,
-            "log_control": torch.zeros_like(log_weight),
-            "scored": torch.ones_like(log_weight).bool(),
+            "designs": rows["designs"][scored],
+            "rewards": rewards,
+            "log_mix": -rows["log_ratio"][scored],
+            "log_control": torch.zeros_like(rewards),
+            "scored": torch.ones_like(rewards).bool(),
         }
 
     def select(self, node: Node) -> Node:

@@ -10,7 +10,7 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from biotilt.core import Context, Objective
+from biotilt.core import Batch, Context, Objective, check_rows
 from biotilt.errors import CheckpointError
 from biotilt.files import load_tensors, save_tensors
 from biotilt.options import CountFrom0, Name
@@ -175,5 +175,19 @@ def _restore(trainer: Resumable, groups: dict[str, dict[str, Tensor]]) -> None:
     rows = groups.get("memory", {})
     if len({value.shape[:1] for value in rows.values()}) > 1:
         raise ValueError("the rows of the replay differ in number")
-    device = trainer.context.generator.device
-    trainer.context.memory.rows = {key: value.to(device) for key, value in rows.items()}
+    context = trainer.context
+    rows = _as_declared({key: value.to(context.generator.device) for key, value in rows.items()}, context)
+    if rows:
+        check_rows(rows, context.memory.columns)
+    context.memory.rows = rows
+
+
+def _as_declared(rows: Batch, context: Context) -> Batch:
+    """Return rows of a replay as objectives name them now: earlier ones kept log-weights in place of rewards."""
+    rows = {{"design": "designs", "reward": "rewards"}.get(name, name): value for name, value in rows.items()}
+    if "log_weight" in rows:
+        log_weight = rows.pop("log_weight")
+        rows["rewards"] = log_weight * context.alpha
+        if "log_mix" in (context.memory.columns or ()):
+            rows["log_mix"] = torch.zeros_like(log_weight)
+    return rows

@@ -127,6 +127,7 @@ class Trainer:
             )
         if self.config.stop.hacking and self.monitor is None:
             raise ConfigError("train.stop.hacking: there is no held-out oracle to tell it by; add [held_out]")
+        self.context.memory.columns = self.objective.columns(self.context.value)
         self._accelerator = Accelerator(cpu=self.context.generator.device.type == "cpu")
         if self._accelerator.num_processes > 1:
             raise ConfigError("tuning runs in one process for now; start it without `accelerate launch`")

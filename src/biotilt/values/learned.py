@@ -26,6 +26,7 @@ from biotilt.core import (
     ActionValue,
     Batch,
     Capability,
+    Columns,
     Context,
     Factorised,
     Follows,
@@ -71,6 +72,7 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
 
     runs: ClassVar[tuple[str, ...]] = RUNS
     config: LearnedValueConfig
+    columns: ClassVar[Columns] = {"designs": "states", "rewards": "float", "terms": "float"}
     needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable, Factorised)
 
     def __init__(self, net: nn.Module, process: Process, run: str, config: LearnedValueConfig | None = None):

@@ -23,6 +23,7 @@ from biotilt.core import (
     ActionValue,
     Batch,
     Capability,
+    Columns,
     Context,
     Learned,
     Lesson,
@@ -44,6 +45,7 @@ class LearnedV(nn.Module, ActionValue, Learned):
     """
 
     needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable, Relaxable)
+    columns: ClassVar[Columns] = {"chain": "states", "rewards": "float", "log_ratio": "float"}
 
     def __init__(self, net: nn.Module, process: Process, config: LearnedValueConfig | None = None):
         super().__init__()
