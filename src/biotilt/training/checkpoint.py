@@ -76,6 +76,7 @@ class Resumable(Protocol):
     round: int
     update: int
     experiment: str
+    stopped: str
 
 
 def _weights(trainer: Resumable) -> dict[str, dict[str, Tensor]]:
