@@ -193,7 +193,13 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any
     """
     from safetensors.torch import save_file
 
-    ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    ready: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        ready[name] = whole = tensor.detach().cpu().contiguous()
+        if (place := whole.untyped_storage().data_ptr()) in places:  # the format holds no two in one place
+            ready[name] = whole.clone()
+        places.add(place)
     about = json.loads(json.dumps(metadata))  # as it will be read
     # in one entry: safetensors writes several in an order that changes from run to run
     text = {_METADATA_KEY: json.dumps(about | {_CHECKSUMS: _checksums(ready, about)})}

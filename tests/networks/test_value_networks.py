@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from biotilt.core import Policy
 from biotilt.errors import ConfigError
-from biotilt.networks import MLP, MLPConfig, ValueSize, value_network
+from biotilt.networks import CNN, MLP, CNNConfig, MLPConfig, ValueSize, value_network
 from biotilt.processes import AnyOrder, Finite, Gaussian, Uniform
 
 
@@ -92,3 +92,15 @@ def test_a_small_network_reads_what_the_process_shows(process, shape):
 def test_states_that_no_small_network_reads():
     with pytest.raises(ConfigError, match=r'process "finite".*`blank` or `features`'):
         value_network(Policy(Finite(3, 2), nn.Linear(1, 1)))
+
+
+def test_a_network_that_is_trained_in_part_lends_its_features():
+    """A copy of all of it would take more than what its own training does."""
+    net = CNN(CNNConfig(4, 3, channels=8, blocks=1))
+    assert sum(p.numel() for p in value_network(Policy(AnyOrder(3, 4), net)).parameters()) == sum(
+        p.numel() for p in net.parameters()
+    )
+    net.embed.requires_grad_(False)
+    value = value_network(Policy(AnyOrder(3, 4), net), ValueSize(16, 2))
+    assert {name.partition(".")[0] for name, _ in value.named_parameters()} == {"head"}
+    assert (value(STATES, TIMES) == 0).all()

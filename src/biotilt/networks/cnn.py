@@ -61,6 +61,10 @@ class CNN(nn.Module):
         return blank_copy(self, "head.3")
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.head(self.features(x, t).transpose(1, 2)).transpose(1, 2)
+
+    def features(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return what the last layers read, `(B, L, channels)`."""
         one_hot = as_one_hot(x, self.config.letters + 1, self.position.dtype).transpose(1, 2)
         h = F.gelu(self.embed(one_hot)) + self.position
         shift: Tensor | float = 0.0
@@ -68,7 +72,7 @@ class CNN(nn.Module):
             shift = self.time(fourier_features(t, 64).to(one_hot.dtype)).unsqueeze(-1)
         for norm, conv in zip(self.norms, self.convs):
             h = h + F.gelu(conv(norm(h) + shift))
-        return self.head(h).transpose(1, 2)
+        return h.transpose(1, 2)
 
 
 def fourier_features(t: Tensor, dim: int) -> Tensor:

@@ -45,11 +45,13 @@ class Features(Protocol):
 def value_network(policy: Policy, size: ValueSize | None = None) -> nn.Module:
     """Return a network that reads what the policy's reads, with outputs like its, that starts at zero everywhere.
 
-    A copy that begins with its features where it offers `blank`; a head on its frozen features where it offers
-    `features`; else a small network of `size`. Raises ConfigError for states that no small network reads.
+    A copy that begins with its features where it offers `blank` and can be trained as a whole; a head on its frozen
+    features where it offers `features`; else a small network of `size`. Raises ConfigError for states that no small
+    network reads.
     """
     net, process, size = policy.net, policy.process, size or ValueSize()
-    if isinstance(net, Blank):
+    trainable = {parameter.requires_grad for parameter in net.parameters()}
+    if isinstance(net, Blank) and len(trainable) < 2:  # a network with adapters is too large to be copied for a value
         return net.blank()
     if isinstance(net, Features):
         return FeatureHead(policy.frozen_view().net, process, size)
