@@ -31,6 +31,7 @@ from pathlib import Path
 
 from biotilt.files import write_text
 from biotilt.oracle import Limits, Oracle, Store, build_backend
+from biotilt.testing.spaces import Written
 
 SHARES = {"hang": 0.01, "raise": 0.05, "nan": 0.05, "kill": 0.01}
 RETRIES = 1
@@ -82,7 +83,12 @@ def run(options: argparse.Namespace, designs: list[str], kill: bool = False) -> 
     backend = build_backend(options.backend, reward, workers=options.workers, limits=limits)
     folder = Path(tempfile.mkdtemp())
     oracle = Oracle(
-        reward, store=Store(folder / "oracle.sqlite"), max_calls=None, decode=list, run_id="run", backend=backend
+        reward,
+        store=Store(folder / "oracle.sqlite"),
+        max_calls=None,
+        space=Written(list),
+        run_id="run",
+        backend=backend,
     )
     warm = backend.submit([f"{number}-good" for number in range(options.workers)])
     while not warm.wait(1.0):

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from biotilt.core.fixed import Fixed
 from biotilt.files import write_text
 from biotilt.model import Model
 from biotilt.rewards.molecule.properties import chem, parse
@@ -48,12 +47,13 @@ def main() -> None:
     space: Any = model.space
     lines = []
     for scaffold in SCAFFOLDS:
-        mask, letters = space.fixed_tokens(scaffold)
+        held = space.fixed(scaffold, space.length)
+        mask, letters = held.mask, held.letters
         generator = torch.Generator().manual_seed(0)
         random = torch.randint(len(space.symbols), (arguments.count, space.length), generator=generator)
         tails = {
             "random": space.decode_many(torch.where(mask, letters.long(), random)),
-            "generator": model.with_fixed(Fixed(mask, letters)).sample(arguments.count, seed=0),
+            "generator": model.with_fixed(held).sample(arguments.count, seed=0),
         }
         for name, designs in tails.items():
             line = {"scaffold": scaffold, "tails": name, "designs": len(designs)} | kept(scaffold, designs)

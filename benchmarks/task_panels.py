@@ -102,7 +102,14 @@ def judged(
 
 
 def oracle(experiment: Experiment, reward: Any) -> Oracle:
-    return Oracle(reward, store=Store(None), max_calls=None, decode=experiment.decode, run_id="judging")
+    return Oracle(
+        reward,
+        store=Store(None),
+        max_calls=None,
+        space=experiment.model.space,
+        read=experiment.model.read,
+        run_id="judging",
+    )
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -268,7 +268,7 @@ def test_designs_that_cannot_be_scored_are_written_with_the_reason(keys, tmp_pat
         return [float(design.count("G")) for design in designs]
 
     run = biotilt.tune(Experiment.from_dict(keys, Path(), reward=picky), tmp_path / "run")
-    records = read_designs(tmp_path / "run" / "failures.csv", run.model.alphabet)
+    records = read_designs(tmp_path / "run" / "failures.csv", run.model.space.written_in)
     ledger = Ledger(Store(tmp_path / "run" / "oracle.sqlite"), "tuning", "picky")
     asked = [row.design for row in ledger.rows() if not row.cached]
     assert sorted(r.sequence for r in records) == sorted(d for d in asked if "TT" in d) != []

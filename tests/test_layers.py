@@ -22,7 +22,7 @@ FOR_ALL = {
 ALLOWED: dict[str, set[str] | str] = {
     "core": set(),
     "formulas": set(),
-    "spaces": set(),
+    "spaces": {"core"},
     "processes": {"core", "formulas"},
     "values": {"core", "formulas"},
     "networks": {"core"},
@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "constraints": {"core"},
     "evaluation": {"core", "spaces", "oracle", "formulas"},
     "report": {"core", "spaces", "oracle"},
-    "testing": {"core", "formulas", "processes"},
+    "testing": {"core", "formulas", "processes", "spaces"},
     "models": EVERYTHING,
     "tasks": EVERYTHING,
     "cli": EVERYTHING,

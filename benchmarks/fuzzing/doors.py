@@ -263,7 +263,7 @@ def _texts(rng: random.Random, kit: Kit, folder: Path) -> None:
     elif how == 2:
         Paired(text)
     elif how == 3:
-        Model.load(FOLDER / "molecule" / "generator.safetensors").space.fixed_tokens(text)  # type: ignore[attr-defined]
+        Model.load(FOLDER / "molecule" / "generator.safetensors").fixed(text, "scaffold")
     elif how == 4:
         build("substructure", {"smarts": text})(["CCO"])
     else:

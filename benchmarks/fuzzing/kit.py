@@ -25,8 +25,7 @@ from biotilt.plugins import REGISTRIES
 from biotilt.processes import PROCESSES as REGISTERED
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
-from biotilt.spaces import alphabet
-from biotilt.spaces.space import Padded
+from biotilt.spaces import Padded, alphabet
 from biotilt.tasks import FOLDER, starter, task_names
 from biotilt.training import EachRound
 from fuzzing.watch import Refused

@@ -43,7 +43,7 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
     samples, calls = experiment.config.output.samples, train.rounds * train.batch
     return {
         "base": scored,
-        "example": experiment.decode(tokens[:1])[0],
+        "example": experiment.model.space.label(experiment.decode(tokens[:1])[0]),
         "estimate": {
             "calls": calls,
             "evaluation_scores": 2 * samples + calls,

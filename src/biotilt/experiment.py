@@ -198,7 +198,7 @@ class Experiment:
         section = self.config.oracle
         most = 1.0 if max_calls is None else section.max_unscored
         return Oracle(
-            reward, store=store, max_calls=max_calls, decode=self.decode, run_id=run_id,
+            reward, store=store, max_calls=max_calls, space=self.model.space, run_id=run_id, read=self.model.read,
             batch_size=section.batch_size, max_unscored=most, backend=self._backend(reward),
         )  # fmt: skip
 
@@ -244,8 +244,8 @@ class Experiment:
         """Where tensors live; ConfigError when this machine has no such device."""
         return _device(self.config.device)
 
-    def decode(self, states: Tensor) -> list[str]:
-        """Return designs as strings."""
+    def decode(self, states: Tensor) -> list[Any]:
+        """Return the designs of states."""
         return self.model.decode(states)
 
     @property
@@ -452,16 +452,11 @@ def _device(name: str) -> torch.device:
 
 def fixed_positions(config: Config, model: Model) -> Fixed | None:
     """Return what the configuration holds fixed in the model's designs."""
-    given, scaffold = config.design.fixed, config.design.scaffold
-    if scaffold is not None:
-        if given is not None:
-            raise ConfigError("design.scaffold: give a scaffold or fixed positions, not both")
-        if not hasattr(model.space, "fixed_tokens"):
-            raise ConfigError(f"design.scaffold: designs of {model.space.name} have no scaffold; use design.fixed")
-        return Fixed(*model.space.fixed_tokens(scaffold))  # type: ignore[attr-defined]
-    if given is None:
-        return None
-    return model.fixed_letters(given)
+    given = {"fixed": config.design.fixed, "scaffold": config.design.scaffold}
+    said = {key: what for key, what in given.items() if what is not None}
+    if len(said) > 1:
+        raise ConfigError("design.scaffold: give a scaffold or fixed positions, not both")
+    return next((model.fixed(what, key) for key, what in said.items()), None)
 
 
 def _sections(config: Config) -> list[RewardSection]:

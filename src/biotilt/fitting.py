@@ -24,7 +24,7 @@ from biotilt.options import build_options, shown
 from biotilt.processes import PROCESSES
 from biotilt.record import command_line, versions
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
-from biotilt.spaces import Space, as_space
+from biotilt.spaces import Text, as_text
 from biotilt.spaces.identity import related
 from biotilt.training import FitConfig, PretrainConfig, fit_regressor, predict, pretrain
 from biotilt.training.pretrain import validation_bound
@@ -81,16 +81,16 @@ class Split:
             )
         return torch.tensor(parts[2]), torch.tensor(parts[0]), torch.tensor(parts[1])
 
-    def clusters(self, sequences: list[str], space: Space) -> list[int]:
+    def clusters(self, sequences: list[str], space: Text) -> list[int]:
         """Return the cluster of each sequence, from 0."""
         if self.identity is None:
             return list(range(len(sequences)))
-        return related(sequences, space.alphabet, self.identity)
+        return related(sequences, space.written_in, self.identity)
 
 
 def pretrain_model(
     sequences: list[str],
-    space: Space | str,
+    space: Text | str,
     *,
     network: dict[str, Any] | None = None,
     process: dict[str, Any] | None = None,
@@ -105,8 +105,8 @@ def pretrain_model(
     `network` and `process` are names with options, as in a config; the defaults are a CNN (told the time where the
     process needs it) and `any_order` diffusion that reveals a tenth of the letters a step.
     """
-    space = as_space(space)
-    tokens = space.encode_many(sequences)
+    space = as_text(space)
+    tokens = space.encode(sequences)
     length, size = tokens.shape[1], len(space.symbols)
     process_options: dict[str, Any] = {"length": length, "letters": size} | (
         process or {"name": "any_order", "per_step": max(length // 10, 1)}
@@ -137,7 +137,7 @@ def pretrain_model(
 def fit_oracle(
     sequences: list[str],
     values: list[float],
-    space: Space | str,
+    space: Text | str,
     *,
     name: str,
     units: str = "",
@@ -156,14 +156,14 @@ def fit_oracle(
     units given. Raises DataError when fewer than 20 rows have a value, or values are infinite, all the same, or such
     that a score, a float of 32 bits, cannot hold them or tell them apart.
     """
-    space, split = as_space(space), split or Split()
+    space, split = as_text(space), split or Split()
     if replicates not in ("mean", "keep"):
         raise DataError(f'replicates must be "mean" or "keep", got {shown(replicates)}')
     sequences, values = _measured(sequences, values, space)
     measured = len(values)
     if replicates == "mean":
         sequences, values = _mean_of_replicates(sequences, values)
-    tokens = space.encode_many(sequences)
+    tokens = space.encode(sequences)
     x = F.one_hot(tokens.long(), len(space.symbols)).float()
     y = _targets(values)
     clusters = split.clusters(sequences, space)
@@ -198,7 +198,7 @@ def fit_oracle(
     return reward, counts | correlations(predicted, y[test])
 
 
-def _measured(sequences: list[str], values: list[float], space: Space) -> tuple[list[str], list[float]]:
+def _measured(sequences: list[str], values: list[float], space: Text) -> tuple[list[str], list[float]]:
     """Return the sequences that have a value, in upper case where they are letters, and their values."""
     if infinite := [row for row, value in enumerate(values, 1) if math.isinf(value)]:
         raise DataError(f"sequence {infinite[0]}: its value is infinite; leave it empty if it was not measured")
@@ -207,7 +207,7 @@ def _measured(sequences: list[str], values: list[float], space: Space) -> tuple[
         raise DataError(f"{len(keep)} of {len(values)} rows have a number to learn from; 20 at least")
     if len({values[i] for i in keep}) == 1:
         raise DataError(f"every row has the same value, {values[keep[0]]:g}: there is nothing to learn")
-    normalise = space.alphabet.normalise if space.alphabet is not None else str
+    normalise = space.written_in.normalise if space.written_in is not None else str
     return [normalise(sequences[i]) for i in keep], [values[i] for i in keep]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 from biotilt.experiment import Experiment
 from biotilt.oracle import Ledger
 
 
-def harvest(experiment: Experiment, folder: Path, most: int) -> list[tuple[str, float]]:
+def harvest(experiment: Experiment, folder: Path, most: int) -> list[tuple[Any, float]]:
     """Return up to `most` different designs that tuning scored, with their scores, the highest first.
 
     Designs that were not scored or are infeasible are left out, as are those that break a constraint. It is no sample
@@ -21,7 +22,8 @@ def harvest(experiment: Experiment, folder: Path, most: int) -> list[tuple[str, 
         kept = {row.design for row in ledger.rows() if within(row.score, section.at_least, section.at_most)}
         scores = {design: score for design, score in scores.items() if design in kept}
     # equal scores stay in the order in which they were asked
-    return sorted(scores.items(), key=lambda item: item[1], reverse=True)[:most]
+    best = sorted(scores.items(), key=lambda item: item[1], reverse=True)[:most]
+    return [(experiment.model.space.design_of(key), score) for key, score in best]
 
 
 def ledgers(experiment: Experiment, folder: Path) -> tuple[Ledger, list[Ledger]]:

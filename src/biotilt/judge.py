@@ -17,7 +17,7 @@ from biotilt.files import read_json
 from biotilt.model import Model
 from biotilt.oracle import Oracle, Store
 from biotilt.schema import Card
-from biotilt.spaces import read_designs
+from biotilt.spaces import Alphabet, Text, read_designs
 from biotilt.tasks import has_reward_of_task, task_defaults
 
 
@@ -43,7 +43,7 @@ class Judge:
             made.load_state_dict({"position": 0, "calls": 0})
             return made
 
-        self.oracle, self.problems = oracle, problems
+        self.oracle, self.problems, self.space = oracle, problems, experiment.model.space
         self.optimised = oracle(experiment.reward, "optimised")
         self.held_out = None if experiment.held_out is None else oracle(experiment.held_out, "held_out")
         self.reference = problems.attempt("the reference", Reference(None, None), lambda: reference(experiment))
@@ -54,30 +54,30 @@ class Judge:
         return [oracle.nothing_scored for oracle in (self.optimised, self.held_out) if oracle and oracle.nothing_scored]
 
     def row(
-        self, name: str, texts: list[str], kls: tuple[float | None, float | None], calls: int, seconds: float, *,
+        self, name: str, items: list[Any], kls: tuple[float | None, float | None], calls: int, seconds: float, *,
         loglik: list[float] | None = None, optimised: list[float] | None = None,
     ) -> Designs:  # fmt: skip
         """Return designs with their scores and panel row; `optimised` where it is known already.
 
         A judge that breaks down has not scored them; the scores of the reward are kept.
         """
-        found = Designs(name, texts, optimised or self._exact(self.optimised, texts), None, loglik)
+        found = Designs(name, items, optimised or self._exact(self.optimised, items), None, loglik)
         if self.held_out is not None:
-            missing = [math.nan] * len(texts)
+            missing = [math.nan] * len(items)
             asked = self.held_out
-            found.held_out = self.problems.attempt(f"judging {name}", missing, lambda: self._exact(asked, texts))
-        found.row = self.panel_row(name, texts, found.optimised, found.held_out, loglik, kls, calls, seconds)
+            found.held_out = self.problems.attempt(f"judging {name}", missing, lambda: self._exact(asked, items))
+        found.row = self.panel_row(name, items, found.optimised, found.held_out, loglik, kls, calls, seconds)
         return found
 
     def panel_row(
-        self, name: str, texts: list[str], optimised: list[float], held_out: list[float] | None,
+        self, name: str, items: list[Any], optimised: list[float], held_out: list[float] | None,
         loglik: list[float] | None, kls: tuple[float | None, float | None], calls: int, seconds: float,
     ) -> dict[str, Any]:  # fmt: skip
         """Return the panel row of designs that were scored; its numbers are of float32, as tuning sees scores."""
         ours: Any = np.array(optimised, np.float32).tolist()
         theirs: Any = None if held_out is None else np.array(held_out, np.float32).tolist()
         row = panel(
-            name, texts, ours, theirs, reference=self.reference, loglik_base=loglik,
+            name, items, ours, theirs, space=self.space, reference=self.reference, loglik_base=loglik,
             kl_policy_base=kls[0], kl_base_policy=kls[1], calls=calls, seconds=seconds,
         )  # fmt: skip
         if not self.comparable:
@@ -85,13 +85,13 @@ class Judge:
         return row
 
     @staticmethod
-    def _exact(oracle: Oracle, texts: list[str]) -> list[float]:
-        return oracle.score(texts).tolist()
+    def _exact(oracle: Oracle, items: list[Any]) -> list[float]:
+        return oracle.score(items).tolist()
 
 
 def reference(experiment: Experiment) -> Reference:
     """Return what is known of real sequences: from the experiment's own file, or the task's card."""
-    config, alphabet = experiment.config, experiment.model.alphabet
+    config, alphabet = experiment.config, alphabet_of(experiment)
     card = task_card(experiment)
     counts, highest = None, _measured_max(experiment) if comparable(experiment) else None
     if alphabet is None:  # designs that are not made of letters have no k-mers
@@ -99,10 +99,16 @@ def reference(experiment: Experiment) -> Reference:
     letters = alphabet.letters
     if config.reference.sequences is not None:
         records = read_designs(experiment.base / config.reference.sequences, alphabet)
-        counts = kmer_counts([r.sequence for r in records], 3, letters)
+        counts = kmer_counts([record.design for record in records], 3, letters)
     elif "kmer3_high" in card and len(letters) == 4:
         counts = np.array(card["kmer3_high"])
     return Reference(counts, highest, letters=letters)
+
+
+def alphabet_of(experiment: Experiment) -> Alphabet | None:
+    """Return the alphabet that designs are written in; None where they are not made of its letters."""
+    space = experiment.model.space
+    return space.written_in if isinstance(space, Text) else None
 
 
 def task_card(experiment: Experiment) -> dict[str, Any]:

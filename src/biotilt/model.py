@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,17 +12,21 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from biotilt.core import Policy, own_names, sample
-from biotilt.core.fixed import Fixed
+from biotilt.core.fixed import Fixed, Holding
+from biotilt.core.space import Constrained, Held, Space, Targeted
 from biotilt.errors import CheckpointError, ConfigError, DataError, UntrustedRun
 from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
 from biotilt.models.checks import check_network, check_rebuilding
 from biotilt.models.lora import LoRA, adapted, merged
 from biotilt.models.origin import FileOrigin, Origin, fingerprint
 from biotilt.networks import NETWORKS, describe_network
+from biotilt.networks.targets import Targetable
 from biotilt.options import Count, Seed, Text, build_options, shown
-from biotilt.processes import PROCESSES
+from biotilt.processes import PROCESSES, Simplex
+from biotilt.processes.letters import LetterProcess
 from biotilt.schema import Name, Named, StoredTensors, checked
-from biotilt.spaces import Alphabet, Space, fixed_from_positions, parse_fixed, stored_space
+from biotilt.spaces import Text as TextSpace
+from biotilt.spaces import stored_space
 
 
 class StoredOrigin(BaseModel):
@@ -56,65 +60,78 @@ class GeneratorFile(StoredTensors):
 
 @dataclass
 class Model:
-    """A policy together with the space of what it designs: an alphabet, where all designs have one length.
+    """A policy together with the space of what it designs.
 
     `origin`: where its network comes from: a function, if it is not one of ours (`biotilt.wrap`), or its file. `lora`:
     the adapters that it has.
     """
 
     policy: Policy
-    space: Space
+    space: Space[Any]
     origin: Origin | FileOrigin | None = None
     lora: LoRA | None = None
 
-    @property
-    def alphabet(self) -> Alphabet | None:
-        """The alphabet of the designs; None where they are not made of single letters."""
-        return self.space.alphabet
+    def __post_init__(self) -> None:
+        process = self.policy.process
+        if isinstance(self.space, Constrained) and isinstance(process, Holding) and process.fixed is None:
+            self.policy = Policy(process.holding(self.space.limits), self.policy.net)
 
-    def sample(self, count: int, *, seed: int = 0) -> list[str]:
-        """Return `count` designs as strings."""
+    def sample(self, count: int, *, seed: int = 0) -> list[Any]:
+        """Return `count` designs: text or arrays, as the space says."""
         seed, count = checked(seed, Seed, "seed", ConfigError), checked(count, Count, "count", ConfigError)
         device = next(self.policy.net.parameters()).device
         generator = torch.Generator(device).manual_seed(seed)
         return self.decode(sample(self.policy, count, generator))
 
-    def decode(self, states: Tensor) -> list[str]:
-        """Return designs x[K] as strings."""
+    def decode(self, states: Tensor) -> list[Any]:
+        """Return the designs of states x[K]."""
+        return self.space.decode(self.read(states).cpu())
+
+    def read(self, states: Tensor) -> Tensor:
+        """Return what the space reads of states x[K]: these, or their letters where they are points of a simplex."""
         process = self.policy.process
-        tokens = process.tokens(states) if states.is_floating_point() else states  # type: ignore[attr-defined]
-        return self.space.decode_many(tokens.cpu())
+        return process.tokens(states) if isinstance(process, Simplex) else states
 
     def for_target(self, target: str) -> Model:
-        """Return the model that designs for a target (rna_fold: a structure); ConfigError when it takes none."""
+        """Return the model that designs for a target (of a structure, a protein); ConfigError when it takes none."""
         space, net, process = self.space, self.policy.net, self.policy.process
-        if not (hasattr(space, "for_target") and hasattr(net, "for_target")):
+        if not isinstance(space, Targeted) or not isinstance(process, LetterProcess):
             raise ConfigError("design.target: this generator takes no target; leave the key out")
         try:
-            space = space.for_target(target)  # type: ignore[attr-defined]
+            space = space.for_target(target)
         except DataError as error:
             raise ConfigError(f"design.target: {error}") from error
-        dataclass: Any = process
+        if isinstance(net, Targetable):
+            net = net.for_target(target)
+        elif space.length != process.length:
+            raise ConfigError(
+                f"design.target: this target needs designs of {space.length} tokens, and the generator makes such of "
+                f"{process.length}"
+            )
         origin = self.origin if isinstance(self.origin, Origin) else None  # its file is of another target
-        return Model(Policy(replace(dataclass, length=space.length), net.for_target(target)), space, origin)  # type: ignore[operator]
+        return Model(Policy(replace(process, length=space.length, fixed=None), net), space, origin)
 
-    def fixed_letters(self, given: str | dict[str, str]) -> Fixed:
-        """Return what a pattern ("GCC...") or a table {"1-3" = "GCC"} holds; ConfigError where it does not fit."""
-        length = getattr(self.policy.process, "length", 0)
-        if self.space.alphabet is None or hasattr(self.space, "fixed_tokens"):
-            raise ConfigError("design.fixed: the states of this generator are not letters: use design.scaffold")
-        parse = parse_fixed if isinstance(given, str) else fixed_from_positions
-        return Fixed(*parse(given, self.space.alphabet, length))  # type: ignore[arg-type]
+    def fixed(self, given: str | Mapping[str, str], key: str = "fixed") -> Fixed:
+        """Return what a pattern ("GCC..."), a table {"1-3" = "GCC"} or a scaffold holds of a design.
+
+        Raises ConfigError where it does not fit, or the space is told by another `key` of `[design]`.
+        """
+        if not isinstance(self.space, Held) or not isinstance(self.policy.process, Holding):
+            raise ConfigError(f"design.{key}: nothing can be held in designs of {self.space.name}; leave the key out")
+        if self.space.held_by != key:
+            raise ConfigError(f"design.{key}: designs of {self.space.name} are held by design.{self.space.held_by}")
+        return self.space.fixed(given, self.policy.process.coordinates)
 
     def with_fixed(self, fixed: Fixed | None) -> Model:
-        """Return the same model with some positions held at given letters."""
+        """Return the same model with this held, beside what its space always asks for."""
         process = self.policy.process
         if fixed is None:
             return self
-        if not hasattr(process, "length"):  # its designs are no letters
+        if not isinstance(process, Holding):
             raise ConfigError(f'the process "{process.name}" cannot hold positions fixed')
-        dataclass: Any = process
-        return Model(Policy(replace(dataclass, fixed=fixed), self.policy.net), self.space, self.origin)
+        if isinstance(self.space, Constrained):
+            fixed = fixed.merged(self.space.limits)
+        return replace(self, policy=Policy(process.holding(fixed), self.policy.net))
 
     @property
     def process_options(self) -> dict[str, Any]:
@@ -280,12 +297,12 @@ def _options_of(process: Any) -> dict[str, Any]:
     return {field.name: getattr(process, field.name) for field in fields(process)}
 
 
-def _check_sizes(policy: Policy, space: Space) -> None:
+def _check_sizes(policy: Policy, space: Space[Any]) -> None:
     """Raise ConfigError when network, process and space are not for the same designs."""
     parts = {"network": policy.net.config, "process": policy.process, "space": space}
     for what in ("letters", "length", "size", "target"):
         found = {part: getattr(holder, what) for part, holder in parts.items() if hasattr(holder, what)}
-        if what == "letters" and "process" in found:
+        if what == "letters" and "process" in found and isinstance(space, TextSpace):
             found["space"] = len(space.symbols)
         if len(set(found.values())) > 1:
             said = ", ".join(f"{part} {shown(value)}" for part, value in found.items())

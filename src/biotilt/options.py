@@ -110,7 +110,7 @@ FewFrom0 = Annotated[Whole, Field(ge=0, le=10_000)]
 FewPair = Annotated[Whole, Field(ge=2, le=10_000)]
 Steps = Annotated[Whole, Field(ge=1, le=1_000_000)]  # of a chain, each a call of the network
 BatchSize = Annotated[Whole, Field(ge=1, le=1_000_000)]  # designs whose states are held at once
-Symbols = Annotated[Whole, Field(ge=1, le=127)]  # tokens, the mask after them, are stored in 8 bits
+Symbols = Annotated[Whole, Field(ge=1, le=10_000_000)]  # kinds of tokens, without the mask
 Length = Annotated[Whole, Field(ge=1, le=1_000_000)]  # letters of a design
 Width = Annotated[Whole, Field(ge=1, le=65_536)]  # channels, hidden units
 Layers = Annotated[Whole, Field(ge=1, le=500)]

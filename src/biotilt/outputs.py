@@ -24,12 +24,13 @@ from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
 from biotilt.folder import ACCOUNTS, LEDGER, SUMMARY, TABLES
 from biotilt.harvest import harvest, within
-from biotilt.judge import Finished, Judge
+from biotilt.judge import Finished, Judge, alphabet_of
 from biotilt.pages import write_page
 from biotilt.record import git_commit, versions
 from biotilt.report.words import verdict_words
 from biotilt.samplers import BestOfN
 from biotilt.schema import Accounts
+from biotilt.spaces import Text
 from biotilt.tasks import task_measures
 
 Components = dict[str, dict[str, list[float]]]
@@ -48,16 +49,16 @@ def evaluate(run: Finished, samples: int) -> dict[str, Any]:
     judge = Judge(experiment, folder / LEDGER, f"{folder}:evaluation", problems)
     calls = int(run.rows[-1]["calls"]) if run.rows else 0
     spent = run.rows[-1]["seconds"] if run.rows else 0.0
-    letters = experiment.model.alphabet is not None
+    space = experiment.model.space
     rows: dict[str, Designs] = {}
     for designs in _drawn(run, samples, judge, calls, spent, problems):
         rows[designs.name] = designs
-        write_table(folder, designs, fasta=letters)
+        write_table(folder, designs, space)
     for name in TABLES.keys() - rows.keys():
         (folder / TABLES[name]).unlink(missing_ok=True)  # of an earlier evaluation with more rows
     about = finish(experiment, judge, rows, problems)
     for designs in rows.values():
-        problems.attempt(f"the table of {designs.name}", None, lambda d=designs: write_table(folder, d, fasta=letters))
+        problems.attempt(f"the table of {designs.name}", None, lambda d=designs: write_table(folder, d, space))
     summary = _summary(run, calls, spent) | about | {"problems": list(problems)}
     write_json(folder / SUMMARY, summary)
 
@@ -72,7 +73,7 @@ def _drawn(
     run: Finished, samples: int, judge: Judge, calls: int, spent: float, problems: Problems
 ) -> Iterator[Designs]:
     """Yield the rows as they are drawn and judged, each before the next is begun."""
-    experiment = run.experiment
+    experiment, space = run.experiment, run.experiment.model.space
     base, tuned = experiment.model.policy, run.model.policy
     base.net.to(experiment.device)
     tuned.net.to(experiment.device)
@@ -100,12 +101,12 @@ def _drawn(
     yield fresh("tuned", lambda: sample(tuned, samples, generator), calls, spent, kls)
     best_scored = problems.attempt("the harvest", [], lambda: harvest(experiment, run.folder, samples))
     if len(best_scored) >= 2:
-        texts, scores = [text for text, _ in best_scored], [score for _, score in best_scored]
-        encode, device = experiment.model.space.encode_many, experiment.device
+        items, scores = [item for item, _ in best_scored], [score for _, score in best_scored]
+        encode, device = space.encode, experiment.device
         loglik = problems.attempt(
-            "log p of the harvest", None, lambda: likelihood(base, encode(texts).to(device), generator).tolist()
+            "log p of the harvest", None, lambda: likelihood(base, encode(items).to(device), generator).tolist()
         )
-        yield judge.row("harvest", texts, (None, None), calls, spent, loglik=loglik, optimised=scores)
+        yield judge.row("harvest", items, (None, None), calls, spent, loglik=loglik, optimised=scores)
 
 
 def finish(
@@ -125,7 +126,7 @@ def finish(
             designs.columns[column_of(reward["label"])] = [-score for score in designs.optimised]
         _fill(designs, measures, components.get(name, {}), problems)
         bounds = _bounds(experiment, designs, components.get(name, {}))
-        designs.flags = flagged(designs, judge.reference.measured_max, bounds)
+        designs.flags = flagged(designs, judge.space, judge.reference.measured_max, bounds)
     panel_rows = [designs.row for designs in rows.values()]
     checks = made_and_not(panel_rows, measures, _reasons(experiment, judge))
     natural = [{"key": m.key, "header": m.header} for m in measures if m.natural]
@@ -158,11 +159,11 @@ def _fill(designs: Designs, measures: list[Measure], components: dict[str, list[
     designs.row["more"] = {}
     for measure in measures:
         what, compute, each = f"{measure.header} of {designs.name}", measure.compute, measure.each
-        found = problems.attempt(what, None, lambda compute=compute: compute(designs.texts))
+        found = problems.attempt(what, None, lambda compute=compute: compute(designs.items))
         designs.row["more"][measure.key] = plain(found)
         if each is not None:
-            missing = [None] * len(designs.texts)
-            column = problems.attempt(f"{what}, each", missing, lambda each=each: each(designs.texts))
+            missing = [None] * len(designs.items)
+            column = problems.attempt(f"{what}, each", missing, lambda each=each: each(designs.items))
             designs.columns[measure.key] = column
 
 
@@ -200,8 +201,8 @@ def _components(
     found: Components = {row: {} for row in rows}
     for row, designs in rows.items():
         for name, (part, _) in objectives.items():
-            missing = [math.nan] * len(designs.texts)
-            ask = lambda p=part, n=name, d=designs: judge.oracle(p, n).score(d.texts).tolist()  # noqa: E731
+            missing = [math.nan] * len(designs.items)
+            ask = lambda p=part, n=name, d=designs: judge.oracle(p, n).score(d.items).tolist()  # noqa: E731
             found[row][name] = problems.attempt(f"{name} of {row}", missing, ask)
     return found, {name: "minimise" for name, (_, maximised) in objectives.items() if not maximised}
 
@@ -211,7 +212,7 @@ def _bounds(experiment: Experiment, designs: Designs, components: dict[str, list
     kept = {}
     for section, constraint in zip(experiment.config.constraints, experiment.constraints):
         name = section.name or constraint.name
-        values = components.get(name, [math.nan] * len(designs.texts))
+        values = components.get(name, [math.nan] * len(designs.items))
         kept[name] = [within(value, section.at_least, section.at_most) for value in values]
         known = np.array([value for value in values if math.isfinite(value)])
         mean, noise = (known.mean(), 1.96 * known.std() / math.sqrt(len(known))) if len(known) else (math.nan, 0.0)
@@ -233,7 +234,9 @@ def _reasons(experiment: Experiment, judge: Judge) -> dict[str, tuple[str, str]]
     if judge.held_out is not None and not judge.comparable:
         other = ("the judge speaks in another unit than the reward", "take a judge of the same quantity")
         found |= {"gap": other, "beyond_measured": other}
-    if experiment.model.alphabet is None:
+    if not isinstance(judge.space, Text):
+        found["nearest"] = ("these designs have no positions to count", "see their distances in the table")
+    if alphabet_of(experiment) is None:
         found["kmer3"] = ("these designs are not made of letters", "see the measures of the task in its place")
     return found
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from biotilt.config import Config
+from biotilt.core.fixed import Holding
+from biotilt.core.space import Pictured
 from biotilt.errors import Problems
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
@@ -16,7 +18,9 @@ from biotilt.folder import shown as shown_path
 from biotilt.judge import Finished, Judge, task_card
 from biotilt.record import read_record
 from biotilt.report import ReportData, render_report
+from biotilt.report.columns import row_title
 from biotilt.report.shown import in_field, shown_rows, sign_of
+from biotilt.spaces import Text
 from biotilt.tasks import has_reward_of_task, task_folder, task_pictures
 
 TOP, PICTURES = 20, 12  # designs on the page, and those that are drawn where a task draws them
@@ -42,15 +46,18 @@ def report_data(
 ) -> ReportData:  # fmt: skip
     """Return what the page needs; `kind` is the row that the run is about, "tuned" or "steered"."""
     config, model = experiment.config, experiment.model
-    fixed = getattr(model.policy.process, "fixed", None)
-    align = getattr(model.space, "align", list)
+    process, space = model.policy.process, model.space
+    fixed = process.fixed if isinstance(process, Holding) else None
+    letters = space.written_in.letters if isinstance(space, Text) and space.written_in else ""
+    align = space.align if isinstance(space, Text) else lambda items: []
+    sets = {row_title(name): rows[name].items for name in ("base", kind)}
     reward, held_out = sign_of(summary["reward"]), sign_of(summary["held_out"])
     shown = rows[summary["verdict"]["take"] or kind]
     order = shown.order()[:TOP]
-    nothing: list[float | None] = [None] * len(shown.texts)
+    nothing: list[float | None] = [None] * len(shown.items)
     judged = in_field(shown.held_out or nothing, held_out)
     optimised = in_field(shown.optimised, reward)
-    texts = [shown.texts[i] for i in order]
+    best = [shown.items[i] for i in order]
     panel = config.panel or config.task
     limit = judge.reference.measured_max
     return ReportData(
@@ -60,7 +67,7 @@ def report_data(
         alpha=config.alpha,
         seed=config.seed,
         rows=shown_rows(summary),
-        letters="" if model.alphabet is None else model.alphabet.letters,
+        letters=letters,
         reward=summary["reward"]["label"],
         better=summary["reward"]["better"],
         verdict=summary["verdict"],
@@ -71,17 +78,20 @@ def report_data(
             name: (in_field(d.optimised, reward), None if d.held_out is None else in_field(d.held_out, held_out))
             for name, d in rows.items()
         },
-        top=[(shown.texts[i], optimised[i], judged[i]) for i in order],
+        top=[(space.label(shown.items[i]), optimised[i], judged[i]) for i in order],
         top_of=shown.name,
         rank_by=shown.rank_by,
-        base_sequences=align(rows["base"].texts),
-        tuned_sequences=align(rows[kind].texts),
+        base_sequences=align(rows["base"].items),
+        tuned_sequences=align(rows[kind].items),
         measured_max=None if limit is None else reward * limit,
         versions=summary["versions"],
         notes=task_card(experiment).get("notes", []),
-        fixed=None if fixed is None or model.alphabet is None else fixed.mask.tolist(),
+        fixed=None if fixed is None or not letters else fixed.mask.tolist(),
         measures=summary["measures"],
-        pictures=problems.attempt("the pictures", [], lambda: task_pictures(panel, texts[:PICTURES])),
+        pictures=problems.attempt("the pictures", [], lambda: task_pictures(panel, best[:PICTURES])),
+        overview=problems.attempt(
+            "the picture of the designs", "", lambda: space.picture(sets) if isinstance(space, Pictured) else ""
+        ),
         oracle=summary["oracle"],
         components={name: _parts(d, summary) for name, d in rows.items()} if summary.get("front") else {},
         directions=summary.get("directions", {}),

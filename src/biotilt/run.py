@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from biotilt import notebook
 from biotilt.atomic import check_output, remove_leftovers, write_each
+from biotilt.core.space import Record, Space
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment, fixed_positions
 from biotilt.files import write_json
@@ -31,7 +32,6 @@ from biotilt.model import Model
 from biotilt.oracle import Oracle
 from biotilt.progress import Progress, in_notebook
 from biotilt.record import read_record
-from biotilt.spaces import Record, write_designs
 from biotilt.training import Callback, Trainer
 from biotilt.training.callbacks import Row
 from biotilt.training.checkpoint import STOPPED
@@ -95,7 +95,7 @@ class Run:
     def _repr_html_(self) -> str:
         return notebook.html(self)
 
-    def sample(self, count: int, *, seed: int = 0) -> list[str]:
+    def sample(self, count: int, *, seed: int = 0) -> list[Any]:
         """Return `count` fresh designs of the tuned model."""
         return self.model.sample(count, seed=seed)
 
@@ -197,7 +197,7 @@ def tune(
             lambda: model.save(folder / TUNED),
             lambda: write_history(folder, trainer.history, trainer.stopped),
             lambda: write_json(folder / ACCOUNTS, _accounts(trainer.oracle)),
-            lambda: _write_failures(trainer.oracle, folder),
+            lambda: _write_failures(trainer.oracle, experiment.model.space, folder),
         )
     return Run(folder, experiment, model, trainer.history, trainer.stopped)
 
@@ -243,12 +243,14 @@ def resume(
     return tune(experiment, place, callbacks=callbacks, progress=progress)
 
 
-def _write_failures(oracle: Oracle, folder: Path) -> None:
+def _write_failures(oracle: Oracle, space: Space[Any], folder: Path) -> None:
     """Write every design that could not be scored, with the reason, if there is any."""
     failed = [row for row in oracle.ledger.rows() if not row.cached and math.isnan(row.score)]
     if failed:
-        records = [Record(f"call_{row.position}", row.design, {"reason": row.reason}) for row in failed]
-        write_designs(folder / FAILURES, records)
+        records = [
+            Record(f"call_{row.position}", space.design_of(row.design), {"reason": row.reason}) for row in failed
+        ]
+        space.write(folder / FAILURES, records)
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from biotilt.outputs import finish
 from biotilt.pages import report_data
 from biotilt.record import command_line, git_commit, versions
 from biotilt.report import render_report
-from biotilt.spaces import write_designs
 from biotilt.steering import Steered
 
 EQUAL = 0.99  # part of the designs that must count for the weights to be left out of medians
@@ -44,7 +43,7 @@ def report_steered(found: Steered, experiment: Experiment, out: Path, page: Path
     problems = Problems()
     try:
         rows, summary, judge = _summary(found, experiment, out, problems)
-        problems.attempt("the table", None, lambda: write_designs(out, rows["steered"].records()))
+        problems.attempt("the table", None, lambda: experiment.model.space.write(out, rows["steered"].records()))
         sampler = summary["objective"]
         data = report_data(
             experiment, summary, rows, judge, problems, kind="steered",
@@ -67,7 +66,7 @@ def _summary(
     known = likelihood(base, drawn, generator).tolist()
     rows = {"base": judge.row("base", experiment.decode(drawn), (0.0, 0.0), 0, 0.0, loglik=known)}
 
-    encode = experiment.model.space.encode_many
+    encode = experiment.model.space.encode
     steered = found.as_row()
     steered.loglik = problems.attempt(
         "log p of the designs", None,
@@ -76,9 +75,9 @@ def _summary(
     picked = _by_weight(found)
     counted = [None if c is None else [c[i] for i in picked] for c in (found.rewards, found.held_out, steered.loglik)]
     assert counted[0] is not None
-    texts = [found.designs[i] for i in picked]
+    items = [found.designs[i] for i in picked]
     steered.row = judge.panel_row(
-        "steered", texts, counted[0], counted[1], counted[2], (None, None), found.calls, found.seconds
+        "steered", items, counted[0], counted[1], counted[2], (None, None), found.calls, found.seconds
     )
     rows["steered"] = steered
     about = finish(experiment, judge, rows, problems, files={"steered": out.name})

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Replay, Roles
+from biotilt.core.space import Measured, Space
 from biotilt.errors import ConfigError, RewardError
-from biotilt.evaluation.metrics import nearest_distances
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
 from biotilt.model import Model
 from biotilt.oracle import Store
-from biotilt.spaces import write_designs
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Steered:
     `warnings`: sentences about judges that gave no design a finite score.
     """
 
-    designs: list[str]
+    designs: list[Any]
     rewards: list[float]
     weights: list[float]
     held_out: list[float] | None
@@ -38,20 +37,23 @@ class Steered:
     calls: int
     seconds: float
     metrics: dict[str, float]
+    space: Space[Any]
     warnings: list[str] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """Write the designs as a table or FASTA, ranked by the judge, or by the reward where there is none."""
-        write_designs(path, self.as_row().records())
+        """Write the designs in the format of the suffix, ranked by the judge, or by the reward where there is none."""
+        self.space.write(path, self.as_row().records())
 
     def as_row(self) -> Designs:
         """Return them as a row of a panel."""
         return Designs("steered", self.designs, self.rewards, self.held_out, weights=self.weights)
 
     @property
-    def closest(self) -> int | None:
-        """Positions at which the two most alike designs differ; None for fewer than two."""
-        return min(nearest_distances(self.designs), default=None)
+    def closest(self) -> float | None:
+        """The distance of the two most alike designs, of texts in positions; None where there is none."""
+        return (
+            min(self.space.nearest_distances(self.designs), default=None) if isinstance(self.space, Measured) else None
+        )
 
     def document(self) -> dict[str, Any]:
         """Return everything as JSON can hold it: null for a score that is not a number."""
@@ -59,8 +61,9 @@ class Steered:
         def plain(scores: list[float] | None) -> list[float | None] | None:
             return None if scores is None else [s if math.isfinite(s) else None for s in scores]
 
-        closest = {"closest_pair": self.closest}
-        return vars(self) | closest | {"rewards": plain(self.rewards), "held_out": plain(self.held_out)}
+        found = {key: value for key, value in vars(self).items() if key != "space"}
+        told = {"designs": [self.space.key(design) for design in self.designs], "closest_pair": self.closest}
+        return found | told | {"rewards": plain(self.rewards), "held_out": plain(self.held_out)}
 
 
 def steer(
@@ -116,7 +119,8 @@ def _drawn(
     weights = drawn.log_weight.softmax(0) if usable else torch.full_like(drawn.log_weight, math.nan)
     return Steered(
         designs, rewards.tolist(), weights.tolist(), None if held_out is None else held_out.tolist(), drawn.log_z,
-        oracle.oracle.calls, time.perf_counter() - started, drawn.metrics, warnings,
+        oracle.oracle.calls, time.perf_counter() - started, drawn.metrics,
+        experiment.model.space, warnings,
     )  # fmt: skip
 
 

@@ -99,7 +99,7 @@ def test_sample_writes_files_from_a_model_with_a_pattern(biotilt_cli, tiny, tmp_
     model, out = tiny / "generator.safetensors", tmp_path / f"designs.{suffix}"
     found = answer(biotilt_cli("sample", model, "--out", out, "--fixed", "GA.....T..", "--json"))
     assert found == {"out": str(out), "count": 100, "seed": 0}
-    designs = [record.sequence for record in read_designs(out, DNA)]
+    designs = [record.design for record in read_designs(out, DNA)]
     assert len(designs) == 100
     assert {d[:2] + d[7] for d in designs} == {"GAT"}
 

@@ -17,10 +17,10 @@ from biotilt.evaluation import (
     bootstrap_interval,
     kmer_correlation,
     kmer_counts,
-    mean_pairwise_distance,
     summary,
     unique_fraction,
 )
+from biotilt.spaces.distances import mean_pairwise_distance
 
 NAN, INF = math.nan, math.inf
 sequences = st.lists(st.text("ACGU", min_size=0, max_size=7), min_size=0, max_size=12)

@@ -12,6 +12,7 @@ from torch import Generator, Tensor, nn
 from biotilt.core import Policy
 from biotilt.errors import DataError
 from biotilt.evaluation import Reference, kmer_counts, likelihood, panel
+from biotilt.spaces import RNA, Letters
 
 NAN, INF = math.nan, math.inf
 KEYS = {
@@ -43,6 +44,7 @@ def make(**changes: Any) -> dict[str, Any]:
         "kl_base_policy": 2.5,
         "calls": 10,
         "seconds": 1.25,
+        "space": Letters(RNA),
     }
     return panel(**(arguments | changes))
 

@@ -8,6 +8,7 @@ from biotilt.evaluation.quantity import column_of, quantity
 from biotilt.evaluation.tables import Designs, flagged
 from biotilt.rewards.generic.base import FunctionReward, declare
 from biotilt.rewards.generic.combine import Sum
+from biotilt.spaces import DNA, Letters
 
 NAN, INF = math.nan, math.inf
 
@@ -24,14 +25,14 @@ def test_a_record_keeps_every_digit_and_leaves_gaps_empty() -> None:
     designs = Designs("harvest", ["AC", "GT"], [1e-9, 0.1 + 0.2], None, loglik=[-1.5, NAN])
     designs.columns, designs.flags = {"gc": [0.5, None]}, [["repeat", "empty"], []]
     first, second = designs.records()
-    assert (first.name, first.sequence, second.name) == ("harvest_1", "GT", "harvest_2")
+    assert (first.name, first.design, second.name) == ("harvest_1", "GT", "harvest_2")
     assert first.values == {"optimised": "0.30000000000000004", "gc": "", "log_p_base": "", "flags": ""}
     assert second.values == {"optimised": "1e-09", "gc": "0.5", "log_p_base": "-1.5", "flags": "repeat;empty"}
 
 
 def test_flags_say_what_to_know_about_a_design() -> None:
     designs = Designs("tuned", ["A", "A", "", "C"], [NAN, -INF, 1.0, 3.0], [1.0, NAN, 5.0, 3.0])
-    assert flagged(designs, 4.0, {"gc": [True, True, True, False]}) == [
+    assert flagged(designs, Letters(DNA), 4.0, {"gc": [True, True, True, False]}) == [
         ["not_scored"],
         ["infeasible", "not_judged", "repeat"],
         ["empty", "beyond_measured"],

@@ -17,6 +17,7 @@ from biotilt.objectives import PPO, VIDD, RewardWeighted
 from biotilt.oracle import Oracle, Store
 from biotilt.rewards import FunctionReward
 from biotilt.testing import TableScorer, expected_reward, reveal_law, tilted_law, total_variation
+from biotilt.testing.spaces import Written
 from biotilt.training import TrainConfig, Trainer
 from biotilt.values import LearnedQ, LearnedValueConfig
 
@@ -115,8 +116,10 @@ def trainer_in(folder: Path, objective: Any, value: Any, fails_at: int = 10**9) 
         return ["".join(map(str, row)) for row in x.tolist()]
 
     store = Store(folder / "oracle.sqlite")
-    oracle = Oracle(FunctionReward(read(REWARD), "r"), store=store, max_calls=None, decode=decode, run_id="t")
-    judge = Oracle(FunctionReward(dying, "g"), store=store, max_calls=None, decode=decode, run_id="t:constraint")
+    oracle = Oracle(FunctionReward(read(REWARD), "r"), store=store, max_calls=None, space=Written(decode), run_id="t")
+    judge = Oracle(
+        FunctionReward(dying, "g"), store=store, max_calls=None, space=Written(decode), run_id="t:constraint"
+    )
     scorer = Constrained(oracle, [Constraint("g", judge, at_least=0.9)], ALPHA, LagrangianConfig(draws=4))
     context = Context(
         Roles.start(base), scorer, ALPHA, torch.Generator().manual_seed(3), Replay(objective.capacity), value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from biotilt.oracle import Oracle, Store
+from biotilt.testing.spaces import Written
 
 
 class Letters:
@@ -41,7 +42,7 @@ def oracle_of(reward, store=None, *, max_calls=None, run_id="run", **options) ->
         return ["".join("ACGT"[token] for token in row) for row in states.tolist()]
 
     store = store or Store()
-    return Oracle(reward, store=store, max_calls=max_calls, decode=decode, run_id=run_id, **options)
+    return Oracle(reward, store=store, max_calls=max_calls, space=Written(decode), run_id=run_id, **options)
 
 
 def reasons(oracle: Oracle) -> dict[str, str]:

@@ -12,6 +12,7 @@ from oracle_samples import Answers, Letters, oracle_of, reasons
 
 from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, DataError, RewardError
 from biotilt.oracle import Oracle, Store
+from biotilt.testing.spaces import Written
 
 
 def test_each_design_is_asked_once_and_scores_keep_their_order():
@@ -389,7 +390,7 @@ def test_relaxed_designs_are_charged_by_their_most_likely_letters_and_carry_grad
     def decode(tokens):
         return ["".join("AC"[i] for i in row) for row in tokens.tolist()]
 
-    oracle = Oracle(Linear(), store=Store(None), max_calls=2, decode=decode, run_id="run")
+    oracle = Oracle(Linear(), store=Store(None), max_calls=2, space=Written(decode), run_id="run")
     designs = torch.tensor([[[0.75, 0.25], [0.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]], requires_grad=True)
     scores = oracle.relaxed(designs)
     assert scores.tolist() == [2 * 0.75 - 0.25 - 1, 2 - 1]

@@ -12,6 +12,7 @@ import pytest
 from biotilt.errors import BiotiltError, CheckpointError
 from biotilt.oracle import Ledger, Oracle, Row, Score, Store
 from biotilt.oracle.store import APPLICATION, Work
+from biotilt.testing.spaces import Written
 
 
 class Length:
@@ -22,7 +23,7 @@ class Length:
 
 
 def oracle_of(store: Store, reward=None) -> Oracle:
-    return Oracle(reward or Length(), store=store, max_calls=None, decode=lambda states: [], run_id="run")
+    return Oracle(reward or Length(), store=store, max_calls=None, space=Written(lambda states: []), run_id="run")
 
 
 def test_scores_survive_closing_bit_for_bit(tmp_path):
@@ -91,6 +92,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from biotilt.oracle import Oracle, Store
+from biotilt.testing.spaces import Written
 
 class Deadly:
     name, version, differentiable = "length", "1", False
@@ -99,7 +101,7 @@ class Deadly:
             os.kill(os.getpid(), signal.SIGKILL)
         return [float(len(design)) for design in designs]
 
-oracle = Oracle(Deadly(), store=Store(Path(sys.argv[1])), max_calls=None, decode=list, run_id="run",
+oracle = Oracle(Deadly(), store=Store(Path(sys.argv[1])), max_calls=None, space=Written(list), run_id="run",
                 batch_size=2)
 oracle.score(["A", "CC"])
 oracle.score(["GG", "A", "C", "TTT"])

@@ -16,6 +16,7 @@ import torch
 from biotilt.errors import BiotiltError, ConfigError
 from biotilt.oracle import Oracle, Store
 from biotilt.rewards.generic.command import Command, CommandFailed
+from biotilt.testing.spaces import Written
 
 NASTY = [
     "$(touch owned)", "`touch owned`", "; touch owned", "--help", "-", "a,b", 'say "hi"', "it's", "a b  c", "\\n",
@@ -211,7 +212,7 @@ def test_the_oracle_splits_a_batch_whose_program_fails(tmp_path):
     reward = run(tmp_path, picky, "{designs}", stdout=True)
     letters = list("ACGT")
     oracle = Oracle(
-        reward, store=Store(None), max_calls=None, run_id="r", decode=lambda x: [letters[i] for i in x.tolist()]
+        reward, store=Store(None), max_calls=None, run_id="r", space=Written(lambda x: [letters[i] for i in x.tolist()])
     )
     scores = oracle(torch.tensor([0, 1, 2, 3]))
     assert scores[:3].tolist() == [65.0, 67.0, 71.0] and scores[3].isnan()

@@ -13,6 +13,7 @@ from biotilt.errors import ConfigError
 from biotilt.oracle import Oracle, Store
 from biotilt.rewards import FunctionReward, LogProbability, NotScored, Sum, Threshold
 from biotilt.rewards.generic.base import Declared, declare, reward
+from biotilt.testing.spaces import Written
 
 NAN, INF = math.nan, math.inf
 
@@ -63,7 +64,7 @@ def test_the_range_is_in_the_users_own_units_and_direction():
 
 def asked(reward) -> tuple[list[float], Oracle]:
     """Return what the oracle says of one design, "A"."""
-    oracle = Oracle(reward, store=Store(None), max_calls=None, run_id="r", decode=lambda x: ["A"] * len(x))
+    oracle = Oracle(reward, store=Store(None), max_calls=None, run_id="r", space=Written(lambda x: ["A"] * len(x)))
     return oracle(torch.zeros(1, 1)).tolist(), oracle
 
 

@@ -84,15 +84,15 @@ def test_predicted_text_is_the_most_likely_class(predictor):
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_one_hots_score_as_their_texts(path, side):
     reward = SecondaryStructure("E", path)
-    tokens = Padded(PROTEIN, 20, side).encode_many(DESIGNS)
+    tokens = Padded(PROTEIN, 20, side).encode(DESIGNS)
     one_hot = torch.nn.functional.one_hot(tokens.long(), 21).float()
     assert reward.score_one_hot(one_hot).tolist() == pytest.approx(reward(DESIGNS), abs=1e-5)
 
 
 def test_pads_inside_a_design_are_dropped(path):
     reward, space = SecondaryStructure("E", path), Padded(PROTEIN, 9)
-    tokens = space.encode_many(["MKTAYIW"])[:, [0, 1, 7, 2, 3, 8, 4, 5, 6]]
-    assert space.decode_many(tokens) == ["MKTAYIW"]
+    tokens = space.encode(["MKTAYIW"])[:, [0, 1, 7, 2, 3, 8, 4, 5, 6]]
+    assert space.decode(tokens) == ["MKTAYIW"]
     one_hot = torch.nn.functional.one_hot(tokens.long(), 21).float()
     assert reward.score_one_hot(one_hot).tolist() == pytest.approx(reward(["MKTAYIW"]), abs=1e-5)
 

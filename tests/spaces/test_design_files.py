@@ -98,7 +98,7 @@ def test_plain_lines_are_read(file, name):
 )
 def test_line_ends_and_a_byte_order_mark_change_nothing(file, name, text, ends):
     good = read_designs(file("good." + name, "\ufeff" + text.replace("Q", "C").replace("\n", ends)), DNA)
-    assert [record.sequence for record in good] == ["ACGT", "TC"]
+    assert [record.design for record in good] == ["ACGT", "TC"]
     fails(file(name, "\ufeff" + text.replace("\n", ends)), f":6:2: 'Q' is not a letter of dna; {VALID}")
 
 
@@ -114,8 +114,8 @@ def test_the_first_usual_name_wins_whatever_the_order(file):
 
 
 def test_the_column_can_be_named_or_be_the_only_one(file):
-    assert read_designs(file("a.csv", "seq,oligo\nA,C\n"), DNA, column="oligo")[0].sequence == "C"
-    assert read_designs(file("b.csv", "oligo\nGT\n"), DNA)[0].sequence == "GT"
+    assert read_designs(file("a.csv", "seq,oligo\nA,C\n"), DNA, column="oligo")[0].design == "C"
+    assert read_designs(file("b.csv", "oligo\nGT\n"), DNA)[0].design == "GT"
 
 
 def test_an_unnamed_index_column_is_kept(file):
@@ -152,7 +152,7 @@ def test_ambiguity_codes_are_an_error_unless_skipped(file):
     )
     with pytest.warns(UserWarning, match=r"a\.fa: 2 of 4 records have ambiguity codes, the first on line 3;"):
         records = read_designs(path, DNA, ambiguous="skip")
-    assert [(record.name, record.sequence) for record in records] == [("x", "ACG"), ("z", "TT")]
+    assert [(record.name, record.design) for record in records] == [("x", "ACG"), ("z", "TT")]
 
 
 def test_skipping_hides_no_wrong_letter(file):

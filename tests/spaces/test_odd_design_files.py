@@ -73,14 +73,14 @@ def test_empty_designs_are_read_again_and_counted(tmp_path, suffix):
         write_designs(path, SOME)
     with pytest.warns(UserWarning, match=r"2 of 4 designs have no letters, the first on line 3|.* line 2"):
         found = read_designs(path, DNA)
-    assert [(r.name, r.sequence) for r in found] == [(r.name, r.sequence) for r in SOME]
+    assert [(r.name, r.design) for r in found] == [(r.name, r.design) for r in SOME]
     fails(path, f":{found[1].line}: design 'b' has no sequence", empty="error")
 
 
 @pytest.mark.filterwarnings("ignore:.* empty")
 def test_a_design_with_neither_name_nor_letters_is_no_blank_line(tmp_path):
     write_designs(tmp_path / "a.csv", [Record("", "A"), Record("", "")])
-    assert [(r.name, r.sequence) for r in read_designs(tmp_path / "a.csv", DNA)] == [("1", "A"), ("2", "")]
+    assert [(r.name, r.design) for r in read_designs(tmp_path / "a.csv", DNA)] == [("1", "A"), ("2", "")]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_columns_without_a_name_are_kept_or_refused(file):
 
 
 def test_a_cell_may_hold_a_genome(file):
-    assert len(read_quietly(file("a.csv", f"seq\n{'ACGT' * 50_000}\n"))[0].sequence) == 200_000
+    assert len(read_quietly(file("a.csv", f"seq\n{'ACGT' * 50_000}\n"))[0].design) == 200_000
 
 
 @pytest.mark.parametrize(

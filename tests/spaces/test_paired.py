@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biotilt.errors import DataError
+from biotilt.spaces import build_space
 from biotilt.spaces.paired import PAIRS, UNPAIRED, Paired, partners_of
-from biotilt.spaces.space import build_space
 
 TARGET = ".((.(...)))..(...)"
 PAIRED_BY_HAND = {1: 10, 2: 9, 4: 8, 13: 17}
@@ -44,12 +44,12 @@ def test_every_state_is_a_design_whose_pairs_fit(structure, seed):
     space = Paired(structure)
     assert space.length == len(structure) - structure.count("(")
     tokens = torch.randint(6, (4, space.length), generator=torch.Generator().manual_seed(seed))
-    for rna, row in zip(space.decode_many(tokens), tokens):
+    for rna, row in zip(space.decode(tokens), tokens):
         assert len(rna) == len(structure)
         for i, j in enumerate(partners_of(structure)):
             assert j < 0 or {rna[i] + rna[j]} <= {"AU", "UA", "GC", "CG", "GU", "UG"}
-        again = space.encode_many([rna])
-        assert space.decode_many(again) == [rna]
+        again = space.encode([rna])
+        assert space.decode(again) == [rna]
         # the same tokens, but for the two other ways to write an unpaired A
         paired = torch.tensor([j >= 0 for i, j in enumerate(partners_of(structure)) if j < 0 or j > i])
         assert torch.equal(again[0].long(), torch.where(~paired & (row >= 4), 0, row))
@@ -57,14 +57,14 @@ def test_every_state_is_a_design_whose_pairs_fit(structure, seed):
 
 def test_symbols_by_hand():
     space = Paired("(...).")
-    assert space.decode_many(torch.tensor([[p, 0, 1, 2, 3] for p in range(6)])) == [
+    assert space.decode(torch.tensor([[p, 0, 1, 2, 3] for p in range(6)])) == [
         "GAGUCC", "CAGUGC", "AAGUUC", "UAGUAC", "GAGUUC", "UAGUGC",
     ]  # fmt: skip
-    assert space.decode_many(torch.tensor([[0, 4, 5, 4, 5]])) == ["GAAACA"]
+    assert space.decode(torch.tensor([[0, 4, 5, 4, 5]])) == ["GAAACA"]
     assert sorted(PAIRS) == ["AU", "CG", "GC", "GU", "UA", "UG"]
     assert set(UNPAIRED) == set("ACGU")
-    assert space.encode_many(["gagtCC"]).tolist() == [[0, 0, 1, 2, 3]]
-    assert space.encode_many(["GAGUCC"]).dtype == torch.int8
+    assert space.encode(["gagtCC"]).tolist() == [[0, 0, 1, 2, 3]]
+    assert space.encode(["GAGUCC"]).dtype == torch.int8
 
 
 @pytest.mark.parametrize(
@@ -78,28 +78,29 @@ def test_symbols_by_hand():
 )
 def test_what_is_not_of_the_structure_is_refused(texts, said):
     with pytest.raises(DataError, match=said):
-        Paired("(...)").encode_many(texts)
+        Paired("(...)").encode(texts)
 
 
 def test_states_are_checked():
     space = Paired("(...)")
-    with pytest.raises(DataError, match="design 2, token 3: a mask is left"):
-        space.decode_many(torch.tensor([[0, 0, 0, 0], [0, 0, 6, 0]]))
+    with pytest.raises(DataError, match="design 2, column 3: a mask is left"):
+        space.decode(torch.tensor([[0, 0, 0, 0], [0, 0, 6, 0]]))
     with pytest.raises(DataError, match="7 is no token"):
-        space.decode_many(torch.tensor([[0, 0, 7, 0]]))
+        space.decode(torch.tensor([[0, 0, 7, 0]]))
     with pytest.raises(DataError, match=r"\(B, 4\)"):
-        space.decode_many(torch.tensor([[0, 0, 0]]))
+        space.decode(torch.tensor([[0, 0, 0]]))
     with pytest.raises(DataError, match="integers"):
-        space.decode_many(torch.zeros(1, 4))
+        space.decode(torch.zeros(1, 4))
 
 
 def test_a_scaffold_keeps_letters_of_the_design():
     space = Paired("((...)).")
-    mask, tokens = space.fixed_tokens("G.AC..CU")
+    held = space.fixed("G.AC..CU", space.length)
+    mask, tokens = held.mask, held.letters
     assert mask.tolist() == [True, False, True, True, False, True]
     assert tokens[mask].tolist() == [0, 0, 3, 2]
     kept = torch.where(mask, tokens, torch.randint(6, (50, 6), generator=torch.Generator().manual_seed(0)))
-    for rna in space.decode_many(kept):
+    for rna in space.decode(kept):
         assert (rna[0], rna[2:4], rna[6:]) == ("G", "AC", "CU")
 
 
@@ -114,7 +115,7 @@ def test_a_scaffold_keeps_letters_of_the_design():
 )
 def test_scaffolds_are_checked(scaffold, said):
     with pytest.raises(DataError, match=said):
-        Paired("((...)).").fixed_tokens(scaffold)
+        Paired("((...)).").fixed(scaffold, 6)
 
 
 def test_another_target_and_a_stored_one():

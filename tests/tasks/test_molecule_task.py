@@ -94,7 +94,7 @@ def test_the_shipped_generator_draws_molecules_and_fits_its_cards() -> None:
     designs = model.sample(32, seed=5)
     assert quality.validity(designs) == 1.0
     assert quality.uniqueness(designs) == 1.0
-    assert model.alphabet is None
+    assert model.space.written_in is None
     card = read_json(TASK / "generator.json")["metrics"]
     measured = set(task_quality("molecule")["measured"].values())
     assert {card["fcd"], card["valid"], card["unseen_scaffolds_nats"]} <= measured

@@ -152,7 +152,7 @@ def test_the_shipped_generator_knows_what_folds():
     space = Paired(TARGET)
     by_chance = recipe.folded(
         [TARGET] * 30,
-        lambda _: space.decode_many(torch.tensor([[chance.randrange(6) for _ in range(space.length)]]))[0],
+        lambda _: space.decode(torch.tensor([[chance.randrange(6) for _ in range(space.length)]]))[0],
     )
     assert defects["defect"] < 0.5 * by_chance["defect"]
     assert defects["solved"] > by_chance["solved"]

@@ -18,6 +18,7 @@ from biotilt.oracle import Oracle, Store
 from biotilt.processes import Finite
 from biotilt.rewards import FunctionReward
 from biotilt.testing import law, tilted_law, total_variation
+from biotilt.testing.spaces import Written
 from biotilt.training import EarlyStopping, TrainConfig, Trainer
 
 S, K, ALPHA = 5, 2, 0.5
@@ -94,7 +95,9 @@ def test_a_killed_run_goes_on_bit_for_bit(fails_at, tmp_path):
 def test_the_oracle_does_once_what_it_was_given():
     done: list[int] = []
     reward = FunctionReward(lambda designs: [float(len(d)) for d in designs], "length")
-    oracle = Oracle(reward, store=Store(None), max_calls=None, run_id="r", decode=lambda x: ["A" * int(n) for n in x])
+    oracle = Oracle(
+        reward, store=Store(None), max_calls=None, run_id="r", space=Written(lambda x: ["A" * int(n) for n in x])
+    )
     oracle.meanwhile = lambda: done.append(oracle.calls)
     assert oracle(torch.tensor([1, 3])).tolist() == [1.0, 3.0]
     assert oracle(torch.tensor([1, 3])).tolist() == [1.0, 3.0]  # all known: nothing is asked, and nothing done again

@@ -173,20 +173,24 @@ def sample(
     trust: Trust = False,
 ) -> Answer:
     """Draw designs; without --out they are printed as FASTA."""
+    from biotilt.core.space import Record
     from biotilt.run import load_model
-    from biotilt.spaces import Record, check_designs_output, write_designs
+    from biotilt.spaces import Text
 
-    if out is not None:
-        check_designs_output(out)
     loaded = load_model(model, trust=trust)
+    if out is not None:
+        loaded.space.check_output(out)
     if fixed is not None:
-        loaded = loaded.with_fixed(loaded.fixed_letters(fixed))
+        loaded = loaded.with_fixed(loaded.fixed(fixed))
     designs = loaded.sample(count, seed=seed)
     if out is not None:
-        write_designs(out, [Record(f"design_{i}", design) for i, design in enumerate(designs, 1)])
+        loaded.space.write(out, [Record(f"design_{i}", design) for i, design in enumerate(designs, 1)])
         return Answer({"out": str(out), "count": count, "seed": seed}, (f"wrote {count} designs to {out}",))
-    fasta = "\n".join(f">design_{i}\n{design}" for i, design in enumerate(designs, 1))
-    return Answer({"designs": designs, "seed": seed}, (fasta,))
+    if isinstance(loaded.space, Text):
+        lines = [f">design_{i}\n{design}" for i, design in enumerate(designs, 1)]
+    else:
+        lines = [loaded.space.label(design) for design in designs]
+    return Answer({"designs": [loaded.space.key(design) for design in designs], "seed": seed}, ("\n".join(lines),))
 
 
 @app.command()
@@ -205,13 +209,12 @@ def steer(
     """Draw designs with the sampler of an experiment, which asks the reward and leaves the weights alone."""
     from biotilt.experiment import Experiment
     from biotilt.run import load_model
-    from biotilt.spaces import check_designs_output
     from biotilt.steered import page_beside, report_steered
     from biotilt.steering import steer as steer_experiment
 
-    if out is not None:
-        check_designs_output(out)
     experiment = Experiment.load(file, overrides=_assignments(assignments, seed=seed, alpha=alpha))
+    if out is not None:
+        experiment.model.space.check_output(out)
     model = None if proposal is None else load_model(proposal, trust=trust)
     with counting("oracle calls") as report:
         found = steer_experiment(experiment, count, proposal=model, report=report)
@@ -345,6 +348,7 @@ def _steered(found: Any, out: Path | None) -> str:
 
     from biotilt.digits import count, pretty
     from biotilt.evaluation.checks import near_copies
+    from biotilt.spaces import Text
 
     def median(scores: list[float]) -> str:
         known = [score for score in scores if not np.isnan(score)]
@@ -358,7 +362,9 @@ def _steered(found: Any, out: Path | None) -> str:
     effective = 1 / sum(w * w for w in found.weights)
     if effective < 0.99 * len(found.designs):
         lines.append(f"their weights differ: they count as {pretty(effective)} designs of equal weight")
-    if found.closest is not None:
+    if found.closest is not None and not isinstance(found.space, Text):
+        lines.append(f"the closest two are {pretty(found.closest)} apart")
+    elif found.closest is not None:
         longest = max(map(len, found.designs))
         lines.append(f"the closest two differ at {found.closest} of {longest} positions")
         lines += [f"warning: {said}" for said in [near_copies(found.designs)] if said]
@@ -368,7 +374,10 @@ def _steered(found: Any, out: Path | None) -> str:
     if out is not None:
         return "\n".join([*lines, f"wrote {out}"])
     order = np.argsort([-w for w in found.weights], kind="stable")[:10]
-    best = [f"{found.designs[i]}  {pretty(found.rewards[i])}  weight {pretty(found.weights[i])}" for i in order]
+    best = [
+        f"{found.space.label(found.designs[i])}  {pretty(found.rewards[i])}  weight {pretty(found.weights[i])}"
+        for i in order
+    ]
     return "\n".join([*lines, *best, *(["…"] if len(found.designs) > len(best) else [])])
 
 

@@ -59,10 +59,10 @@ def pretrain(
     config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
     choices = given(per_step=per_step, num_steps=num_steps, schedule=schedule)
     if process == "any_order" and not choices:
-        choices = {"per_step": max(len(records[0].sequence) // 10, 1)}
+        choices = {"per_step": max(len(records[0].design) // 10, 1)}
     with _about(data), progress("step", steps) as show:
         model, metrics = pretrain_model(
-            [record.sequence for record in records],
+            [record.design for record in records],
             space,
             network={"name": network} | given(channels=channels, blocks=blocks),
             process={"name": process} | choices,
@@ -112,7 +112,7 @@ def fit_oracle(
     split, config = fitting.Split(validation, test, identity), FitConfig(epochs=epochs)
     with _about(data), progress("epoch", members * epochs) as show:
         reward, metrics = fitting.fit_oracle(
-            [record.sequence for record in records],
+            [record.design for record in records],
             values,
             space,
             name=name or target,
@@ -149,7 +149,7 @@ def _read(data: Path, alphabet_name: str, column: str | None, pads: Any) -> tupl
 
     letters = alphabet(alphabet_name)
     records = read_designs(data, letters, column=column, empty="error")
-    lengths = {len(record.sequence) for record in records}
+    lengths = {len(record.design) for record in records}
     if pads is not None:
         return records, Padded(letters, max(lengths), pads)
     if len(lengths) > 1:

@@ -5,7 +5,7 @@ States run from `x[0]`, pure noise, to `x[K]`, a design. Step `k` maps `x[k]` to
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
@@ -80,7 +80,7 @@ class Reward(Protocol):
     @property
     def differentiable(self) -> bool: ...
 
-    def __call__(self, designs: list[str]) -> list[float]: ...
+    def __call__(self, designs: list[Any]) -> list[float]: ...
 
 
 class Scorer(Protocol):

@@ -8,7 +8,6 @@ from biotilt.evaluation.metrics import (
     bootstrap_interval,
     kmer_correlation,
     kmer_counts,
-    mean_pairwise_distance,
     summary,
     unique_fraction,
 )
@@ -30,7 +29,6 @@ __all__ = [
     "load_run",
     "load_runs",
     "made_and_not",
-    "mean_pairwise_distance",
     "panel",
     "summary",
     "unique_fraction",

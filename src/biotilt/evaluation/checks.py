@@ -9,7 +9,7 @@ from typing import Any
 
 from biotilt.digits import pretty
 from biotilt.evaluation.measure import Measure
-from biotilt.evaluation.metrics import nearest_distances
+from biotilt.spaces.distances import nearest_distances
 
 Row = Mapping[str, Any]
 

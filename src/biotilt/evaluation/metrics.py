@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -88,46 +87,6 @@ def unique_fraction(designs: Sequence[str]) -> float:
     0.75
     """
     return len(set(designs)) / len(designs) if designs else math.nan
-
-
-def mean_pairwise_distance(sequences: Sequence[str]) -> float:
-    """Return the mean Hamming distance over all pairs, exactly, in O(N L); NaN for fewer than two sequences.
-
-    Every pair counts, equal designs included. Where lengths differ, each letter beyond the end of the shorter
-    sequence counts as a difference. Pairs that agree at a position are Σ_v C(n_v, 2), n_v of N sequences
-    having letter v there, so no pair has to be looked at.
-
-    >>> mean_pairwise_distance(["AA", "AC", "GC"])
-    1.3333333333333333
-    """
-    pairs = math.comb(len(sequences), 2)
-    if not pairs:
-        return math.nan
-    length = max(len(sequence) for sequence in sequences)
-    # an end sign makes the missing letters of two equally short sequences agree
-    padded = [sequence.ljust(length, "\0") for sequence in sequences]
-    equal = sum(math.comb(n, 2) for column in zip(*padded) for n in Counter(column).values())
-    return (length * pairs - equal) / pairs
-
-
-def nearest_distances(sequences: Sequence[str]) -> list[int]:
-    """Return for each sequence the Hamming distance to the nearest other, in the order given; [] for fewer than two.
-
-    Letters beyond the end of the shorter of two count as differences. O(N² L).
-
-    >>> nearest_distances(["AAAA", "AAAC", "GGG"])
-    [1, 1, 4]
-    """
-    if len(sequences) < 2:
-        return []
-    length = max(map(len, sequences))
-    codes = np.array([[ord(letter) for letter in text.ljust(length, "\0")] for text in sequences], dtype=np.int32)
-    nearest = []
-    for row, code in enumerate(codes):
-        differing = (codes != code).sum(1)
-        differing[row] = length + 1  # not to itself
-        nearest.append(int(differing.min()))
-    return nearest
 
 
 def quantile(sorted_values: np.ndarray, q: float) -> float:

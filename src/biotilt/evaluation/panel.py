@@ -12,6 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from biotilt.core import Policy
+from biotilt.core.space import Measured, Space
 from biotilt.errors import DataError
 from biotilt.evaluation.measure import plain
 from biotilt.evaluation.metrics import (
@@ -20,11 +21,10 @@ from biotilt.evaluation.metrics import (
     beyond,
     kmer_correlation,
     kmer_counts,
-    mean_pairwise_distance,
-    nearest_distances,
     summary,
     unique_fraction,
 )
+from biotilt.spaces import Text
 
 Row = dict[str, Any]
 
@@ -60,10 +60,11 @@ class Reference:
 
 def panel(
     name: str,
-    designs: list[str],
+    designs: list[Any],
     optimised: Scores,
     held_out: Scores | None,
     *,
+    space: Space[Any],
     reference: Reference,
     loglik_base: Scores | None,
     kl_policy_base: float | None,
@@ -75,7 +76,7 @@ def panel(
 
     Args:
         name: of the row, such as "base", "best_of_n" or "tuned".
-        designs: B texts.
+        designs: B of them, of the `space`.
         optimised: predictions `(B,)` of the oracle that was optimised; NaN = not scored, -inf = infeasible.
         held_out: the same of an oracle that tuning never saw, or None.
         reference: of real sequences.
@@ -85,8 +86,9 @@ def panel(
 
     `optimised` and `held_out` of the row have median, p5, p95 and mean; `gap` is the difference of the two
     medians; `beyond_measured` is the fraction whose prediction by either oracle exceeds anything measured;
-    `distance` the mean pairwise Hamming distance, `closest` that of the closest pair, `nearest` the median over designs
-    of the distance to the nearest other, `length` the mean length; `unscored` and `infeasible` count designs by the
+    `distance` the mean distance of pairs as the space measures it (Hamming of texts, Euclidean of arrays), `closest`
+    that of the closest pair, `nearest` the median over designs of the distance to the nearest other, `length` the mean
+    length of texts; `unscored` and `infeasible` count designs by the
     optimised oracle.
 
     Raises:
@@ -110,9 +112,8 @@ def panel(
         "held_out": None if judged_by is None else _statistics(judged_by),
         "gap": None if judged_by is None else plain(tuned_on["median"] - judged_by["median"]),
         "beyond_measured": _beyond_measured(first, second, reference.measured_max),
-        "unique": plain(unique_fraction(designs)),
-        "distance": plain(mean_pairwise_distance(designs)),
-        **_closeness(designs),
+        "unique": plain(unique_fraction([space.key(design) for design in designs])),
+        **_closeness(designs, space),
         "kmer3": _kmer_correlation(designs, reference),
         "loglik_base": None if likelihoods is None else plain(summary(likelihoods)["mean"]),
         "kl_policy_base": plain(kl_policy_base),
@@ -143,10 +144,13 @@ def likelihood(policy: Policy, designs: Tensor, generator: Generator, *, draws: 
     return torch.cat(losses) if losses else torch.zeros(0, device=designs.device)
 
 
-def _closeness(designs: list[str]) -> dict[str, float | None]:
-    nearest = nearest_distances(designs)
-    found = {"closest": min(nearest, default=None), "nearest": statistics.median(nearest) if nearest else None}
-    return found | {"length": statistics.fmean(map(len, designs)) if designs else None}
+def _closeness(designs: list[Any], space: Space[Any]) -> dict[str, float | None]:
+    distance, nearest = None, list[float]()
+    if isinstance(space, Measured):
+        distance, nearest = plain(space.mean_distance(designs)), space.nearest_distances(designs)
+    length = statistics.fmean(map(len, designs)) if designs and isinstance(space, Text) else None
+    median = statistics.median(nearest) if nearest else None
+    return {"distance": distance, "closest": min(nearest, default=None), "nearest": median, "length": length}
 
 
 def _beyond_measured(first: np.ndarray, second: np.ndarray | None, limit: float | None) -> float | None:

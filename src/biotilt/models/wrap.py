@@ -14,13 +14,13 @@ from biotilt.models.foreign import Foreign
 from biotilt.models.origin import Origin
 from biotilt.options import shown
 from biotilt.processes import PROCESSES
-from biotilt.spaces import Space, as_space
+from biotilt.spaces import Space, Text, as_space, as_text
 
 
 def wrap(
     net: nn.Module,
     *,
-    space: Space | str,
+    space: Space[Any] | str,
     length: int | None = None,
     process: str | dict[str, Any] | Process = "masked",
     ids: Mapping[str, int] | Sequence[int] | None = None,
@@ -58,26 +58,26 @@ def wrap(
     built = process if isinstance(process, Process) else _process(process, space, length)
     tokens = None
     if ids is not None or mask_id is not None:
-        letters = _ids_of(space, ids)
+        letters = _ids_of(as_text(space), ids)
         tokens = [*letters, len(letters) if mask_id is None else mask_id]
         if len(set(tokens)) < len(tokens):
             raise ConfigError(f"ids: two letters, or a letter and the mask, have one token: {shown(tokens)}")
     elif prefix or suffix:
-        tokens = list(range(len(space.symbols) + 1))
+        tokens = list(range(len(as_text(space).symbols) + 1))
     shown_net = Foreign(net, call, tokens, prefix, suffix).eval()
     return Model(Policy(built, shown_net), space, Origin.of(factory) if factory else None)
 
 
-def _process(given: str | dict[str, Any], space: Space, length: int | None) -> Process:
+def _process(given: str | dict[str, Any], space: Space[Any], length: int | None) -> Process:
     options = {"name": given} if isinstance(given, str) else dict(given)
     if "name" not in options:
         raise ConfigError('process: a table needs a name, such as {"name": "masked", "num_steps": 64}')
     size: dict[str, Any] = {} if length is None else {"length": length}
-    options = {"letters": len(space.symbols)} | size | options
+    options = ({"letters": len(space.symbols)} if isinstance(space, Text) else {}) | size | options
     return PROCESSES.of_table(options)
 
 
-def _ids_of(space: Space, ids: Mapping[str, int] | Sequence[int] | None) -> list[int]:
+def _ids_of(space: Text, ids: Mapping[str, int] | Sequence[int] | None) -> list[int]:
     """Return the network's token of each letter, in the order of the space."""
     if ids is None:
         return list(range(len(space.symbols)))

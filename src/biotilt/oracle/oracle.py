@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from biotilt.core.protocols import Reward
+from biotilt.core.space import Space
 from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored, RewardError
 from biotilt.options import CountFrom0
 from biotilt.oracle.ledger import Ledger
@@ -32,9 +34,10 @@ class Oracle:
     the accounts of one that was never interrupted. Failures are remembered for the rest of a run; other runs
     and resumed runs ask again.
 
-    `decode` turns states `(B, L)` into B designs. The reward gets at most `batch_size` designs at a time, in the
-    process or the workers of `backend` (None: in this process), which has to be built for the same reward. A reward
-    that declares itself noisy is asked several times (`Repeated`), which is one call.
+    `space` turns states `(B, ...)` into B designs, and knows each by its key, under which scores and ledger keep it;
+    `read` turns states into those that the space reads, where they differ. The reward gets at most `batch_size` designs
+    at a time, in the process or the workers of `backend` (None: in this process), which has to be built for the same
+    reward. A reward that declares itself noisy is asked several times (`Repeated`), which is one call.
 
     What is put into `meanwhile` is called once, while the next states are being scored.
 
@@ -50,8 +53,9 @@ class Oracle:
         *,
         store: Store,
         max_calls: int | None,
-        decode: Callable[[Tensor], list[str]],
+        space: Space[Any],
         run_id: str,
+        read: Callable[[Tensor], Tensor] = lambda states: states,
         batch_size: int = 1024,
         patience: int = 256,
         max_unscored: float = 0.5,
@@ -64,7 +68,8 @@ class Oracle:
         self.max_calls = max_calls
         self.ledger = Ledger(store, run_id, reward.name)
         self._store = store
-        self._decode = decode
+        self.space = space
+        self._states = read
         self._run = run_id
         self._batch_size = batch_size
         self._patience = patience
@@ -93,26 +98,27 @@ class Oracle:
     def __call__(self, states: Tensor) -> Tensor:
         """Return the scores `(B,)`, float32, on the device of the states `(B, L)`; see `score`."""
         work, self.meanwhile = self.meanwhile, None
-        return self.score(self._decode(states), work).to(states.device, torch.float32)
+        return self.score(self.space.decode(self._states(states).cpu()), work).to(states.device, torch.float32)
 
     def relaxed(self, designs: Tensor) -> Tensor:
-        """Return differentiable scores `(B,)` of relaxed designs `(B, L, V)`, of a differentiable reward.
+        """Return differentiable scores `(B,)` of relaxed designs, `(B, L, V)` or points, of a differentiable reward.
 
-        They are charged by their most likely letters, which are scored as well, as the ledger and the budget need:
-        letters that are new to the run cost a call. Mixtures of letters that share their most likely ones cost a
-        single call, so a sampler that differentiates at expected designs asks the reward more often than it is charged.
+        They are charged by the designs nearest to them, their most likely letters or the points themselves, which are
+        scored as well, as the ledger and the budget need: designs that are new to the run cost a call. Mixtures of
+        letters that share their most likely ones cost a single call, so a sampler that differentiates at expected
+        designs asks the reward more often than it is charged.
 
         Raises `BudgetSpent` as `score` does, and `RewardError` when the reward raises or returns another shape.
         """
-        self.score(self._decode(designs.argmax(-1).to(torch.int8)))
-        scores = ask_relaxed(self.reward, designs)
+        self.score(self.space.decode(self.space.nearest(designs).cpu()))
+        scores = ask_relaxed(self.reward, self.space.relaxed(designs))
         if scores.shape != designs.shape[:1]:
             raise RewardError(
                 f'reward "{self.reward.name}" returned shape {tuple(scores.shape)} for {len(designs)} relaxed designs'
             )
         return scores
 
-    def score(self, designs: Sequence[str], meanwhile: Callable[[], None] | None = None) -> Tensor:
+    def score(self, designs: Sequence[Any], meanwhile: Callable[[], None] | None = None) -> Tensor:
         """Return the scores `(B,)`, float64, of B designs: NaN = could not be scored, -inf = infeasible.
 
         All is on disk before this returns. A design whose scoring raises becomes NaN, with the reason in the
@@ -123,20 +129,22 @@ class Oracle:
         `RewardError` when the reward returns another number of scores or too few of its scores can be used, and
         `NothingScored` when none can.
         """
-        known = self._store.known(self.reward.name, self.reward.version, list(dict.fromkeys(designs)))
-        known = {design: _checked(score) for design, score in known.items()}
-        known = {design: score for design, score in known.items() if self._usable(design, score)}
-        free = {d for d, score in known.items() if d in self._called or score.run != self._run}
-        new = len(set(designs) - free)
+        keys = [self.space.key(design) for design in designs]
+        by_key = dict(zip(keys, designs))
+        known = self._store.known(self.reward.name, self.reward.version, list(by_key))
+        known = {key: _checked(score) for key, score in known.items()}
+        known = {key: score for key, score in known.items() if self._usable(key, score)}
+        free = {key for key, score in known.items() if key in self._called or score.run != self._run}
+        new = len(by_key.keys() - free)
         if self.remaining is not None and new > self.remaining:
             raise BudgetSpent(
                 f"{new} designs are new but {self.remaining} of {self.max_calls} calls are left; "
                 "raise max_calls to go on"
             )
         self._replaced = self._backend.replaced
-        pieces = _pieces(designs, known.keys(), self._batch_size)
+        pieces = _pieces(keys, known.keys(), self._batch_size)
         work: Iterator[tuple[list[str], list[str], Ticket]] = (
-            (piece, asked, self._backend.submit(asked)) for piece, asked in pieces
+            (piece, asked, self._backend.submit([by_key[key] for key in asked])) for piece, asked in pieces
         )
         if not self._backend.concurrent:
             self._take_all(work, known, free)
@@ -152,7 +160,7 @@ class Oracle:
                 for _, asked, ticket in submitted:
                     ticket.cancel()
                     self._save_finished(asked, ticket)
-        return torch.tensor([known[design].value for design in designs], dtype=torch.float64)
+        return torch.tensor([known[key].value for key in keys], dtype=torch.float64)
 
     @property
     def nothing_scored(self) -> str:
@@ -230,9 +238,9 @@ class Oracle:
         self._any_scored = self.ledger.any_scored
         self._any_finite = self.ledger.any_finite
 
-    def _usable(self, design: str, score: Score) -> bool:
+    def _usable(self, key: str, score: Score) -> bool:
         # A failure of another run may have had a cause that is gone, such as a missing program.
-        return not score.failed or design in self._called
+        return not score.failed or key in self._called
 
     def _take_all(
         self, work: Iterable[tuple[list[str], list[str], Ticket]], known: dict[str, Score], free: set[str]
@@ -278,12 +286,12 @@ class Oracle:
     ) -> None:
         """Write a piece into the ledger and count it; stop a run of which too little can be scored."""
         rows = []
-        for position, design in enumerate(piece, start=self._position):
-            score = known[design]
-            cached = design in free
-            free.add(design)
+        for position, key in enumerate(piece, start=self._position):
+            score = known[key]
+            cached = key in free
+            free.add(key)
             seconds, attempts = (0.0, 0) if cached else (score.seconds, score.attempts)
-            rows.append(Row(position, design, score.value, score.reason, seconds, cached, attempts))
+            rows.append(Row(position, key, score.value, score.reason, seconds, cached, attempts))
         self._store.record(self._run, self.reward.name, self.reward.version, fresh, rows, work)
 
         called = [row for row in rows if not row.cached]
@@ -319,18 +327,18 @@ def _checked(score: Score) -> Score:
     return replace(score, value=value, reason=reason)
 
 
-def _pieces(designs: Sequence[str], known: Collection[str], size: int) -> Iterator[tuple[list[str], list[str]]]:
-    """Cut a request, in its order, into pieces, each with the designs to ask: at most `size`, and each once."""
+def _pieces(keys: Sequence[str], known: Collection[str], size: int) -> Iterator[tuple[list[str], list[str]]]:
+    """Cut a request, in its order, into pieces, each with the keys to ask: at most `size`, and each once."""
     piece: list[str] = []
     asked: list[str] = []
     seen: set[str] = set()
-    for design in designs:
-        if design not in known and design not in seen:
+    for key in keys:
+        if key not in known and key not in seen:
             if len(asked) == size:
                 yield piece, asked
                 piece, asked = [], []
-            seen.add(design)
-            asked.append(design)
-        piece.append(design)
+            seen.add(key)
+            asked.append(key)
+        piece.append(key)
     if piece:
         yield piece, asked

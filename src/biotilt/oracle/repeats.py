@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from biotilt.oracle.store import Score
 from biotilt.oracle.workers.backend import Backend, Ticket
@@ -29,7 +30,7 @@ class Repeated:
     def replaced(self) -> int:
         return self._backend.replaced
 
-    def submit(self, designs: Sequence[str]) -> Ticket:
+    def submit(self, designs: Sequence[Any]) -> Ticket:
         return _Averaged([self._backend.submit(designs) for _ in range(self._repeats)], len(designs))
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ class AnyOrder(RevealingProcess):
 
     def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> AnyOrderKernel:
         tokens, relaxed = self._read(x)
-        return AnyOrderKernel(tokens, output.log_softmax(-1), self.hidden(tokens), self.per_step, relaxed=relaxed)
+        return AnyOrderKernel(tokens, self._log_letters(output), self.hidden(tokens), self.per_step, relaxed=relaxed)
 
     def step_of(self, x: Tensor) -> Tensor:
         return ((self.free - self.hidden(x).sum(-1)) // self.per_step).clamp(max=self.steps - 1)
@@ -87,5 +87,5 @@ class AnyOrder(RevealingProcess):
         count = (u * self.free).long().clamp(max=self.free - 1) + 1
         x = self.hide(design, count, generator)
         hidden = self.hidden(x)
-        loss = neg_log_prob(net(*self.inputs(x, 0)), design)
+        loss = neg_log_prob(self._logits(net(*self.inputs(x, 0))), design)
         return (loss * hidden).sum(-1) * self.free / count

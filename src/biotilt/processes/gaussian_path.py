@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple, Self
 
 import torch
 from pydantic import Field
@@ -116,6 +116,13 @@ class GaussianPath(Relaxable, Limited, ABC):
         if self.eta > 0:
             return {}
         return {Density: f"set eta of the process {self.name} above 0, to 1 for ancestral steps"}
+
+    @property
+    def coordinates(self) -> int:
+        return self.size
+
+    def holding(self, fixed: Fixed | None) -> Self:
+        return replace(self, fixed=fixed)
 
     def split(self, output: Tensor, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Return x̂_0 and ε̂ `(B, D)` that a network's output `(B, D)` at states `x` and times `t` `(B,)` stands for."""

@@ -66,7 +66,7 @@ class Masked(RevealingProcess):
         now, after = schedule.clean(t), schedule.clean((t - 1 / self.num_steps).clamp(min=0))
         reveal = torch.where(t * self.num_steps < 1.5, 1.0, (after - now) / (1 - now)).clamp(0, 1)
         tokens, relaxed = self._read(x)
-        return MaskedKernel(tokens, output.log_softmax(-1), self.hidden(tokens), reveal, relaxed=relaxed)
+        return MaskedKernel(tokens, self._log_letters(output), self.hidden(tokens), reveal, relaxed=relaxed)
 
     def step_of(self, x: Tensor) -> Tensor:
         clean = 1 - self.hidden(x).sum(-1) / self.free
@@ -87,5 +87,5 @@ class Masked(RevealingProcess):
         # t = 0 hides nothing and has an infinite rate; 1e-4 leaves out a ten-thousandth of the integral
         t = stratified_uniform(len(design), generator).clamp(min=1e-4)
         x = self._corrupt_at(design, t, generator)
-        loss = (neg_log_prob(net(x, t), design) * self.hidden(x)).sum(-1)
+        loss = (neg_log_prob(self._logits(net(x, t)), design) * self.hidden(x)).sum(-1)
         return loss * SCHEDULES[self.schedule].rate(t)

@@ -146,7 +146,7 @@ class RevealingProcess(LetterProcess, Reveals, LetterEvidence):
 
     def noise(self, batch: int, generator: Generator) -> Tensor:
         """Return `(batch, L)` states with every free coordinate hidden."""
-        return self._hold(torch.full((batch, self.length), self.mask, dtype=torch.int8, device=generator.device))
+        return self._hold(torch.full((batch, self.length), self.mask, dtype=self.token_type, device=generator.device))
 
     def hidden(self, x: Tensor) -> Tensor:
         return x == self.mask

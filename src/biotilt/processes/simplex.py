@@ -104,8 +104,8 @@ class Simplex(LetterProcess, Limited):
         return self.num_steps
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Return the most probable letters `(B, L)`, int8, of states `(B, L, V−1)`."""
-        return probabilities_of(x).argmax(-1).to(torch.int8)
+        """Return the most probable letters `(B, L)`, integers, of states `(B, L, V−1)`."""
+        return probabilities_of(x).argmax(-1).to(self.token_type)
 
     def vertices(self, tokens: Tensor) -> Tensor:
         """Return states `(B, L, V−1)` of letters `(B, L)`: the sticks after the letter's are 0."""
@@ -133,7 +133,7 @@ class Simplex(LetterProcess, Limited):
         tables = self._tables(x.dtype, x.device)
         k = torch.as_tensor(k, device=x.device).expand(len(x))
         v = x.clamp(EPS, 1 - EPS)
-        log_x0 = output.log_softmax(-1)
+        log_x0 = self._log_letters(output)
         each = k.view(-1, 1, 1)
         step = (tables.times[each] - tables.times[each + 1]) * tables.speed
         drift = ((1 - v) - tables.beta * v) / 2 + _pull(tables, log_x0.exp(), v, each)
@@ -168,7 +168,7 @@ class Simplex(LetterProcess, Limited):
         k = (stratified_uniform(len(design), generator) * _LOSS_NODES).long().clamp(max=_LOSS_NODES - 1)
         x = self._hold(tables.draw(tokens, k, generator))
         v, each = x.clamp(EPS, 1 - EPS), k.view(-1, 1, 1)
-        probabilities = net(probabilities_of(v), 1 - k / (_LOSS_NODES - 1)).softmax(-1)
+        probabilities = self._log_letters(net(probabilities_of(v), 1 - k / (_LOSS_NODES - 1))).exp()
         truth = F.one_hot(tokens.long(), self.letters).to(probabilities.dtype)
         error = _pull(tables, truth - probabilities, v, each)
         rate = (tables.speed * error.square() / (v * (1 - v))).sum(-1) / 2

@@ -149,7 +149,7 @@ class Uniform(LetterProcess):
         """
         tokens, relaxed = self._read(x)
         k = torch.as_tensor(k, device=x.device).expand(len(x))
-        log_x0 = output.log_softmax(-1)
+        log_x0 = self._log_letters(output)
         if relaxed is None:
             log_next = self._next(log_x0, self._one_hot(tokens, log_x0.dtype), k)
         else:
@@ -211,4 +211,4 @@ class Uniform(LetterProcess):
         return F.one_hot(x.long(), self.letters).to(dtype)
 
     def _letters(self, shape: tuple[int, ...], generator: Generator) -> Tensor:
-        return torch.randint(self.letters, shape, generator=generator, device=generator.device, dtype=torch.int8)
+        return torch.randint(self.letters, shape, generator=generator, device=generator.device, dtype=self.token_type)

@@ -42,6 +42,7 @@ class ReportData:
         fixed: `(L,)` bools, True where a position was held fixed; None when all were free.
         measures: what the task adds to the table, mappings with key, header and meaning; numbers are in `more` of rows.
         pictures: drawings of the best designs, SVG.
+        overview: one drawing of untuned and tuned designs side by side, SVG; "" where the space has none.
         oracle: what tuning asked of the reward, as `Oracle.accounts` counts it, and `reasons` of failures.
         components: row name -> objective -> scores `(B,)`, where there are two objectives or more; else empty.
         directions: objective -> "minimise", of those that are.
@@ -79,6 +80,7 @@ class ReportData:
     fixed: Sequence[bool] | None = None
     measures: Sequence[Mapping[str, str]] = ()
     pictures: Sequence[str] = ()
+    overview: str = ""
     oracle: Mapping[str, Any] = field(default_factory=dict)
     components: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     directions: Mapping[str, str] = field(default_factory=dict)

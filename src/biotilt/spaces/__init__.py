@@ -1,10 +1,14 @@
-"""What is designed: alphabets, the files designs come from and go to, and positions to keep."""
+"""What is designed: kinds of designs, alphabets, the files designs come from and go to, and positions to keep."""
 
+from biotilt.core.space import Record, Space
 from biotilt.spaces.alphabet import DNA, PROTEIN, RNA, Alphabet, alphabet
 from biotilt.spaces.fixed import fixed_from_positions, parse_fixed
-from biotilt.spaces.io import Record, numbers, read_designs
-from biotilt.spaces.space import SPACES, Padded, Space, as_space, build_space, stored_space
+from biotilt.spaces.io import numbers, read_designs
+from biotilt.spaces.kinds import SPACES, as_space, as_text, build_space, stored_space
+from biotilt.spaces.letters import Letters, Padded
 from biotilt.spaces.tables import read_table
+from biotilt.spaces.text import Text
+from biotilt.spaces.tokens import Tokens
 from biotilt.spaces.writing import check_designs_output, write_designs
 
 __all__ = [
@@ -13,11 +17,15 @@ __all__ = [
     "RNA",
     "SPACES",
     "Alphabet",
+    "Letters",
     "Padded",
     "Record",
     "Space",
+    "Text",
+    "Tokens",
     "alphabet",
     "as_space",
+    "as_text",
     "build_space",
     "check_designs_output",
     "fixed_from_positions",

@@ -79,19 +79,6 @@ class Alphabet:
                 raise ConfigError(f"alphabet {self.name!r}: alias {alias!r} stands for no letter: {letter!r}")
 
     @property
-    def symbols(self) -> tuple[str, ...]:
-        """Return what each token stands for; an alphabet is the space of designs of one length."""
-        return tuple(self.letters)
-
-    @property
-    def alphabet(self) -> Alphabet:
-        return self
-
-    def spec(self) -> dict[str, str]:
-        """Return what `build_space` finds this alphabet by."""
-        return {"kind": "alphabet", "alphabet": self.name}
-
-    @property
     def mask_token(self) -> int:
         """Return the token of a position that is not written yet, `len(letters)`."""
         return len(self.letters)
@@ -241,7 +228,7 @@ DNA = Alphabet("dna", "ACGT", {"U": "T"})
 RNA = Alphabet("rna", "ACGU", {"T": "U"})
 PROTEIN = Alphabet("protein", _AMINO_ACIDS)
 
-_ALPHABETS = {known.name: known for known in (DNA, RNA, PROTEIN)}
+KNOWN = {known.name: known for known in (DNA, RNA, PROTEIN)}
 
 
 def alphabet(name: str) -> Alphabet:
@@ -254,9 +241,9 @@ def alphabet(name: str) -> Alphabet:
     'ACGU'
     """
     try:
-        return _ALPHABETS[name.lower()]
+        return KNOWN[name.lower()]
     except KeyError:
-        raise ConfigError(f"unknown alphabet {name!r}{suggest(name.lower(), _ALPHABETS)}") from None
+        raise ConfigError(f"unknown alphabet {name!r}{suggest(name.lower(), KNOWN)}") from None
 
 
 def _common_length(texts: Iterable[str]) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from biotilt.core.space import Record
 from biotilt.digits import number
 from biotilt.errors import ConfigError, DataError, suggest
 from biotilt.spaces.alphabet import Alphabet
@@ -23,23 +23,6 @@ SEQUENCE_COLUMNS = ("sequence", "seq", "utr", "design", "sequences", "dna", "rna
 NAME_COLUMNS = ("name", "id")
 _SURELY_A_SEQUENCE = 10  # letters of a word that no description has by chance
 _CHOICES = {"ambiguous": ("error", "skip"), "empty": ("keep", "error")}
-
-
-@dataclass(frozen=True)
-class Record:
-    """A named design with the other columns of its row.
-
-    Args:
-        name: its name in the file, or else its number there, from 1.
-        sequence: its letters, upper case, aliases replaced.
-        values: the other columns as they were written, in order.
-        line: the line of its file it starts on, 0 for one made in memory; not compared.
-    """
-
-    name: str
-    sequence: str
-    values: dict[str, str] = field(default_factory=dict)
-    line: int = field(default=0, compare=False)
 
 
 class _Raw(NamedTuple):
@@ -58,7 +41,7 @@ def read_designs(
     column: str | None = None,
     ambiguous: Ambiguous = "error",
     empty: Empty = "keep",
-) -> list[Record]:
+) -> list[Record[str]]:
     """Return the designs of a file, with sequences in upper case and aliases replaced.
 
     Args:
@@ -88,7 +71,7 @@ def read_designs(
         raws = _table_records(path, alphabet, column)
     else:
         raws = {"fasta": _fasta_records, "smi": _smiles_records, "txt": _line_records}[kind](path)
-    records: list[Record] = []
+    records: list[Record[str]] = []
     skipped: list[int] = []
     for raw in raws:
         if not any(text for _, text in raw.pieces):
@@ -103,7 +86,7 @@ def read_designs(
     return records
 
 
-def _oddities(path: Path, kind: str, records: list[Record], skipped: list[int]) -> list[str]:
+def _oddities(path: Path, kind: str, records: list[Record[str]], skipped: list[int]) -> list[str]:
     """Return what to warn of; DataError when there is no record, or no letter in any."""
     told = []
     if skipped:
@@ -114,7 +97,7 @@ def _oddities(path: Path, kind: str, records: list[Record], skipped: list[int]) 
         told.append(f"{what}; they were skipped")
     if not records:
         raise DataError(f"{path}: the file is empty; it has no designs")
-    if empty := [record.line for record in records if not record.sequence]:
+    if empty := [record.line for record in records if not record.design]:
         if len(empty) == len(records):
             raise DataError(f"{path}:{empty[0]}: no design has a sequence")
         what = f"{len(empty)} of {len(records)} designs have no letters, the first on line {empty[0]}"
@@ -136,7 +119,7 @@ def _check_empty(raw: _Raw, path: Path, alphabet: Alphabet, empty: Empty) -> Non
         raise DataError(f"{path}:{raw.line}: design {raw.name!r} has no sequence")
 
 
-def numbers(records: Sequence[Record], column: str, path: str | Path) -> list[float]:
+def numbers(records: Sequence[Record[str]], column: str, path: str | Path) -> list[float]:
     """Return the numbers in a column of `records`, NaN where the cell is empty, missing or "nan".
 
     Args:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from biotilt.core.fixed import Fixed
+from biotilt.core.space import Held, Targeted
 from biotilt.errors import DataError
 from biotilt.spaces.alphabet import RNA, Alphabet
+from biotilt.spaces.text import Text
 
 PAIRS = ("GC", "CG", "AU", "UA", "GU", "UG")
 UNPAIRED = ("A", "G", "U", "C", "A", "A")
 
 
 @dataclass(frozen=True)
-class Paired:
+class Paired(Text, Held[str], Targeted[str]):
     """RNAs whose paired positions in a `target` structure are complementary, whatever the tokens.
 
     There is one token a loop position and one a pair, in the order of the (first) position: 6 symbols, of the
@@ -30,13 +33,15 @@ class Paired:
         DataError: the target is empty, has other signs than "(", ")" and ".", or is not balanced.
 
     >>> space = Paired("((...)).")
-    >>> space.encode_many(["GACUUUCA"]).tolist()
+    >>> space.encode(["GACUUUCA"]).tolist()
     [[0, 2, 3, 2, 2, 0]]
-    >>> space.decode_many(torch.tensor([[1, 4, 0, 5, 1, 3]]))
+    >>> space.decode(torch.tensor([[1, 4, 0, 5, 1, 3]]))
     ['CGAAGUGC']
     """
 
     target: str
+
+    held_by: ClassVar[Literal["fixed", "scaffold"]] = "scaffold"
 
     def __post_init__(self) -> None:
         partners_of(self.target)
@@ -46,7 +51,7 @@ class Paired:
         return "rna"
 
     @property
-    def alphabet(self) -> Alphabet:
+    def written_in(self) -> Alphabet:
         return RNA
 
     @property
@@ -67,16 +72,16 @@ class Paired:
         """Position and partner of each token, −1 for none."""
         return tuple((i, j) for i, j in enumerate(partners_of(self.target)) if j < 0 or j > i)
 
-    def encode_many(self, texts: Sequence[str]) -> Tensor:
-        """Return tokens `(B, L)` int8 in [0, 6).
+    def encode(self, designs: Sequence[str]) -> Tensor:
+        """Return tokens `(B, L)` in [0, 6).
 
         Raises:
             DataError: there is no text, one has another length or letter, or cannot form a pair of the target.
         """
-        if not texts:
+        if not designs:
             raise DataError("there are no sequences to encode")
-        rows = [self._encoded(text, number) for number, text in enumerate(texts, start=1)]
-        return torch.tensor(rows, dtype=torch.int8)
+        rows = [self._encoded(text, number) for number, text in enumerate(designs, start=1)]
+        return torch.tensor(rows, dtype=self.token_type)
 
     def _encoded(self, text: str, number: int) -> list[int]:
         if len(text) != len(self.target):
@@ -87,18 +92,10 @@ class Paired:
             raise DataError(f"sequence {number}, {error}") from None
         return [_token(letters, i, j, f"sequence {number}") for i, j in self._places]
 
-    def decode_many(self, tokens: Tensor) -> list[str]:
+    def decode(self, states: Tensor) -> list[str]:
         """Return the RNAs of complete states `(B, L)`; raises DataError for another shape, a mask or no token."""
-        if tokens.ndim != 2 or tokens.shape[1] != self.length:
-            raise DataError(f"decode_many takes tokens of shape (B, {self.length}), not {tuple(tokens.shape)}")
-        if tokens.dtype == torch.bool or tokens.is_floating_point() or tokens.is_complex():
-            raise DataError(f"tokens must be integers, not {tokens.dtype}")
-        if len(tokens) and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(PAIRS):
-            row, column = ((tokens < 0) | (tokens >= len(PAIRS))).nonzero()[0].tolist()
-            token = int(tokens[row, column])
-            what = "a mask is left, so the design is not finished" if token == len(PAIRS) else f"{token} is no token"
-            raise DataError(f"design {row + 1}, token {column + 1}: {what}")
-        return [self._decoded(row) for row in tokens.tolist()]
+        self._check_states(states, self.length)
+        return [self._decoded(row) for row in states.tolist()]
 
     def _decoded(self, tokens: list[int]) -> str:
         letters = [""] * len(self.target)
@@ -109,25 +106,24 @@ class Paired:
                 letters[i], letters[j] = PAIRS[token]
         return "".join(letters)
 
-    def fixed_tokens(self, scaffold: str) -> tuple[Tensor, Tensor]:
-        """Return where a pattern such as "GG......CC" holds tokens, bool `(L,)`, and those tokens, int8 `(L,)`.
-
-        The pattern has a letter or "." (free) for each position of the target.
+    def fixed(self, given: str | Mapping[str, str], length: int) -> Fixed:
+        """Return what a pattern such as "GG......CC" holds: a letter or "." (free) for each position of the target.
 
         Raises:
             DataError: another length or sign, letters that cannot pair, or a letter whose partner is free.
         """
+        scaffold = str(given)
         if len(scaffold) != len(self.target):
             raise DataError(f"the scaffold has {len(scaffold)} signs, and the target {len(self.target)}: {scaffold}")
         letters = RNA.normalise(scaffold.replace(".", "A"))
-        mask, tokens = torch.zeros(self.length, dtype=torch.bool), torch.zeros(self.length, dtype=torch.int8)
+        mask, tokens = torch.zeros(self.length, dtype=torch.bool), torch.zeros(self.length, dtype=self.token_type)
         for number, (i, j) in enumerate(self._places):
             held = [scaffold[k] != "." for k in (i, j) if k >= 0]
             if any(held) and not all(held):
                 raise DataError(f"the scaffold, column {i + 1} pairs with column {j + 1}: give both or none")
             if all(held):
                 mask[number], tokens[number] = True, _token(letters, i, j, "the scaffold")
-        return mask, tokens
+        return Fixed(mask, tokens)
 
     def spec(self) -> dict[str, Any]:
         return {"kind": "paired", "target": self.target}

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from biotilt.core.fixed import Fixed
+from biotilt.core.space import Held
 from biotilt.errors import ConfigError, DataError, needs_extra
 from biotilt.spaces.alphabet import PAD
+from biotilt.spaces.text import Text
 
 EXTRA = "molecule"
-_MOST = 127  # symbols, pad included, so that the mask still fits into int8
 
 
 @dataclass(frozen=True)
-class Selfies:
+class Selfies(Text, Held[str]):
     """Molecules of up to `length` SELFIES tokens (Krenn et al. 2020); one more symbol, "-", stands for none.
 
     Texts are canonical SMILES of RDKit, so that two states of one molecule are one design. Pads are dropped
@@ -26,28 +28,30 @@ class Selfies:
     of pads only, decodes to "", which rewards do not score.
 
     Args:
-        vocabulary: different SELFIES tokens such as "[C]" and "[Ring1]", 1 to 126 of them.
+        vocabulary: different SELFIES tokens such as "[C]" and "[Ring1]", at least one.
         length: of a state, ≥ 1.
 
     Raises:
-        ConfigError: a token repeats or is not in brackets, there are too many, or `length` is below 1.
+        ConfigError: a token repeats or is not in brackets, there is none, or `length` is below 1.
 
     >>> space = Selfies.of_molecules(["CCO", "C=O"], length=4)
     >>> space.symbols
     ('[=O]', '[C]', '[O]', '-')
-    >>> space.decode_many(torch.tensor([[2, 1, 3, 1], [3, 3, 3, 3]]))
+    >>> space.decode(torch.tensor([[2, 1, 3, 1], [3, 3, 3, 3]]))
     ['CCO', '']
     """
 
     vocabulary: tuple[str, ...]
     length: int
 
+    held_by: ClassVar[Literal["fixed", "scaffold"]] = "scaffold"
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
         words = self.vocabulary
-        if self.length < 1 or not words or len(words) >= _MOST or len(set(words)) < len(words):
+        if self.length < 1 or not words or len(set(words)) < len(words):
             raise ConfigError(
-                f"selfies: a length ≥ 1 and 1 to {_MOST - 1} different tokens are needed, got length {self.length} "
+                f"selfies: a length ≥ 1 and different tokens are needed, got length {self.length} "
                 f"and {len(words)} tokens, {len(set(words))} of them different"
             )
         for word in words:
@@ -58,7 +62,7 @@ class Selfies:
     def of_molecules(cls, smiles: Sequence[str], length: int | None = None) -> Selfies:
         """Return the space whose vocabulary is the tokens of these molecules, in alphabetical order.
 
-        `length`: of a state; default: of the longest of the molecules. Raises DataError as `encode_many` does.
+        `length`: of a state; default: of the longest of the molecules. Raises DataError as `encode` does.
         """
         written = [_words(molecule, row, canonical=True) for row, molecule in enumerate(smiles, 1)]
         if not written:
@@ -71,10 +75,6 @@ class Selfies:
         return "selfies"
 
     @property
-    def alphabet(self) -> None:
-        return None
-
-    @property
     def symbols(self) -> tuple[str, ...]:
         return (*self.vocabulary, PAD)
 
@@ -83,36 +83,29 @@ class Selfies:
         """The token that stands for no symbol."""
         return len(self.vocabulary)
 
-    def encode_many(self, texts: Sequence[str]) -> Tensor:
-        """Return tokens `(B, L)` int8 of SMILES, each made canonical first, so that a molecule has one state.
+    def encode(self, designs: Sequence[str]) -> Tensor:
+        """Return tokens `(B, L)` of SMILES, each made canonical first, so that a molecule has one state.
 
         Raises:
             DataError: there is no text; one is no molecule, is of several parts, is too long, or needs a token
                 outside the vocabulary. The message names the molecule and the token.
         """
-        if not texts:
+        if not designs:
             raise DataError("there are no molecules to encode")
-        tokens = torch.full((len(texts), self.length), self.pad, dtype=torch.int8)
-        for row, text in enumerate(texts):
+        tokens = torch.full((len(designs), self.length), self.pad, dtype=self.token_type)
+        for row, text in enumerate(designs):
             found = self._tokens(_words(text, row + 1, canonical=True), f"molecule {row + 1}", text)
-            tokens[row, : len(found)] = torch.tensor(found, dtype=torch.int8)
+            tokens[row, : len(found)] = torch.tensor(found, dtype=self.token_type)
         return tokens
 
-    def decode_many(self, tokens: Tensor) -> list[str]:
+    def decode(self, states: Tensor) -> list[str]:
         """Return the canonical SMILES of complete states `(B, L)`, "" where there is no molecule.
 
         Raises:
             DataError: another shape, or a number that is no token (a mask among them).
         """
-        if tokens.ndim != 2 or tokens.is_floating_point():
-            raise DataError(f"decode_many takes integers of shape (B, L), not {tokens.dtype} {tuple(tokens.shape)}")
-        if bool(((tokens < 0) | (tokens > self.pad)).any()):
-            row, column = ((tokens < 0) | (tokens > self.pad)).nonzero()[0].tolist()
-            raise DataError(
-                f"design {row + 1}, column {column + 1}: {int(tokens[row, column])} is no token, which are 0 to "
-                f"{self.pad}; a mask ({self.pad + 1}) means that the design is not finished"
-            )
-        return [self._decode(row) for row in tokens.tolist()]
+        self._check_states(states)
+        return [self._decode(row) for row in states.tolist()]
 
     def _decode(self, row: list[int]) -> str:
         chem, selfies = needs_extra("rdkit.Chem", EXTRA), needs_extra("selfies", EXTRA)
@@ -121,8 +114,8 @@ class Selfies:
             molecule = chem.MolFromSmiles(smiles) if smiles else None
             return chem.MolToSmiles(molecule) if molecule is not None else ""
 
-    def fixed_tokens(self, scaffold: str) -> tuple[Tensor, Tensor]:
-        """Return the mask and tokens `(L,)` that start every design with `scaffold`.
+    def fixed(self, given: str | Mapping[str, str], length: int) -> Fixed:
+        """Return what starts every design with a scaffold.
 
         SELFIES is read from left to right, and every branch and ring of the scaffold is closed within its own tokens:
         what follows grows from the scaffold's last atom and may close rings with its other atoms, so its atoms and
@@ -132,18 +125,20 @@ class Selfies:
         that are not at one end: two points of growth cannot be held so.
 
         Args:
-            scaffold: SMILES. The design grows from the atom written last; or from the neighbour of a "*", which
+            given: SMILES. The design grows from the atom written last; or from the neighbour of a "*", which
                 may stand anywhere, may have a number, "[*:1]", and is dropped. So is the stereo of a double bond
                 that only the "*" tells, as in "*/C=C/C".
+            length: L, that of the states.
 
         Raises:
             ConfigError: no molecule, more than one "*", a token outside the vocabulary, or no room to grow.
 
         >>> space = Selfies.of_molecules(["CCc1ccncc1", "Cc1ccncc1CCCC"])
-        >>> mask, tokens = space.fixed_tokens("*c1ccncc1")
-        >>> int(mask.sum()), space.decode_many(torch.where(mask, tokens, space.pad)[None])
+        >>> held = space.fixed("*c1ccncc1", space.length)
+        >>> int(held.mask.sum()), space.decode(torch.where(held.mask, held.letters, space.pad)[None])
         (8, ['c1ccncc1'])
         """
+        scaffold = str(given)
         try:
             found = self._tokens(_scaffold_words(scaffold, self.vocabulary), "the scaffold", scaffold)
         except DataError as error:
@@ -152,9 +147,9 @@ class Selfies:
             raise ConfigError(
                 f"design.scaffold: {scaffold} takes {len(found)} of {self.length} tokens, so there is no room to grow"
             )
-        letters = torch.zeros(self.length, dtype=torch.int8)
-        letters[: len(found)] = torch.tensor(found, dtype=torch.int8)
-        return torch.arange(self.length) < len(found), letters
+        letters = torch.zeros(self.length, dtype=self.token_type)
+        letters[: len(found)] = torch.tensor(found, dtype=self.token_type)
+        return Fixed(torch.arange(self.length) < len(found), letters)
 
     def spec(self) -> dict[str, Any]:
         return {"kind": self.name, "vocabulary": list(self.vocabulary), "length": self.length}

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from biotilt.atomic import check_output
+from biotilt.core.space import Record
 from biotilt.errors import BiotiltError, DataError
 from biotilt.files import write_bytes
 from biotilt.spaces.fasta import format_header
-from biotilt.spaces.io import Record
 from biotilt.spaces.tables import DELIMITERS, file_format
 
 _EMPTY = {
@@ -26,7 +26,7 @@ _EMPTY = {
 }
 
 
-def write_designs(path: str | Path, records: Sequence[Record]) -> None:
+def write_designs(path: str | Path, records: Sequence[Record[str]]) -> None:
     """Write designs in the format of the suffix; the file appears whole or not at all.
 
     CSV and TSV have the columns name, sequence, then those of the values in the order in which they first
@@ -47,11 +47,11 @@ def write_designs(path: str | Path, records: Sequence[Record]) -> None:
     if kind in DELIMITERS:
         text = _as_table(records, path, DELIMITERS[kind])
     elif kind == "fasta":
-        text = "".join(f">{format_header(r.name, r.values, path)}\n{r.sequence}\n" for r in records)
+        text = "".join(f">{format_header(r.name, r.values, path)}\n{r.design}\n" for r in records)
     elif kind == "smi":
-        text = "".join(f"{_one_line(r.sequence, path)}\t{_one_line(r.name, path, ' ')}\n" for r in records)
+        text = "".join(f"{_one_line(r.design, path)}\t{_one_line(r.name, path, ' ')}\n" for r in records)
     else:
-        text = "".join(f"{record.sequence}\n" for record in records)
+        text = "".join(f"{record.design}\n" for record in records)
     # what comes from other programs, such as their complaints, may hold signs that no text has
     data = text.replace("\0", "\\0").encode("utf-8", errors="backslashreplace")
     if path.suffix.lower() == ".gz":
@@ -60,7 +60,7 @@ def write_designs(path: str | Path, records: Sequence[Record]) -> None:
         write_bytes(path, data)
     except BiotiltError as error:
         raise DataError(str(error)) from error
-    if empty := sum(not record.sequence for record in records):
+    if empty := sum(not record.design for record in records):
         what = f"{empty} of {len(records)} designs {'is' if empty == 1 else 'are'} empty"
         warnings.warn(f"{path}: {what}, written as {_EMPTY[kind]}", UserWarning, stacklevel=2)
 
@@ -74,14 +74,14 @@ def check_designs_output(path: str | Path, size: int = 1 << 16) -> None:
     check_output(Path(path), size)
 
 
-def _as_table(records: Sequence[Record], path: Path, delimiter: str) -> str:
+def _as_table(records: Sequence[Record[str]], path: Path, delimiter: str) -> str:
     columns = list(dict.fromkeys(key for record in records for key in record.values))
     header = ["name", "sequence", *columns]
     if taken := [key for key in columns if key.strip() in ("name", "sequence")]:
         raise DataError(f"{path}: a column of values is called {taken[0]!r}, which the table itself uses; rename it")
     rows = [
         # a row without a single letter would be read as a blank line
-        [r.name if r.name or r.sequence else str(place), r.sequence, *(r.values.get(key, "") for key in columns)]
+        [r.name if r.name or r.design else str(place), r.design, *(r.values.get(key, "") for key in columns)]
         for place, r in enumerate(records, start=1)
     ]
     # The csv module quotes a cell with "\n" by itself, but before Python 3.13 not one with a lone "\r".

@@ -45,8 +45,8 @@ class SurrogateQ(LearnedQ):
         config = config or SurrogateConfig()
         super().__init__(net, process, "return", config)
         self.surrogate = share(net)
-        length = self.process.length
-        self.register_buffer("imagined", torch.full((config.keep, length), -1, dtype=torch.int8))
+        length, tokens = self.process.length, process.noise(1, torch.Generator()).dtype
+        self.register_buffer("imagined", torch.full((config.keep, length), -1, dtype=tokens))
         self.register_buffer("imagined_terms", torch.zeros(config.keep, length))
 
     def predict(self, designs: Tensor) -> Tensor:

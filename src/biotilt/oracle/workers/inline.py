@@ -20,14 +20,14 @@ class Inline:
     workers = 1
     replaced = 0
 
-    def __init__(self, reward: Callable[[list[str]], Any], limits: Limits | None = None) -> None:
+    def __init__(self, reward: Callable[[list[Any]], Any], limits: Limits | None = None) -> None:
         limits = limits or Limits()
         check_inline(None, limits, None)
         self._reward = reward
         self._declared = Declaration.by(reward)
         self._retries = limits.retries
 
-    def submit(self, designs: Sequence[str]) -> Done:
+    def submit(self, designs: Sequence[Any]) -> Done:
         """Score `designs`; errors that no design causes are raised here."""
         start = time.perf_counter()
         scores = self._score(designs)
@@ -36,11 +36,11 @@ class Inline:
     def close(self) -> None:
         """Do nothing: there are no workers."""
 
-    def _score(self, designs: Sequence[str]) -> list[Score]:
+    def _score(self, designs: Sequence[Any]) -> list[Score]:
         outcomes = dict(self._ask(designs))
         return [self._retried(design, outcomes[index]) for index, design in enumerate(designs)]
 
-    def _ask(self, designs: Sequence[str]) -> Iterator[tuple[int, Outcome]]:
+    def _ask(self, designs: Sequence[Any]) -> Iterator[tuple[int, Outcome]]:
         for answer in ask(self._reward, self._declared, designs):
             if not isinstance(answer, OneByOne):
                 yield answer

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from biotilt import errors
 from biotilt.errors import BiotiltError, RewardError
@@ -41,7 +42,7 @@ class ProcessWorker:
         if self._child is None:
             self._child = self._start()
 
-    def run(self, designs: list[str]) -> Iterator[Answer]:
+    def run(self, designs: list[Any]) -> Iterator[Answer]:
         """Yield the outcomes of `designs`; see `Worker`. What answers another request is dropped."""
         assert self._child is not None  # it was prepared
         connection = self._child.connection

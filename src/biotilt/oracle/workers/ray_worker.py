@@ -40,7 +40,7 @@ class Host:
         """Start the worker process."""
         self._worker.prepare()
 
-    def run(self, designs: list[str]) -> Iterator[Answer]:
+    def run(self, designs: list[Any]) -> Iterator[Answer]:
         """Yield what the worker process does."""
         self._worker.prepare()
         yield from self._worker.run(designs)
@@ -81,7 +81,7 @@ class RayWorker:
         if self._actor is None:
             raise RewardError(f"the oracle's Ray workers cannot be started: {error}") from error
 
-    def run(self, designs: list[str]) -> Iterator[Answer]:
+    def run(self, designs: list[Any]) -> Iterator[Answer]:
         """Yield the outcomes of `designs`; see `Worker`. The loss of the actor is a transient fault."""
         ray = needs_extra("ray", "ray")
         certain = not self._declared.batched or len(designs) == 1

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from biotilt.oracle.store import Score
 from biotilt.oracle.workers.limits import Limits
@@ -42,7 +42,7 @@ class Worker(Protocol):
         """Be ready for a chunk, replacing what was lost; it may take long, and hold up nobody else's designs."""
         ...
 
-    def run(self, designs: list[str]) -> Iterator[Answer]:
+    def run(self, designs: list[Any]) -> Iterator[Answer]:
         """Yield an outcome a design. It may end early, with `Lost` or, where nobody is to blame, without.
 
         Raises the errors that no design causes.
@@ -128,7 +128,7 @@ class Scheduler:
         """The number of workers."""
         return len(self._members)
 
-    def submit(self, designs: Sequence[str]) -> Queued:
+    def submit(self, designs: Sequence[Any]) -> Queued:
         """Queue `designs`, behind what is queued, and return at once."""
         ticket = Queued(len(designs), self._drop)
         with self._changed:

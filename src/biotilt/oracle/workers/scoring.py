@@ -66,7 +66,7 @@ class Declaration:
 
 
 def ask(
-    reward: Callable[[list[str]], Any], declared: Declaration, designs: Sequence[str], memory_limit: float | None = None
+    reward: Callable[[list[Any]], Any], declared: Declaration, designs: Sequence[Any], memory_limit: float | None = None
 ) -> Iterator[tuple[int, Outcome] | OneByOne]:
     """Yield (index of the design, outcome) as they come; a batch that raises is asked one by one.
 
@@ -80,7 +80,7 @@ def ask(
 
 
 def _asked(
-    reward: Callable[[list[str]], Any], declared: Declaration, designs: Sequence[str], memory_limit: float | None
+    reward: Callable[[list[Any]], Any], declared: Declaration, designs: Sequence[Any], memory_limit: float | None
 ) -> Iterator[tuple[int, Outcome] | OneByOne]:
     if declared.batched and len(designs) > 1:
         start = time.perf_counter()
@@ -102,7 +102,7 @@ def _asked(
         yield index, replace(outcome, seconds=outcome.seconds + wasted)
 
 
-def _call(reward: Callable[[list[str]], Any], designs: Sequence[str]) -> Any:
+def _call(reward: Callable[[list[Any]], Any], designs: Sequence[Any]) -> Any:
     with isolated(reward):  # within the one around all: a process that the reward forks ends here
         output = reward(list(designs))
         scores = output.tolist() if hasattr(output, "tolist") else output

@@ -163,7 +163,7 @@ def _serve(connection: Connection, content: bytes, memory_limit: float | None) -
 
 
 def _answers(
-    reward: Any, declared: Declaration, designs: list[str], memory_limit: float | None
+    reward: Any, declared: Declaration, designs: list[Any], memory_limit: float | None
 ) -> Iterator[tuple[str, Any]]:
     """Score a chunk: yield the kinds and the contents of the messages, of which the last says how it ended."""
     try:

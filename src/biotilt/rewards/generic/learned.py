@@ -18,7 +18,7 @@ from biotilt.errors import ConfigError, DataError
 from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
 from biotilt.options import Below1, Depth, Kernel, Length, Symbols, Whole, Width, build_options, check_options
 from biotilt.schema import Name, StoredTensors
-from biotilt.spaces import Space, as_space, stored_space
+from biotilt.spaces import Alphabet, Letters, Text, as_text, stored_space
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,11 @@ class LearnedReward:
 
     differentiable = True
 
-    def __init__(self, members: list[Regressor], space: Space | str, name: str, version: str, units: str = ""):
+    def __init__(
+        self, members: list[Regressor], space: Text | Alphabet | str, name: str, version: str, units: str = ""
+    ):
         self.members = [m.eval().requires_grad_(False) for m in members]
-        self.space = as_space(space)
+        self.space = as_text(space)
         self.length = members[0].config.length
         self.name, self.version, self.units = name, version, units
 
@@ -133,13 +135,13 @@ class LearnedReward:
     @torch.no_grad()
     def __call__(self, designs: list[str], *, chunk: int = 1024) -> list[float]:
         """Return the predicted value of each design; DataError when a length is not the trained one."""
-        one_length = self.space is self.space.alphabet
+        one_length = isinstance(self.space, Letters)
         wrong = next((d for d in designs if one_length and len(d) != self.length), None)
         if wrong is not None:
             raise DataError(f'the predictor "{self.name}" reads {self.length} letters, got {len(wrong)}: {wrong}')
         scores: list[float] = []
         for start in range(0, len(designs), chunk):
-            tokens = self.space.encode_many(designs[start : start + chunk])
+            tokens = self.space.encode(designs[start : start + chunk])
             one_hot = F.one_hot(tokens.long(), len(self.space.symbols)).float()
             scores += self.score_one_hot(one_hot).tolist()
         return scores
@@ -170,14 +172,14 @@ class LearnedReward:
         with blamed_on(path):
             configs = [build_options(RegressorConfig, options, "a member") for options in about.config]
             members = ensemble(path, [partial(Regressor, config) for config in configs], tensors)
-            space = stored_space(about.model_dump(exclude_none=True))
+            space = as_text(stored_space(about.model_dump(exclude_none=True)))
             for config in configs:
                 _check_sizes(config, space)
         version = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
         return cls(members, space, about.name, version, about.units)
 
 
-def _check_sizes(config: RegressorConfig, space: Space) -> None:
+def _check_sizes(config: RegressorConfig, space: Text) -> None:
     length = getattr(space, "length", config.length)
     if (config.letters, config.length) != (len(space.symbols), length):
         raise ConfigError(

@@ -126,7 +126,7 @@ def encode_letters(designs: Sequence[str]) -> Tensor:
     Raises DataError when a design is empty or has a letter outside the 20 residues.
     """
     space = Padded(PROTEIN, max(map(len, designs), default=1))
-    one_hot = F.one_hot(space.encode_many(designs).long(), len(space.symbols)).float()
+    one_hot = F.one_hot(space.encode(designs).long(), len(space.symbols)).float()
     return one_hot[..., : space.pad]
 
 

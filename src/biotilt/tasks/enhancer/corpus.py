@@ -34,7 +34,7 @@ def read_elements(path: Path) -> dict[str, Elements]:
     records = read_designs(path, DNA, column="sequence")
     measured: dict[tuple[str, str], list[tuple[str, float]]] = defaultdict(list)
     for record, value in zip(records, numbers(records, "log2_rna_dna", path)):
-        measured[record.values["cell"], record.values["region"]].append((record.sequence, value))
+        measured[record.values["cell"], record.values["region"]].append((record.design, value))
     found: dict[str, Elements] = {HEPG2: [], WTC11: []}
     for (cell, region), rows in measured.items():
         sequence = min(rows[0][0], reverse_complement(rows[0][0]))

@@ -14,7 +14,7 @@ from biotilt.model import Model
 from biotilt.networks import CNN, CNNConfig
 from biotilt.processes import AnyOrder
 from biotilt.rewards.dna.motifs import reverse_complement
-from biotilt.spaces import DNA
+from biotilt.spaces import DNA, Letters
 from biotilt.tasks.enhancer.corpus import SHARED, Elements, canonical_words
 from biotilt.training import PretrainConfig
 from biotilt.training.pretrain import pretrain, validation_bound
@@ -42,7 +42,7 @@ def make_generator(elements: Elements, out: Path, steps: int) -> None:
         torch.Generator().manual_seed(0),
         lambda step, loss, bound: print(f"generator {step}: train {loss:.2f} validation {bound:.2f}", flush=True),
     )
-    Model(policy, DNA).save(out / "generator.safetensors", half=True)
+    Model(policy, Letters(DNA)).save(out / "generator.safetensors", half=True)
 
 
 def top_tenth(elements: Elements) -> Elements:

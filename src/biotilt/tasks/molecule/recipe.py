@@ -50,7 +50,7 @@ def training_rows(path: Path, count: int, seed: int) -> list[str]:
     kept = []
     for i in order.tolist():
         try:
-            space.encode_many([rows[i]])
+            space.encode([rows[i]])
         except DataError as error:
             if "tokens, and at most" in str(error):
                 continue
@@ -106,7 +106,7 @@ def _nats(model: Model, molecules: list[str]) -> float:
     fitting = []
     for molecule in molecules:
         try:
-            fitting.append(model.space.encode_many([molecule]))
+            fitting.append(model.space.encode([molecule]))
         except DataError:  # too long, or with a token that no training molecule has: reported as none
             continue
     return validation_bound(model.policy, torch.cat(fitting))

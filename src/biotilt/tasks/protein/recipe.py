@@ -74,8 +74,8 @@ def describe_generator(sequences: list[str], out: Path) -> dict[str, float]:
     samples = model.sample(SAMPLES, seed=1)
     metrics = {
         "train_designs": len(train),
-        "validation_nats": validation_bound(model.policy, model.space.encode_many(validation)),
-        "test_nats": validation_bound(model.policy, model.space.encode_many(test)),
+        "validation_nats": validation_bound(model.policy, model.space.encode(validation)),
+        "test_nats": validation_bound(model.policy, model.space.encode(test)),
         "test_nats_of_length_and_composition": length_and_composition_nats(train, test),
         "composition_r": composition_correlation(samples, real),
         "pair_r": pair_correlation(samples, real),

@@ -59,7 +59,7 @@ def batches(pairs: list[Pair], size: int, generator: Generator) -> Iterator[tupl
 
 def collated(pairs: list[Pair]) -> tuple[Tensor, Structures]:
     """Return tokens `(B, L)` and structures of pairs with one number of tokens."""
-    tokens = torch.cat([Paired(structure).encode_many([rna]) for rna, structure in pairs])
+    tokens = torch.cat([Paired(structure).encode([rna]) for rna, structure in pairs])
     return tokens, Structures.of([structure for _, structure in pairs])
 
 
@@ -132,7 +132,7 @@ def _paired(structure: str) -> Tensor:
 
 
 def _tokens(rna: str, structure: str) -> Tensor:
-    return Paired(structure).encode_many([rna])[0].long()
+    return Paired(structure).encode([rna])[0].long()
 
 
 def folded(structures: list[str], write: Callable[[str], str]) -> dict[str, float]:
@@ -152,7 +152,7 @@ def describe(model: Model, pairs: list[Pair], unseen: list[Pair], metrics: dict[
 
     def by_chance(structure: str) -> str:
         tokens = torch.tensor([[draws.randrange(len(PAIRS)) for _ in range(Paired(structure).length)]])
-        return Paired(structure).decode_many(tokens)[0]
+        return Paired(structure).decode(tokens)[0]
 
     written = folded(structures, lambda structure: model.for_target(structure).sample(1, seed=1)[0])
     random_tokens = folded(structures, by_chance)

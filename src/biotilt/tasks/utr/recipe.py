@@ -51,7 +51,7 @@ ORACLES: dict[str, dict[str, Any]] = {
 def read_library(path: Path) -> Rows:
     """Return (sequence, mean ribosome load) of every row."""
     records = read_designs(path, alphabet("DNA"), column="utr")
-    return list(zip([r.sequence for r in records], numbers(records, "rl", path)))
+    return list(zip([r.design for r in records], numbers(records, "rl", path)))
 
 
 def clusters(sequences: list[str], width: int = 25) -> list[int]:
@@ -106,7 +106,7 @@ def describe_generator(rows: Rows, unseen: Rows, out: Path, metrics: dict[str, f
         "high": [s for s, _ in sorted(rows, key=lambda row: row[1])[-len(rows) // 10 :]],
     }
     counts = {name: kmer_counts(group, 3, "ACGT") for name, group in groups.items()}
-    tokens = model.space.encode_many(groups["real"])
+    tokens = model.space.encode(groups["real"])
     metrics |= {
         "unseen_clusters_nats": validation_bound(model.policy, tokens),
         "kmer3_samples_vs_unseen": kmer_correlation(counts["samples"], counts["real"]),

@@ -51,7 +51,7 @@ def read_varying(path: Path) -> tuple[Rows, Rows]:
     records = read_designs(path, DNA, column="utr")
     rows: dict[str, Rows] = {"random": [], "human": []}
     for record, load in zip(records, numbers(records, "rl", path)):
-        rows[record.values["set"]].append((record.sequence, load))
+        rows[record.values["set"]].append((record.design, load))
     return rows["random"], rows["human"]
 
 
@@ -104,8 +104,8 @@ def describe_generator(rows: Rows, unseen: Rows, out: Path, metrics: dict[str, f
         "high": [s for s, _ in sorted(rows, key=lambda row: row[1])[-len(rows) // 10 :]],
     }
     counts = {name: kmer_counts(group, 3, "ACGT") for name, group in groups.items()}
-    own = SPACE.encode_many([s for s, _ in rows]).long()
-    tokens = SPACE.encode_many(groups["real"])
+    own = SPACE.encode([s for s, _ in rows]).long()
+    tokens = SPACE.encode(groups["real"])
     frequencies = (torch.bincount(own.flatten(), minlength=5) / own.numel()).log()
     # of each place: how many letters there are, and which; a baseline that knows the lengths
     places = torch.stack([torch.bincount(column, minlength=5) for column in own.T]) + 1.0

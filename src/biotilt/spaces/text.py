@@ -1,0 +1,80 @@
+"""What spaces of texts share: a design is its own key, and tokens are the symbols it is written with."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from biotilt.core.space import Measured, Medium, Record, token_type
+from biotilt.errors import DataError
+from biotilt.spaces.alphabet import Alphabet
+from biotilt.spaces.distances import mean_pairwise_distance, nearest_distances
+from biotilt.spaces.writing import check_designs_output, write_designs
+
+
+class Text(Measured[str]):
+    """Designs as text, written with `symbols`: token t of a state stands for `symbols[t]`."""
+
+    medium: ClassVar[Medium] = "text"
+
+    @property
+    @abstractmethod
+    def symbols(self) -> tuple[str, ...]: ...
+
+    @property
+    def written_in(self) -> Alphabet | None:
+        """The alphabet of the texts; None where they are not made of its letters alone."""
+        return None
+
+    @property
+    def token_type(self) -> torch.dtype:
+        """The type of states: the smallest that holds the symbols and the mask after them."""
+        return token_type(len(self.symbols))
+
+    def key(self, design: str) -> str:
+        return design
+
+    def design_of(self, key: str) -> str:
+        return key
+
+    def nearest(self, relaxed: Tensor) -> Tensor:
+        """Return the most likely letters `(B, L)` of weights of letters `(B, L, V)`."""
+        return relaxed.detach().argmax(-1).to(self.token_type)
+
+    def align(self, designs: Sequence[str]) -> list[str]:
+        """Return texts for pictures of one column a position."""
+        return list(designs)
+
+    def mean_distance(self, designs: Sequence[str]) -> float:
+        return mean_pairwise_distance(designs)
+
+    def nearest_distances(self, designs: Sequence[str]) -> list[float]:
+        return nearest_distances(designs)
+
+    def check_output(self, path: Path) -> None:
+        check_designs_output(path)
+
+    def write(self, path: Path, records: Sequence[Record[str]]) -> None:
+        write_designs(path, records)
+
+    def _check_states(self, states: Tensor, length: int | None = None) -> None:
+        """Raise DataError for states of another shape, or with a number that is no token (a mask among them)."""
+        if states.ndim != 2 or states.shape[1] == 0 or length not in (None, states.shape[1]):
+            wanted = "L) with L > 0" if length is None else f"{length})"
+            raise DataError(f"decode takes tokens of shape (B, {wanted}, not {tuple(states.shape)}")
+        if states.dtype == torch.bool or states.is_floating_point() or states.is_complex():
+            raise DataError(f"tokens must be integers, not {states.dtype}")
+        size = len(self.symbols)
+        wrong = (states < 0) | (states >= size)
+        if bool(wrong.any()):
+            row, column = wrong.nonzero()[0].tolist()
+            token = int(states[row, column])
+            what = f"{token} is no token, which are 0 to {size - 1}"
+            if token == size:
+                what = "a mask is left, so the design is not finished"
+            raise DataError(f"design {row + 1}, column {column + 1}: {what}")
