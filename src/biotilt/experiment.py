@@ -28,6 +28,7 @@ from biotilt.models.origin import Origin
 from biotilt.networks import ValueSize, value_network
 from biotilt.options import plain, shown
 from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend, check_backend
+from biotilt.oracle.reading import check_reads
 from biotilt.oracle.workers.isolation import adopt, isolated, reseed
 from biotilt.processes import PROCESSES
 from biotilt.record import RunRecord, command_line, git_commit, hashes, read_record, versions
@@ -132,6 +133,8 @@ class Experiment:
         # all refuse what does not fit before any compute
         if (isinstance(model.origin, Origin) or "model" in given) and not proven:
             model.check()
+        for key, part in experiment.rewards().items():
+            check_reads(part, model.space, key)
         experiment.objective_and_value()
         check_backend(config.oracle.backend, **experiment._workers)
         if config.build_train().stop.hacking and not (held_out is not None and comparable(experiment)):
@@ -142,6 +145,12 @@ class Experiment:
         for section, constraint in zip(config.constraints, constraints):
             Constraint(section.name or constraint.name, lambda states: states, section.at_least, section.at_most)
         return experiment
+
+    def rewards(self) -> dict[str, NamedReward]:
+        """Return every reward there is by the key that names it."""
+        judge = {} if self.held_out is None else {"held_out": self.held_out}
+        bounds = {f"constraints.{i}": constraint for i, constraint in enumerate(self.constraints)}
+        return {"reward": self.reward} | judge | bounds
 
     def objective_and_value(self) -> tuple[Objective, Value | None]:
         """Return the objective and its value, checked against the process."""

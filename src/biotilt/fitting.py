@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,16 +15,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biotilt.atomic import check_output
-from biotilt.core import Policy
-from biotilt.errors import DataError
+from biotilt.core import Policy, Reveals
+from biotilt.core.space import Space
+from biotilt.errors import ConfigError, DataError
 from biotilt.files import write_json
 from biotilt.model import Model
 from biotilt.networks import NETWORKS
 from biotilt.options import build_options, shown
 from biotilt.processes import PROCESSES
+from biotilt.processes.letters import LetterProcess
 from biotilt.record import command_line, versions
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
-from biotilt.spaces import Text, as_text
+from biotilt.spaces import Text, as_space, as_text
 from biotilt.spaces.identity import related
 from biotilt.training import FitConfig, PretrainConfig, fit_regressor, predict, pretrain
 from biotilt.training.pretrain import validation_bound
@@ -81,16 +83,23 @@ class Split:
             )
         return torch.tensor(parts[2]), torch.tensor(parts[0]), torch.tensor(parts[1])
 
-    def clusters(self, sequences: list[str], space: Text) -> list[int]:
-        """Return the cluster of each sequence, from 0."""
+    def clusters(self, designs: list[Any], space: Space[Any]) -> list[int]:
+        """Return the cluster of each design, from 0; arrays are related only where they are equal."""
         if self.identity is None:
-            return list(range(len(sequences)))
-        return related(sequences, space.written_in, self.identity)
+            return list(range(len(designs)))
+        if isinstance(space, Text):
+            return related(designs, space.written_in, self.identity)
+        numbers: dict[str, int] = {}
+        return [numbers.setdefault(space.key(design), len(numbers)) for design in designs]
+
+
+NETWORK = {"text": "cnn", "points": "vector_mlp", "images": "unet"}
+"""The network that is trained where none is named, by what designs are."""
 
 
 def pretrain_model(
-    sequences: list[str],
-    space: Text | str,
+    designs: list[Any],
+    space: Space[Any] | str,
     *,
     network: dict[str, Any] | None = None,
     process: dict[str, Any] | None = None,
@@ -99,39 +108,60 @@ def pretrain_model(
     seed: int = 0,
     report: Callable[[int, float, float], None] = lambda step, train, validation: None,
 ) -> tuple[Model, dict[str, float]]:
-    """Train a generator on designs; return it and its metrics (nats a design, on the test part).
+    """Train a generator on designs of a space; return it and its metrics (nats a design, on the test part).
 
-    `space`: how designs are written as tokens; the name of an alphabet serves for designs of one length.
-    `network` and `process` are names with options, as in a config; the defaults are a CNN (told the time where the
-    process needs it) and `any_order` diffusion that reveals a tenth of the letters a step.
+    `space`: the name of an alphabet serves for designs of one length. `network` and `process` are names with options,
+    as in a config. Of text the defaults are a CNN (told the time where the process needs it) and `any_order` diffusion
+    that reveals a tenth of the letters a step; of points and images, `vector_mlp` and `unet`, and `gaussian` diffusion.
+
+    Raises ConfigError where the process does not make such designs.
     """
-    space = as_text(space)
-    tokens = space.encode(sequences)
-    length, size = tokens.shape[1], len(space.symbols)
-    process_options: dict[str, Any] = {"length": length, "letters": size} | (
-        process or {"name": "any_order", "per_step": max(length // 10, 1)}
-    )
+    space = as_space(space)
+    states = space.encode(designs)
+    sizes = space.sizes(states)
+    if process is None:
+        text = {"name": "any_order", "per_step": max(states.shape[1] // 10, 1)}
+        process = text if isinstance(space, Text) else {"name": "gaussian"}
+    made = PROCESSES.of_table(_known(PROCESSES.options_of(process["name"]), sizes) | process)
+    if isinstance(space, Text) != isinstance(made, LetterProcess):
+        raise ConfigError(f'process: "{made.name}" does not make designs that are {space.medium}')
+    said = {"name": NETWORK[space.medium]} | (network or {})
     # where nothing is masked, the states do not tell how much noise there is in them
-    time = process_options["name"] in ("uniform", "simplex")
-    net_options: dict[str, Any] = {"name": "cnn", "letters": size, "length": length, "time": time} | (network or {})
+    known = sizes | {"time": not isinstance(made, Reveals)}
     torch.manual_seed(seed)  # initial weights
-    net = NETWORKS.of_table(net_options)
-    policy = Policy(PROCESSES.of_table(process_options), net)
+    policy = Policy(made, NETWORKS.of_table(_known(NETWORKS.options_of(said["name"]), known) | said))
     split = split or Split()
-    clusters = split.clusters(sequences, space)
+    clusters = split.clusters(designs, space)
     train, validation, test = split.parts(clusters, seed)
     generator = torch.Generator().manual_seed(seed)
-    bound = pretrain(policy, tokens[train], tokens[validation], config or PretrainConfig(), generator, report)
-    frequencies = torch.bincount(tokens[train].flatten().long(), minlength=size) / tokens[train].numel()
+    bound = pretrain(policy, states[train], states[validation], config or PretrainConfig(), generator, report)
     metrics = {
         "train_designs": len(train),
         "clusters": len(set(clusters)),
         "validation_nats": bound,
-        "test_nats": validation_bound(policy, tokens[test]),
-        "test_nats_of_letter_frequencies": -frequencies.log()[tokens[test].long()].sum(-1).mean().item(),
-        "nats_of_uniform_letters": length * math.log(size),
+        "test_nats": validation_bound(policy, states[test]),
     }
-    return Model(policy, space), metrics
+    return Model(policy, space), metrics | _plain_nats(space, states[train], states[test])
+
+
+def _known(part: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Return those of the options that a class of options, a dataclass, has."""
+    names = {field.name for field in fields(part)} if is_dataclass(part) else set()
+    return {key: value for key, value in options.items() if key in names}
+
+
+def _plain_nats(space: Space[Any], train: Tensor, test: Tensor) -> dict[str, float]:
+    """Return what a model without any structure needs, in nats a design of the test part."""
+    if isinstance(space, Text):
+        size = len(space.symbols)
+        frequencies = torch.bincount(train.flatten().long(), minlength=size) / train.numel()
+        return {
+            "test_nats_of_letter_frequencies": -frequencies.log()[test.long()].sum(-1).mean().item(),
+            "nats_of_uniform_letters": test.shape[1] * math.log(size),
+        }
+    mean, std = train.mean(0), train.std(0, correction=0).clamp(min=1e-3)
+    each = ((test - mean) / std).square() / 2 + std.log() + math.log(2 * math.pi) / 2
+    return {"test_nats_of_a_gaussian": each.sum(-1).mean().item()}
 
 
 def fit_oracle(
@@ -264,13 +294,23 @@ def write_card(model: Path, data: Path, metrics: dict[str, float], **more: Any) 
     """
     card = {
         "metrics": metrics,
-        "data": {"file": data.name, "sha256": hashlib.sha256(data.read_bytes()).hexdigest()},
+        "data": {"file": data.name, "sha256": _sha256(data)},
         "command": command_line(),
         "versions": versions(),
         **more,
     }
     write_json(card_of(model), card)
     return card
+
+
+def _sha256(data: Path) -> str:
+    """Return the hash of a file, or of the names and contents of a folder's files."""
+    if data.is_file():
+        return hashlib.sha256(data.read_bytes()).hexdigest()
+    found = hashlib.sha256()
+    for file in sorted(path for path in data.iterdir() if path.is_file()):
+        found.update(file.name.encode() + file.read_bytes())
+    return found.hexdigest()
 
 
 def correlations(predicted: Tensor, measured: Tensor) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from biotilt.cli.console import MOST_SEED, Answer, answering
-from biotilt.errors import DataError
+from biotilt.errors import ConfigError, DataError
 from biotilt.progress import progress
 
 FitSeed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the split and the weights.")]
@@ -32,40 +32,59 @@ AS = {"mean": "the mean of replicates", "keep": "replicates as they are"}
 
 @answering
 def pretrain(
-    data: DataFile,
-    alphabet_name: AlphabetName,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DATA",
+            help="FASTA, CSV, TSV or text; of points CSV, TSV or NPY; of images a folder of PNG files or NPY.",
+        ),
+    ],
     out: ModelOut,
+    alphabet_name: Annotated[str | None, typer.Option("--alphabet", help="Of letters: dna, rna or protein.")] = None,
+    space: Annotated[str, typer.Option(help="What designs are: letters, tokens, points or images.")] = "letters",
     column: SequenceColumn = None,
     pads: Pads = None,
     steps: Annotated[int, typer.Option(min=1, max=10**9, help="Gradient steps.")] = 4000,
     batch: Annotated[int, typer.Option(min=1, max=10**6)] = 128,
     lr: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
-    network: Annotated[str, typer.Option(help="cnn or mlp.")] = "cnn",
-    channels: Annotated[int | None, typer.Option(min=1, max=65_536, help="Width of the cnn.")] = None,
-    blocks: Annotated[int | None, typer.Option(min=1, max=500, help="Depth of the cnn.")] = None,
-    process: Annotated[str, typer.Option(help="any_order, masked, uniform or simplex.")] = "any_order",
+    network: Annotated[str | None, typer.Option(help="cnn, mlp, vector_mlp or unet; default by the space.")] = None,
+    channels: Annotated[int | None, typer.Option(min=1, max=65_536, help="Width of the cnn or unet.")] = None,
+    blocks: Annotated[int | None, typer.Option(min=1, max=500, help="Depth of the cnn or unet.")] = None,
+    process: Annotated[
+        str | None, typer.Option(help="any_order, masked, uniform, simplex; gaussian, flow. Default by the space.")
+    ] = None,
     per_step: Annotated[int | None, typer.Option(help="any_order: letters a step.")] = None,
-    num_steps: Annotated[int | None, typer.Option(help="masked, uniform, simplex: steps.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="All but any_order: steps.")] = None,
     schedule: Annotated[str | None, typer.Option(help="masked, uniform: loglinear, cosine or polynomial.")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any other option: network.width=64, process.eta=0.5, space.columns=['x'].",
+        ),
+    ] = None,
     identity: Identity = 0.8,
     seed: FitSeed = 0,
 ) -> Answer:
-    """Train a generator on sequences."""
+    """Train a generator on sequences, tokens, points or images."""
+    from biotilt.data import read_data
     from biotilt.fitting import Split, check_outputs, pretrain_model, write_card
     from biotilt.training import PretrainConfig
 
     check_outputs(out)
-    records, space = _read(data, alphabet_name, column, pads)
+    more = _options(assignments)
+    made, designs = read_data(data, space, more["space"], letters=alphabet_name, column=column, pads=pads)
     config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
-    choices = given(per_step=per_step, num_steps=num_steps, schedule=schedule)
-    if process == "any_order" and not choices:
-        choices = {"per_step": max(len(records[0].design) // 10, 1)}
+    choices = given(name=process, per_step=per_step, num_steps=num_steps, schedule=schedule) | more["process"]
+    if choices and "name" not in choices:
+        choices = {"name": "gaussian" if space in ("points", "images") else "any_order"} | choices
     with _about(data), progress("step", steps) as show:
         model, metrics = pretrain_model(
-            [record.design for record in records],
-            space,
-            network={"name": network} | given(channels=channels, blocks=blocks),
-            process={"name": process} | choices,
+            designs,
+            made,
+            network=given(name=network, channels=channels, blocks=blocks) | more["network"],
+            process=None if choices in ({}, {"name": "any_order"}) else choices,
             config=config,
             split=Split(identity=identity),
             seed=seed,
@@ -73,12 +92,25 @@ def pretrain(
         )
     model.save(out)
     card = write_card(out, data, metrics, options=vars(config) | {"identity": identity, "seed": seed})
+    plain = "test_nats_of_letter_frequencies"
+    what, key = ("letter frequencies", plain) if plain in metrics else ("a gaussian", "test_nats_of_a_gaussian")
     text = (
-        f"wrote {out}: {metrics['test_nats']:.2f} nats a design on held-back sequences "
-        f"(letter frequencies alone: {metrics['test_nats_of_letter_frequencies']:.2f}); "
-        f"{len(records)} sequences, split by {metrics['clusters']} clusters of {identity:.0%} identity"
+        f"wrote {out}: {metrics['test_nats']:.2f} nats a design on held-back designs "
+        f"({what} alone: {metrics[key]:.2f}); "
+        f"{len(designs)} designs, split by {metrics['clusters']} clusters of {identity:.0%} identity"
     )
     return Answer({"out": str(out), **card}, (text,))
+
+
+def _options(assignments: list[str] | None) -> dict[str, dict[str, Any]]:
+    """Return `--set` texts as options of the network, the process and the space."""
+    from biotilt.config import override
+
+    parts: dict[str, Any] = override({"network": {}, "process": {}, "space": {}}, assignments or [])
+    for key, table in parts.items():
+        if key not in ("network", "process", "space") or not isinstance(table, dict):
+            raise ConfigError(f"--set {key}: the options are network.NAME, process.NAME and space.NAME")
+    return parts
 
 
 @answering
@@ -103,11 +135,13 @@ def fit_oracle(
 ) -> Answer:
     """Fit a predictor to measurements; it reports correlations on rows it never saw."""
     from biotilt import fitting
-    from biotilt.spaces import numbers
+    from biotilt.data import read_letters
+    from biotilt.spaces import alphabet, numbers, read_designs
     from biotilt.training import FitConfig
 
     fitting.check_outputs(out)
-    records, space = _read(data, alphabet_name, column, pads)
+    records = read_designs(data, alphabet(alphabet_name), column=column, empty="error")
+    space, _ = read_letters(data, alphabet_name, column, pads)
     values = numbers(records, target, data)
     split, config = fitting.Split(validation, test, identity), FitConfig(epochs=epochs)
     with _about(data), progress("epoch", members * epochs) as show:
@@ -141,23 +175,6 @@ def fit_oracle(
 
 def given(**options: Any) -> dict[str, Any]:
     return {key: value for key, value in options.items() if value is not None}
-
-
-def _read(data: Path, alphabet_name: str, column: str | None, pads: Any) -> tuple[list[Any], Any]:
-    """Return the records of a file and the space of their designs."""
-    from biotilt.spaces import Padded, alphabet, read_designs
-
-    letters = alphabet(alphabet_name)
-    records = read_designs(data, letters, column=column, empty="error")
-    lengths = {len(record.design) for record in records}
-    if pads is not None:
-        return records, Padded(letters, max(lengths), pads)
-    if len(lengths) > 1:
-        raise DataError(
-            f"{data}: sequences differ in length ({min(lengths)} to {max(lengths)} letters); "
-            "say --pads right, or --pads left when their right ends belong together"
-        )
-    return records, letters
 
 
 @contextmanager

@@ -78,6 +78,10 @@ class Space(ABC, Generic[Design]):
     def write(self, path: Path, records: Sequence[Record[Design]]) -> None:
         """Write designs in the format of the suffix, whole or not at all; DataError when that cannot be."""
 
+    def sizes(self, states: Tensor) -> dict[str, int]:
+        """Return what processes and networks are told of states `(B, ...)`: `letters` and `length`, or `size`."""
+        return {"size": states.shape[1]}
+
     def label(self, design: Design) -> str:
         """Return a design in a few signs, as people read it."""
         return self.key(design)

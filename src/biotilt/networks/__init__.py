@@ -9,6 +9,7 @@ from torch import nn
 
 from biotilt.errors import ConfigError
 from biotilt.networks.cnn import CNN, CNNConfig
+from biotilt.networks.image import UNet, UNetConfig
 from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.networks.structured import Structured, StructuredConfig
 from biotilt.networks.transformer import Transformer, TransformerConfig
@@ -16,7 +17,7 @@ from biotilt.networks.values import Blank, Features, ValueSize, value_network
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 from biotilt.registry import Registry
 
-NETWORKS: Registry[nn.Module] = Registry("networks", "network", (CNN, MLP, Structured, Transformer, VectorMLP))
+NETWORKS: Registry[nn.Module] = Registry("networks", "network", (CNN, MLP, Structured, Transformer, UNet, VectorMLP))
 """Each is made of its `Options` alone, and keeps them as `config`."""
 
 
@@ -48,6 +49,8 @@ __all__ = [
     "StructuredConfig",
     "Transformer",
     "TransformerConfig",
+    "UNet",
+    "UNetConfig",
     "ValueSize",
     "VectorMLP",
     "VectorMLPConfig",

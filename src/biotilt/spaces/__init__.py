@@ -2,6 +2,8 @@
 
 from biotilt.core.space import Record, Space
 from biotilt.spaces.alphabet import DNA, PROTEIN, RNA, Alphabet, alphabet
+from biotilt.spaces.arrays import Images, Points
+from biotilt.spaces.codons import Codons
 from biotilt.spaces.fixed import fixed_from_positions, parse_fixed
 from biotilt.spaces.io import numbers, read_designs
 from biotilt.spaces.kinds import SPACES, as_space, as_text, build_space, stored_space
@@ -17,8 +19,11 @@ __all__ = [
     "RNA",
     "SPACES",
     "Alphabet",
+    "Codons",
+    "Images",
     "Letters",
     "Padded",
+    "Points",
     "Record",
     "Space",
     "Text",

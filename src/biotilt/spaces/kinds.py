@@ -11,8 +11,10 @@ from pydantic import Field
 
 from biotilt.core.space import Space
 from biotilt.errors import ConfigError, one_line, suggest
-from biotilt.options import Length, Name, Structure, build_options
+from biotilt.options import Length, Name, Number, Structure, Whole, build_options
 from biotilt.spaces.alphabet import Alphabet, alphabet
+from biotilt.spaces.arrays import Images, Points
+from biotilt.spaces.codons import Codons
 from biotilt.spaces.letters import Letters, Padded
 from biotilt.spaces.text import Text
 from biotilt.spaces.tokens import Tokens
@@ -59,6 +61,26 @@ class _PairedSpec:
     target: Structure
 
 
+@dataclass(frozen=True)
+class _PointsSpec:
+    columns: Annotated[list[Word], Field(max_length=65_536)]
+    centre: list[Number]
+    scale: list[Number]
+
+
+@dataclass(frozen=True)
+class _CodonsSpec:
+    protein: Annotated[str, Field(min_length=1, max_length=1_000_000)]
+    dna: bool = False
+
+
+@dataclass(frozen=True)
+class _ImagesSpec:
+    height: Length
+    width: Length
+    colours: Annotated[Whole, Field(ge=1, le=4)]
+
+
 def _alphabet(said: str | dict[str, Any]) -> Alphabet:
     if isinstance(said, str):
         return alphabet(said)
@@ -79,6 +101,9 @@ SPACES: dict[str, tuple[type, Callable[[Any], Space[Any]]]] = {
     "padded": (_PaddedSpec, lambda spec: Padded(_alphabet(spec.alphabet), spec.length, spec.side)),
     "tokens": (_TokensSpec, lambda spec: Tokens(tuple(spec.vocabulary), spec.separator)),
     "selfies": (_SelfiesSpec, _selfies),
+    "codons": (_CodonsSpec, lambda spec: Codons(spec.protein, spec.dna)),
+    "points": (_PointsSpec, lambda spec: Points(tuple(spec.columns), tuple(spec.centre), tuple(spec.scale))),
+    "images": (_ImagesSpec, lambda spec: Images(spec.height, spec.width, spec.colours)),
     "paired": (_PairedSpec, _paired),
 }
 """What a space's `spec()` holds, and how it is built from it, by kind."""

@@ -36,6 +36,9 @@ class Text(Measured[str]):
         """The type of states: the smallest that holds the symbols and the mask after them."""
         return token_type(len(self.symbols))
 
+    def sizes(self, states: Tensor) -> dict[str, int]:
+        return {"letters": len(self.symbols), "length": states.shape[1]}
+
     def key(self, design: str) -> str:
         return design
 

@@ -41,7 +41,8 @@ class Declaration:
     `range` (None): the lowest and the highest score; any other is a slip and becomes NaN. `deterministic` (True),
     or else each design is scored `repeats` (1) times and the scores are averaged. `transient`: the kinds of
     exceptions that another attempt may not meet; by default `OSError` with `ConnectionError` and `TimeoutError`,
-    but no missing file or permission.
+    but no missing file or permission. `reads` ("text"): what its designs are, as a space says (`Space.medium`), or
+    "anything".
     """
 
     name: str
@@ -49,6 +50,7 @@ class Declaration:
     repeats: int = 1
     range: tuple[float, float] | None = None
     transient: tuple[type[BaseException], ...] | None = None
+    reads: str = "text"
 
     @classmethod
     def by(cls, reward: Any) -> Declaration:
@@ -62,7 +64,8 @@ class Declaration:
             raise ConfigError(f'reward "{name}": repeats = {repeats!r} must be a whole number >= 1')
         noisy = not getattr(reward, "deterministic", True)
         transient = getattr(reward, "transient", None)
-        return cls(name, getattr(reward, "batched", True), repeats if noisy else 1, limits, transient)
+        reads = getattr(reward, "reads", "text")
+        return cls(name, getattr(reward, "batched", True), repeats if noisy else 1, limits, transient, reads)
 
 
 def ask(

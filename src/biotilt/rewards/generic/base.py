@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal, Protocol, cast, overload
+from typing import Any, ClassVar, Literal, Protocol, cast, overload
 
 import torch
 from torch import Tensor
@@ -96,8 +96,9 @@ class FunctionReward:
     batched: bool = True
     differentiable: bool = False
     units: str = ""
+    reads: str = "anything"
 
-    def __call__(self, designs: list[str]) -> list[float]:
+    def __call__(self, designs: list[Any]) -> list[float]:
         if not self.batched:
             return [as_score(self.function(design)) for design in designs]
         output = self.function(designs)
@@ -108,6 +109,46 @@ class FunctionReward:
                 "list with one number a design, or declare it with @reward(per_design=True)"
             )
         return [as_score(score) for score in scores]
+
+
+@dataclass(frozen=True)
+class TensorReward:
+    """Make a differentiable reward of points or images of a function of tensors.
+
+    `function` takes points `(B, D)` or images `(B, H, W, C)`, in the units of the designs, and returns `(B,)`, through
+    which gradients flow. Other fields are those of `FunctionReward`; `reads` is "points" or "images".
+
+    >>> import numpy as np
+    >>> TensorReward(lambda x: -x.square().sum(-1), "centre", reads="points")([np.array([1.0, 2.0])])
+    [-5.0]
+    """
+
+    function: Callable[[Tensor], Tensor]
+    name: str
+    version: str = "1"
+    units: str = ""
+    reads: str = "points"
+
+    differentiable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.reads not in ("points", "images"):
+            raise ConfigError(
+                f'reward "{self.name}": a differentiable function reads "points" or "images", not "{self.reads}"; of '
+                "text, one learned by `biotilt fit-oracle` can be differentiated"
+            )
+
+    @torch.no_grad()
+    def __call__(self, designs: list[Any]) -> list[float]:
+        return self.score_one_hot(torch.stack([torch.as_tensor(design) for design in designs])).tolist()
+
+    def score_one_hot(self, x: Tensor) -> Tensor:
+        """Return the scores `(B,)` of designs, with gradients; RewardError for another shape."""
+        scores = self.function(x)
+        if not isinstance(scores, Tensor) or scores.shape != x.shape[:1]:
+            got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise RewardError(f'reward "{self.name}" must return a tensor ({len(x)},), one score a design, not {got}')
+        return scores
 
 
 @dataclass(frozen=True)
@@ -254,6 +295,8 @@ def reward(
     range: Sequence[float] | None = None,
     deterministic: bool | None = None,
     repeats: int = 1,
+    reads: str = "anything",
+    differentiable: bool = False,
 ) -> Callable[[Callable[..., Any]], Any]: ...
 def reward(
     function: Callable[..., Any] | None = None,
@@ -267,6 +310,8 @@ def reward(
     range: Sequence[float] | None = None,
     deterministic: bool | None = None,
     repeats: int = 1,
+    reads: str = "anything",
+    differentiable: bool = False,
 ) -> Any:
     """Turn a function of designs into a reward; use it as `@reward` or `@reward(name=..., version=...)`.
 
@@ -274,7 +319,9 @@ def reward(
     scores are dropped when the code changes ("1" where no source can be read). The hash cannot see the
     helpers, files and global values that the function uses: give a version of your own when these may change.
     `per_design=True` is for functions of one design that return one number. `direction`, `range`, `deterministic`
-    and `repeats` declare more about it, in the function's own `units`: see `declare`.
+    and `repeats` declare more about it, in the function's own `units`: see `declare`. `reads` says what designs it is
+    for: "text", "points" or "images". `differentiable=True` is for functions of tensors of points or images: see
+    `TensorReward`.
 
     >>> @reward(version="2", per_design=True)
     ... def adenines(design):
@@ -284,13 +331,10 @@ def reward(
     """
 
     def wrap(function: Callable[..., Any]) -> NamedReward:
-        plain = FunctionReward(
-            function,
-            name or getattr(function, "__name__", type(function).__name__),
-            version or source_version(function),
-            batched=not per_design,
-            units=units,
-        )
+        known = name or getattr(function, "__name__", type(function).__name__), version or source_version(function)
+        plain: NamedReward = FunctionReward(function, *known, batched=not per_design, units=units, reads=reads)
+        if differentiable:
+            plain = TensorReward(function, *known, units=units, reads=reads)
         return declare(plain, direction=direction, range=range, deterministic=deterministic, repeats=repeats)
 
     return wrap if function is None else wrap(function)
@@ -301,7 +345,16 @@ def take_after(whole: Any, parts: Sequence[NamedReward]) -> None:
     whole.batched = all(getattr(part, "batched", True) for part in parts)
     whole.deterministic = all(getattr(part, "deterministic", True) for part in parts)
     whole.repeats = max(getattr(part, "repeats", 1) for part in parts)
+    whole.reads = read_by(whole.name, parts)
     whole.imports = tuple(name for part in parts for name in getattr(part, "imports", ()))
+
+
+def read_by(name: str, parts: Sequence[NamedReward]) -> str:
+    """Return what designs all parts read; ConfigError when they read different ones."""
+    said = {getattr(part, "reads", "text") for part in parts} - {"anything"}
+    if len(said) > 1:
+        raise ConfigError(f'reward "{name}": its parts read different designs: {", ".join(sorted(said))}')
+    return said.pop() if said else "anything"
 
 
 def source_version(function: Callable[..., Any]) -> str:

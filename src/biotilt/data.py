@@ -1,0 +1,114 @@
+"""From a file of data to a space and its designs, for what learns from data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from biotilt.core.space import Space
+from biotilt.errors import ConfigError, DataError, suggest
+from biotilt.options import build_options
+from biotilt.spaces import Padded, Text, alphabet, as_space, read_designs, read_table
+from biotilt.spaces.array_files import read_images, read_points
+from biotilt.spaces.arrays import Images, Points
+from biotilt.spaces.codons import Codons
+from biotilt.spaces.tables import file_format, numbered_lines
+from biotilt.spaces.tokens import Tokens
+
+KINDS = ("letters", "tokens", "codons", "points", "images")
+
+
+@dataclass(frozen=True)
+class _TokenOptions:
+    separator: Annotated[str, Field(max_length=1)] = " "
+    vocabulary: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class _PointOptions:
+    columns: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class _CodonOptions:
+    protein: str
+    dna: bool = False
+
+
+@dataclass(frozen=True)
+class _NoOptions:
+    pass
+
+
+def read_data(
+    path: Path, kind: str, options: Mapping[str, Any] | None = None, *,
+    letters: str | None = None, column: str | None = None, pads: Any = None,
+) -> tuple[Space[Any], list[Any]]:  # fmt: skip
+    """Return the designs of a file, and their space.
+
+    Args:
+        path: of a file, or of a folder of pictures.
+        kind: "letters" of an alphabet, `letters`, in designs of one length or filled up on the side `pads`; "tokens",
+            with the options `separator` and `vocabulary` (default: those found); "codons" of the option `protein`, as
+            RNA or, with the option `dna`, as DNA; "points", with the option `columns` of a table (default: all but the
+            name); "images".
+        column: of a table, that of the texts.
+
+    Raises ConfigError for an unknown kind or option, and DataError for what cannot be read.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f'space: unknown kind "{kind}"{suggest(kind, KINDS)}')
+    classes: dict[str, type[Any]] = {"tokens": _TokenOptions, "codons": _CodonOptions, "points": _PointOptions}
+    said = build_options(classes.get(kind, _NoOptions), dict(options or {}), "space")
+    if kind == "points":
+        names, points = read_points(path, said.columns or ())
+        return Points.of_data(points, names), list(points)
+    if kind == "images":
+        images = read_images(path)
+        return Images(*images.shape[1:]), list(images)
+    if kind == "codons":
+        codons = Codons(said.protein, said.dna)
+        return codons, [record.design for record in read_designs(path, codons.written_in, column=column, empty="error")]
+    if kind == "tokens":
+        texts = _texts(path, column)
+        words = said.vocabulary
+        if words is None:
+            words = sorted(
+                {word for text in texts for word in (text.split(said.separator) if said.separator else text)}
+            )
+        return Tokens(tuple(words), said.separator), texts
+    if letters is None:
+        raise ConfigError("--alphabet is missing: dna, rna or protein; or say --space points, images or tokens")
+    return read_letters(path, letters, column, pads)
+
+
+def read_letters(path: Path, letters: str, column: str | None, pads: Any) -> tuple[Text, list[str]]:
+    """Return the sequences of a file, and their space: of one length, or with pads."""
+    records = read_designs(path, alphabet(letters), column=column, empty="error")
+    designs = [record.design for record in records]
+    lengths = set(map(len, designs))
+    if pads is not None:
+        return Padded(alphabet(letters), max(lengths), pads), designs
+    if len(lengths) > 1:
+        raise DataError(
+            f"{path}: sequences differ in length ({min(lengths)} to {max(lengths)} letters); "
+            "say --pads right, or --pads left when their right ends belong together"
+        )
+    space = as_space(letters)
+    assert isinstance(space, Text)
+    return space, designs
+
+
+def _texts(path: Path, column: str | None) -> list[str]:
+    """Return the texts of a plain file, one a line, or of a column of a table, as they are written."""
+    if file_format(path) == "txt":
+        return [text for _, text in numbered_lines(path)]
+    header, rows = read_table(path)
+    column = column or (header[0] if len(header) == 1 else "sequence")
+    if column not in header:
+        raise DataError(f"{path}: no column {column!r}; columns found: {', '.join(header)}")
+    return [cells[column].strip() for _, cells in rows]
