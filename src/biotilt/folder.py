@@ -56,4 +56,10 @@ def clear(folder: Path) -> None:
     """Delete the files of an earlier run, and nothing else that a user may keep there."""
     for name in (RECORD, *MADE):
         (folder / name).unlink(missing_ok=True)
+    for name in (FAILURES, *TABLES.values()):
+        pictures = folder / Path(name).stem  # of a table of images
+        for picture in pictures.glob("*.png"):
+            picture.unlink()
+        if pictures.is_dir() and not any(pictures.iterdir()):
+            pictures.rmdir()
     shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
