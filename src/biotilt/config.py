@@ -20,6 +20,7 @@ from biotilt.options import (
     Count,
     CountFrom0,
     Flag,
+    NotNegative,
     Number,
     Pair,
     PathText,
@@ -47,6 +48,9 @@ class ModelSection(_Section):
     `path` of a safetensors file; or `factory`, a function of your own, "module:function" or "file.py:function", that
     returns a model (`biotilt.wrap`) when called with `options`. `lora`: adapters, {rank = 8, alpha = 16, targets = []},
     which alone are then trained and stored.
+
+    `condition`: what its network is told in every call, a label or a number; a list of several, one drawn for each
+    design; or a table with their shares. `guidance` ≥ 0: classifier-free, in either case.
     """
 
     path: PathText | None = None
@@ -54,11 +58,15 @@ class ModelSection(_Section):
     options: dict[str, Any] = Field(default_factory=dict)
     process: dict[str, Any] = Field(default_factory=dict)
     lora: dict[str, Any] | None = None
+    condition: Text | Number | list[Text | Number] | dict[Text, Number] | None = None
+    guidance: NotNegative = 0.0
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSection:
         if (self.path is None) == (self.factory is None):
             raise ValueError('give either path, of a safetensors file, or factory, such as "my_models.py:load"')
+        if self.guidance and self.condition is None:
+            raise ValueError("guidance strengthens a condition: name one, condition = …")
         return self
 
 

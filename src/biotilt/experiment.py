@@ -124,6 +124,7 @@ class Experiment:
         model = model.with_fixed(fixed_positions(config, model))
         if lora is not None and model.lora is None:
             model = model.with_lora(**lora)
+        model = told_as(config.model, model)
         reward = given["reward"] if "reward" in given else load_reward(config.reward, base, "reward", target)
         held_out = given.get("held_out")
         if held_out is None and config.held_out is not None and config.held_out.kind != "none":
@@ -418,12 +419,25 @@ def load_base(section: ModelSection, base: Path) -> Model:
     return model.with_process(**section.process) if section.process else model
 
 
+def told_as(section: ModelSection, model: Model) -> Model:
+    """Return the model whose network is told what a section says; ConfigError, which names the key, where it cannot."""
+    if section.condition is None:
+        return model
+    try:
+        return model.with_condition(section.condition, guidance=section.guidance)
+    except ConfigError as error:
+        key = "guidance" if str(error).startswith("guidance") else "condition"
+        raise ConfigError(f"model.{key}: {error}") from error
+
+
 def _model_section(model: Model) -> dict[str, Any]:
     """Return what a configuration says of a model that was given as an object."""
+    told = {} if model.told is None else {"condition": model.told.table, "guidance": model.told.guidance}
     if not isinstance(model.origin, Origin):
-        return {"path": f"<{type(model.policy.net).__name__}, given in Python>"}
+        net = model.with_condition(None).policy.net
+        return {"path": f"<{type(net).__name__}, given in Python>"} | told
     adapters = {} if model.lora is None else {"lora": asdict(model.lora)}
-    return asdict(model.origin) | {"process": model.process_options} | adapters
+    return asdict(model.origin) | {"process": model.process_options} | adapters | told
 
 
 def _in_python(reference: str | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,13 +16,16 @@ from biotilt.core.fixed import Fixed, Holding
 from biotilt.core.space import Constrained, Held, Space, Targeted
 from biotilt.errors import CheckpointError, ConfigError, DataError, UntrustedRun
 from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
-from biotilt.models.checks import check_network, check_rebuilding
+from biotilt.models.checks import check_network, check_rebuilding, device_of
+from biotilt.models.conditions import Conditions, Given, Told
 from biotilt.models.lora import LoRA, adapted, merged
 from biotilt.models.origin import FileOrigin, Origin, fingerprint
 from biotilt.networks import NETWORKS, describe_network
+from biotilt.networks.conditional import Conditional
 from biotilt.networks.targets import Targetable
 from biotilt.options import Count, Seed, Text, build_options, shown
 from biotilt.processes import PROCESSES, Simplex
+from biotilt.processes.conditioned import Conditioned, conditioned
 from biotilt.processes.letters import LetterProcess
 from biotilt.schema import Name, Named, StoredTensors, checked
 from biotilt.spaces import Text as TextSpace
@@ -44,8 +47,21 @@ class StoredOrigin(BaseModel):
         return f'"{self.factory or self.path}"'
 
 
+class StoredTold(BaseModel):
+    """The conditions that the generator tells its network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    given: tuple[Text | float, ...]
+    weights: tuple[float, ...]
+    guidance: float = 0.0
+
+
 class GeneratorFile(StoredTensors):
-    """The metadata of a generator's file; the first files named an alphabet, and no space."""
+    """The metadata of a generator's file; the first files named an alphabet, and no space.
+
+    `conditions`: the labels of the classes that the network can be told; `told`: those that it is told.
+    """
 
     kind: ClassVar[str] = "generator"
     called: ClassVar[str] = "a generator"
@@ -56,6 +72,8 @@ class GeneratorFile(StoredTensors):
     process: Named
     codec: dict[str, Any] | None = None
     alphabet: Name | None = None
+    conditions: list[Text] | None = None
+    told: StoredTold | None = None
 
 
 @dataclass
@@ -63,13 +81,15 @@ class Model:
     """A policy together with the space of what it designs.
 
     `origin`: where its network comes from: a function, if it is not one of ours (`biotilt.wrap`), or its file. `lora`:
-    the adapters that it has.
+    the adapters that it has. `conditions`: what the network can be told; `told`: what it is told (`with_condition`).
     """
 
     policy: Policy
     space: Space[Any]
     origin: Origin | FileOrigin | None = None
     lora: LoRA | None = None
+    conditions: Conditions | None = None
+    told: Told | None = None
 
     def __post_init__(self) -> None:
         process = self.policy.process
@@ -78,10 +98,13 @@ class Model:
 
     def sample(self, count: int, *, seed: int = 0) -> list[Any]:
         """Return `count` designs: text or arrays, as the space says."""
+        return self.decode(self.draw(count, seed=seed))
+
+    def draw(self, count: int, *, seed: int = 0) -> Tensor:
+        """Return `count` designs as states x[K], which `decode` and `conditions_of` read."""
         seed, count = checked(seed, Seed, "seed", ConfigError), checked(count, Count, "count", ConfigError)
         device = next(self.policy.net.parameters()).device
-        generator = torch.Generator(device).manual_seed(seed)
-        return self.decode(sample(self.policy, count, generator))
+        return sample(self.policy, count, torch.Generator(device).manual_seed(seed))
 
     def decode(self, states: Tensor) -> list[Any]:
         """Return the designs of states x[K]."""
@@ -90,10 +113,66 @@ class Model:
     def read(self, states: Tensor) -> Tensor:
         """Return what the space reads of states x[K]: these, or their letters where they are points of a simplex."""
         process = self.policy.process
+        if isinstance(process, Conditioned):
+            process, states = process.inner, process.mark.without(states)
         return process.tokens(states) if isinstance(process, Simplex) else states
+
+    def conditions_of(self, states: Tensor) -> list[str]:
+        """Return the label of the condition of each design x[K]; [] for a model that is told none."""
+        process = self.policy.process
+        if self.told is None:
+            return []
+        if not isinstance(process, Conditioned):
+            return list(self.told.labels) * len(states)
+        return [self.told.labels[index] for index in process.target_of(states).tolist()]
+
+    def with_condition(
+        self, condition: Given | Sequence[Given] | Mapping[str, float] | None, *, guidance: float = 0.0
+    ) -> Model:
+        """Return the same model whose network is told a condition in every call, or one of several in each chain.
+
+        `condition`: a label or a number; a list of them, drawn uniformly for each chain; or a table with their shares.
+        None takes it back. `guidance` = w ≥ 0: classifier-free, (1 + w) · out(condition) − w · out(unconditional), at
+        two rows a state. Raises ConfigError where the network knows no such condition, or no unconditional input.
+        """
+        return self._bare() if condition is None else self._telling(Told.of(condition, guidance))
+
+    def _telling(self, told: Told) -> Model:
+        bare = self._bare()
+        if bare.conditions is None:
+            raise ConfigError(
+                "this generator takes no condition; biotilt.wrap(net, conditions=…) makes one of a network that does"
+            )
+        if told.guidance > 0 and bare.conditions.unconditional is None:
+            raise ConfigError(
+                "guidance needs to know what the network is told for no condition: biotilt.wrap(net, unconditional=…)"
+            )
+        process, table = bare.policy.process, bare.conditions.table(told.given)
+        if len(told.given) > 1:
+            process = conditioned(process, told.weights)
+        net = Conditional(
+            bare.policy.net, table, unconditional=bare.conditions.unconditional, guidance=told.guidance,
+            mark=process.mark if isinstance(process, Conditioned) else None,
+        )  # fmt: skip
+        return replace(bare, policy=Policy(process, net.eval().to(device_of(bare.policy.net))), told=told)
+
+    def _bare(self) -> Model:
+        """Return the same model whose network is told nothing."""
+        process, net = self.policy.process, self.policy.net
+        if self.told is None or not isinstance(net, Conditional):
+            return self
+        process = process.inner if isinstance(process, Conditioned) else process
+        return replace(self, policy=Policy(process, net.net), told=None)
+
+    def _beneath(self, change: Callable[[Model], Model]) -> Model:
+        """Return the model with its condition over what `change` makes of it without."""
+        changed = change(self._bare())
+        return changed if self.told is None else changed._telling(self.told)
 
     def for_target(self, target: str) -> Model:
         """Return the model that designs for a target (of a structure, a protein); ConfigError when it takes none."""
+        if self.told is not None:
+            return self._beneath(lambda bare: bare.for_target(target))
         space, net, process = self.space, self.policy.net, self.policy.process
         if not isinstance(space, Targeted) or not isinstance(process, LetterProcess):
             raise ConfigError("design.target: this generator takes no target; leave the key out")
@@ -109,24 +188,28 @@ class Model:
                 f"{process.length}"
             )
         origin = self.origin if isinstance(self.origin, Origin) else None  # its file is of another target
-        return Model(Policy(replace(process, length=space.length, fixed=None), net), space, origin)
+        policy = Policy(replace(process, length=space.length, fixed=None), net)
+        return replace(self, policy=policy, space=space, origin=origin, lora=None)
 
     def fixed(self, given: str | Mapping[str, str], key: str = "fixed") -> Fixed:
         """Return what a pattern ("GCC..."), a table {"1-3" = "GCC"} or a scaffold holds of a design.
 
         Raises ConfigError where it does not fit, or the space is told by another `key` of `[design]`.
         """
-        if not isinstance(self.space, Held) or not isinstance(self.policy.process, Holding):
+        process = self._bare().policy.process
+        if not isinstance(self.space, Held) or not isinstance(process, Holding):
             raise ConfigError(f"design.{key}: nothing can be held in designs of {self.space.name}; leave the key out")
         if self.space.held_by != key:
             raise ConfigError(f"design.{key}: designs of {self.space.name} are held by design.{self.space.held_by}")
-        return self.space.fixed(given, self.policy.process.coordinates)
+        return self.space.fixed(given, process.coordinates)
 
     def with_fixed(self, fixed: Fixed | None) -> Model:
         """Return the same model with this held, beside what its space always asks for."""
         process = self.policy.process
         if fixed is None:
             return self
+        if self.told is not None:
+            return self._beneath(lambda bare: bare.with_fixed(fixed))
         if not isinstance(process, Holding):
             raise ConfigError(f'the process "{process.name}" cannot hold positions fixed')
         if isinstance(self.space, Constrained):
@@ -136,10 +219,12 @@ class Model:
     @property
     def process_options(self) -> dict[str, Any]:
         """What the process is configured with, but for held positions, as JSON holds it."""
-        return {key: value for key, value in _options_of(self.policy.process).items() if key != "fixed"}
+        return {key: value for key, value in _options_of(self._bare().policy.process).items() if key != "fixed"}
 
     def with_process(self, **options: Any) -> Model:
         """Return the same model with other options of its process (`per_step=1`); ConfigError names a wrong one."""
+        if self.told is not None:
+            return self._beneath(lambda bare: bare.with_process(**options))
         given = _options_of(self.policy.process) | options
         return replace(
             self,
@@ -165,12 +250,16 @@ class Model:
         Its weights stay where they are. Raises ConfigError when no layer is called so, or peft is not installed.
         """
         lora = lora or build_options(LoRA, options, "model.lora")
+        if self.told is not None:
+            return self._beneath(lambda bare: bare.with_lora(lora))
         return replace(self, policy=Policy(self.policy.process, adapted(self.policy.net, lora)), lora=lora)
 
     def merged(self) -> Model:
         """Return the model with its adapters made part of its weights: its file then needs no other."""
         if self.lora is None:
             return self
+        if self.told is not None:
+            return self._beneath(lambda bare: bare.merged())
         return replace(self, policy=Policy(self.policy.process, merged(self.policy.net)), lora=None)
 
     def check(self) -> None:
@@ -181,7 +270,7 @@ class Model:
         """
         check_network(self.policy)
         if not isinstance(self.origin, Origin):
-            describe_network(self.policy.net)  # ours are what their description says
+            describe_network(self._bare().policy.net)  # ours are what their description says
             return
 
         def save(policy: Policy, path: Path) -> None:
@@ -196,13 +285,16 @@ class Model:
         with the name of the function or the file that gives the rest. Raises ConfigError when a network that is not one
         of ours has no such function.
         """
+        if self.told is not None:
+            return self._bare().save(path, {"told": asdict(self.told)} | (extra or {}), half=half)
         name = self.policy.process.name
         about: dict[str, Any] = {"kind": GeneratorFile.kind, "process": {"name": name, **self.process_options}}
         if self.lora is not None:
             about |= {"lora": asdict(self.lora)}
         if self.origin is None or (isinstance(self.origin, FileOrigin) and self.lora is None):
             about |= {"network": describe_network(self.policy.net), "codec": self.space.spec()}
-            weights = self.policy.net.state_dict()
+            about |= {} if self.conditions is None else {"conditions": self.conditions.labels}
+            weights: dict[str, Tensor] = self.policy.net.state_dict()
         else:
             about |= {"origin": vars(self.origin) | {"frozen": fingerprint(self.policy.net)}}
             weights = {name: self.policy.net.get_parameter(name) for name in own_names(self.policy.net)}
@@ -223,13 +315,13 @@ class Model:
         tensors, about = load_tensors(path, GeneratorFile)
         process = about.process.model_dump()
         if about.origin is not None:
-            given = _given_by(about.origin, path, factory, trust)
+            given = _given_by(about.origin, path, factory, trust)._bare()
             with blamed_on(path):
                 if about.lora is not None:
                     given = given.with_lora(**about.lora)
                 _put(given.policy.net, tensors, about.origin)
                 built = PROCESSES.of_table(process | process_options)
-            return replace(given, policy=Policy(built, given.policy.net))
+                return _telling_as(replace(given, policy=Policy(built, given.policy.net)), about)
         if about.network is None:
             raise CheckpointError(f"{path} names neither a network nor a function that builds one")
         network = about.network.model_dump()
@@ -244,9 +336,29 @@ class Model:
             policy = Policy(PROCESSES.of_table(process), net.eval())
             space = stored_space(about.model_dump(exclude_none=True))
             _check_sizes(policy, space)
+            conditions = _classes(net, about.conditions)
         if process_options:
             policy = Policy(PROCESSES.of_table(process | process_options), net)
-        return cls(policy, space, FileOrigin(str(path.absolute())), lora)
+        with blamed_on(path):
+            return _telling_as(cls(policy, space, FileOrigin(str(path.absolute())), lora, conditions), about)
+
+
+def _telling_as(model: Model, about: GeneratorFile) -> Model:
+    """Return the model that tells its network what its file says."""
+    if about.told is None:
+        return model
+    return model._telling(Told(about.told.given, about.told.weights, about.told.guidance))
+
+
+def _classes(net: Any, labels: list[str] | None) -> Conditions | None:
+    """Return what a network of ours can be told: its classes by their labels, or else by their numbers from 0."""
+    count = asdict(net.config).get("conditions", 0)
+    if not count:
+        return None
+    labels = [str(place) for place in range(count)] if labels is None else labels
+    if len(labels) != count:
+        raise ConfigError(f"its parts do not fit together: {count} classes of the network, {len(labels)} labels")
+    return Conditions.of(labels, unconditional=count)
 
 
 def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | None, trust: bool) -> Model:

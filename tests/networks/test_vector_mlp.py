@@ -33,7 +33,7 @@ def test_the_time_is_read():
 def test_it_is_rebuilt_from_its_description():
     net = NETWORKS.build("vector_mlp", {"size": 3, "width": 8, "depth": 2})
     described = describe_network(net)
-    assert described == {"name": "vector_mlp", "size": 3, "width": 8, "depth": 2}
+    assert described == {"name": "vector_mlp", "size": 3, "width": 8, "depth": 2, "conditions": 0}
     again = NETWORKS.of_table(described)
     again.load_state_dict(net.state_dict())
     x, t = torch.randn(5, 3), torch.rand(5)

@@ -15,6 +15,7 @@ from biotilt.progress import counting
 # torch takes seconds to import: whatever needs it is imported inside the commands
 if TYPE_CHECKING:
     from biotilt.experiment import Experiment
+    from biotilt.model import Model
     from biotilt.run import Run
 
 app = typer.Typer(
@@ -170,6 +171,12 @@ def sample(
     out: Annotated[Path | None, typer.Option(help="A .fasta, .csv, .tsv, .smi or .txt file.")] = None,
     seed: Annotated[int, typer.Option(min=0, max=MOST_SEED)] = 0,
     fixed: Annotated[str | None, typer.Option(help='Pattern to keep, "." where free: "GCC......"')] = None,
+    conditions: Annotated[
+        list[str] | None, typer.Option("--condition", help="What the network is told; several: one drawn for each.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="Of the condition, classifier-free; default that of the model.")
+    ] = None,
     trust: Trust = False,
 ) -> Answer:
     """Draw designs; without --out they are printed as FASTA."""
@@ -182,15 +189,33 @@ def sample(
         loaded.space.check_output(out)
     if fixed is not None:
         loaded = loaded.with_fixed(loaded.fixed(fixed))
-    designs = loaded.sample(count, seed=seed)
+    loaded = _with_condition(loaded, conditions, guidance)
+    states = loaded.draw(count, seed=seed)
+    designs, told, space = loaded.decode(states), loaded.conditions_of(states), loaded.space
     if out is not None:
-        loaded.space.write(out, [Record(f"design_{i}", design) for i, design in enumerate(designs, 1)])
+        columns = [{"condition": one} for one in told] or [{} for _ in designs]
+        rows = zip(designs, columns)
+        space.write(out, [Record(f"design_{i}", design, values) for i, (design, values) in enumerate(rows, 1)])
         return Answer({"out": str(out), "count": count, "seed": seed}, (f"wrote {count} designs to {out}",))
-    if isinstance(loaded.space, Text):
-        lines = [f">design_{i}\n{design}" for i, design in enumerate(designs, 1)]
+    if isinstance(space, Text):
+        names = [f" condition={one}" for one in told] or [""] * count
+        lines = [f">design_{i}{name}\n{design}" for i, (name, design) in enumerate(zip(names, designs), 1)]
     else:
-        lines = [loaded.space.label(design) for design in designs]
-    return Answer({"designs": [loaded.space.key(design) for design in designs], "seed": seed}, ("\n".join(lines),))
+        lines = [space.label(design) for design in designs]
+    about = {"designs": [space.key(design) for design in designs], "seed": seed}
+    return Answer(about | ({"conditions": told} if told else {}), ("\n".join(lines),))
+
+
+def _with_condition(model: Model, conditions: list[str] | None, guidance: float | None) -> Model:
+    """Return the model with another condition or guidance, where one is given."""
+    if not conditions and guidance is None:
+        return model
+    now = model.told
+    if not conditions and now is None:
+        raise ConfigError("--guidance strengthens a condition: name one, --condition LABEL")
+    if guidance is None:
+        guidance = 0.0 if now is None else now.guidance
+    return model.with_condition(conditions or (None if now is None else now.table), guidance=guidance)
 
 
 @app.command()

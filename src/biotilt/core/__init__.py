@@ -16,9 +16,11 @@ from biotilt.core.capabilities import (
     Relaxable,
     Reparametrised,
     Reveals,
+    SeveralTargets,
     Tiltable,
     needed,
 )
+from biotilt.core.marks import Mark
 from biotilt.core.objective import (
     Context,
     Metrics,
@@ -39,6 +41,7 @@ from biotilt.core.policy import (
     rollout,
     sample,
     share,
+    targets_of,
 )
 from biotilt.core.protocols import (
     Net,
@@ -91,6 +94,7 @@ __all__ = [
     "Lesson",
     "LetterEvidence",
     "Limited",
+    "Mark",
     "Metrics",
     "Mixable",
     "Net",
@@ -112,6 +116,7 @@ __all__ = [
     "Round",
     "Sampler",
     "Scorer",
+    "SeveralTargets",
     "StateFunction",
     "StateValue",
     "Teaches",
@@ -136,6 +141,7 @@ __all__ = [
     "rollout",
     "sample",
     "share",
+    "targets_of",
     "trainable",
     "value_of",
 ]

@@ -206,6 +206,24 @@ class Reveals(Capability):
         """Return the step `k` `(B,)` at which the chain is expected to be in such a state."""
 
 
+class SeveralTargets(Capability):
+    """A process whose chains have one of several targets, which differ in Z and which no step changes.
+
+    What compares chains, by a common log Z or a mean, must do so among those of one target.
+    """
+
+    offers = "several targets"
+
+    @property
+    @abstractmethod
+    def targets(self) -> int:
+        """The number of targets."""
+
+    @abstractmethod
+    def target_of(self, x: Tensor) -> Tensor:
+        """Return which target `(B,)` in [0, `targets`) chains have, from any of their states."""
+
+
 class LetterEvidence(Capability):
     """A process that can bound log p of a design letter by letter: see `formulas.evidence`."""
 

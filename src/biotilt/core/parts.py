@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from biotilt.core.capabilities import Capability, Kernel, Limited
+from biotilt.core.capabilities import Capability, Kernel, Limited, SeveralTargets
 from biotilt.core.protocols import Process
 from biotilt.errors import ConfigError
 
@@ -31,10 +31,12 @@ class Algorithm:
     """What objectives and samplers declare of themselves: frozen dataclasses whose fields are their configuration.
 
     `needs`: the capabilities that it uses of kernels and of the process, beyond drawing; `needs_gradient`: whether the
-    reward must be differentiable; `value`: the name of the value that it works with, or None.
+    reward must be differentiable; `value`: the name of the value that it works with, or None. `one_target`: why it
+    cannot work with chains of several targets (`SeveralTargets`), where it cannot.
     """
 
     name: ClassVar[str]
+    one_target: ClassVar[str] = ""
     needs: ClassVar[tuple[type[Capability], ...]] = ()
     needs_gradient: ClassVar[bool] = False
     value: str | None = None
@@ -47,6 +49,10 @@ def check_parts(algorithm: Algorithm, parts: Parts) -> None:
     """Raise ConfigError, which says what to use instead, when an objective or sampler cannot work with the parts."""
     needs = dict.fromkeys((*algorithm.needs, *(parts.value.needs if parts.value is not None else ())))
     check_capabilities(parts.process, tuple(needs), algorithm.name, parts.known)
+    if algorithm.one_target and isinstance(parts.process, SeveralTargets):
+        raise ConfigError(
+            f"{algorithm.name} {algorithm.one_target}, and Z differs between conditions: name one condition"
+        )
     if algorithm.needs_gradient and not parts.differentiable:
         raise ConfigError(
             f"{algorithm.name} differentiates the reward, and this one cannot be differentiated (one learned by "

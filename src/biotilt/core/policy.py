@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from biotilt.core.capabilities import Density, Divergence, Factorised, Kernel, T, needed
+from biotilt.core.capabilities import Density, Divergence, Factorised, Kernel, SeveralTargets, T, needed
 from biotilt.core.protocols import Process, kernel_at
 
 
@@ -91,6 +91,11 @@ class Roles:
         for old, new in zip(self.proposal.net.parameters(), self.policy.net.parameters()):
             if old is not new:
                 old.copy_(new)
+
+
+def targets_of(process: Process, x: Tensor) -> Tensor | None:
+    """Return which target `(B,)` the chains of states `(B, ...)` have; None where all have the same."""
+    return process.target_of(x) if isinstance(process, SeveralTargets) else None
 
 
 @dataclass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Generator, Tensor
@@ -45,6 +46,8 @@ class Sampler(Algorithm, ABC):
     Designs are proposed by `context.roles.proposal`, the base or a tuned policy; weights are relative to
     `context.roles.base`.
     """
+
+    one_target: ClassVar[str] = "weighs designs against each other"
 
     @abstractmethod
     def draw(self, context: Context, count: int) -> Draws:

@@ -87,15 +87,15 @@ class StateFunction(Learned, ABC):
 
 
 class Constant(Learned, ABC):
-    """One number in units of α that an objective trains with the policy."""
+    """A number in units of α, one for each target, that an objective trains with the policy."""
 
     @abstractmethod
     def set_units(self, complete: Tensor) -> None:
         """Fix centre and spread by the first r/α `(B,)` seen."""
 
     @abstractmethod
-    def __call__(self) -> Tensor:
-        """Return the number, `()`."""
+    def __call__(self, target: Tensor | None = None) -> Tensor:
+        """Return the number, `()`, or those of the targets `(B,)` where there are several (`targets_of`)."""
 
 
 def draw_states(chain: Trajectory, count: int, context: Context) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,20 @@ def soft_return(reward: Tensor, log_ratio: Tensor, alpha: float) -> Tensor:
     return reward - alpha * log_ratio.sum(0)
 
 
+def mean_within(values: Tensor, group: Tensor | None) -> Tensor:
+    """Return the mean of those values `(B,)` that are known (no NaN): of all, `()`, or of each one's group, `(B,)`.
+
+    >>> mean_within(torch.tensor([1.0, 3.0, 8.0, torch.nan]), torch.tensor([0, 0, 1, 1]))
+    tensor([2., 2., 8., 8.])
+    """
+    if group is None:
+        return values.nanmean()
+    groups = int(group.max()) + 1
+    total = values.new_zeros(groups).index_add(0, group, values.nan_to_num())
+    count = values.new_zeros(groups).index_add(0, group, (~values.isnan()).to(values.dtype))
+    return (total / count)[group]
+
+
 def clipped_surrogate(log_new: Tensor, log_old: Tensor, advantage: Tensor, clip: float) -> Tensor:
     """Return PPO's min(ρ A, clip(ρ, 1−ε, 1+ε) A), `(B,)`, with ρ = p_new/p_old of whole steps (arXiv 1707.06347)."""
     if not log_new.shape == log_old.shape == advantage.shape:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from biotilt.core import Policy, Process
 from biotilt.errors import ConfigError, suggest
 from biotilt.model import Model
+from biotilt.models.conditions import Conditions
 from biotilt.models.foreign import Foreign
 from biotilt.models.origin import Origin
 from biotilt.options import shown
@@ -27,7 +28,9 @@ def wrap(
     mask_id: int | None = None,
     prefix: Sequence[int] = (),
     suffix: Sequence[int] = (),
-    call: Callable[[nn.Module, Tensor, Tensor], Any] | None = None,
+    call: Callable[..., Any] | None = None,
+    conditions: Sequence[str] | Mapping[str, Any] | Literal["numbers"] | None = None,
+    unconditional: Any = None,
     factory: str | None = None,
 ) -> Model:
     """Return a model of any network: what it is shown are states of the process, in its own tokens.
@@ -36,8 +39,11 @@ def wrap(
     of a name with options, or the object. `ids`: the network's token of each letter, by letter or in the order of the
     space (default 0 … V−1); `mask_id`: its mask (default V); `prefix`, `suffix`: its tokens around a design, whose
     outputs are cut off. `call(net, x, t)` where the network is to be called otherwise than with its tokens, and the
-    time by the name t or time; t in [0, 1], 1 = noise. `factory`: "module:function" or "file.py:function", which
-    returns this model: with it a tuned model can be loaded again, and runs resumed.
+    time by the name t or time; t in [0, 1], 1 = noise. `conditions`, for a network that takes one as a third argument
+    (`call(net, x, t, c)`): labels, told by their place in the list; a table of what it is told for each label, tensors
+    of one shape; or "numbers". `unconditional`: what it is told for none, which guidance needs. `factory`:
+    "module:function" or "file.py:function", which returns this model: with it a tuned model can be loaded again, and
+    runs resumed.
 
     Weights whose `requires_grad` is false stay as they are. The network is put into evaluation mode.
 
@@ -64,8 +70,11 @@ def wrap(
             raise ConfigError(f"ids: two letters, or a letter and the mask, have one token: {shown(tokens)}")
     elif prefix or suffix:
         tokens = list(range(len(as_text(space).symbols) + 1))
-    shown_net = Foreign(net, call, tokens, prefix, suffix).eval()
-    return Model(Policy(built, shown_net), space, Origin.of(factory) if factory else None)
+    told = None if conditions is None else Conditions.of(conditions, unconditional)
+    if told is None and unconditional is not None:
+        raise ConfigError("unconditional: say which conditions the network takes")
+    shown_net = Foreign(net, call, tokens, prefix, suffix, told).eval()
+    return Model(Policy(built, shown_net), space, Origin.of(factory) if factory else None, told)
 
 
 def _process(given: str | dict[str, Any], space: Space[Any], length: int | None) -> Process:

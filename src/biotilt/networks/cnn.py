@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.networks.blank import blank_copy
-from biotilt.networks.one_hot import as_one_hot
-from biotilt.options import Dilations, Kernel, Layers, Length, Symbols, Width, check_options
+from biotilt.networks.one_hot import as_one_hot, classes
+from biotilt.options import CountFrom0, Dilations, Kernel, Layers, Length, Symbols, Width, check_options
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class CNNConfig:
     """`letters` V is the number of outputs a position; inputs have one more, the mask.
 
     `channels` ≥ 1, `blocks` ≥ 1, odd `kernel`; block b is dilated by `dilations[b % len]`. With `time` the
-    network is told the time; without, it reads the noise level off the masks.
+    network is told the time; without, it reads the noise level off the masks. With `conditions` = n > 0 it may be told
+    one of n classes, or none, the class n.
     """
 
     letters: Symbols
@@ -30,13 +31,14 @@ class CNNConfig:
     kernel: Kernel = 7
     dilations: Dilations = (1, 2, 4)
     time: bool = False
+    conditions: CountFrom0 = 0
 
     def __post_init__(self) -> None:
         check_options(self, 'network "cnn"')
 
 
 class CNN(nn.Module):
-    """Letters and masks `(B, L)`, times `(B,)` → logits `(B, L, V)`."""
+    """Letters and masks `(B, L)`, times `(B,)`, classes `(B,)` where it takes them → logits `(B, L, V)`."""
 
     name: ClassVar[str] = "cnn"
     Options: ClassVar[type] = CNNConfig
@@ -54,22 +56,27 @@ class CNN(nn.Module):
             for d in (config.dilations[b % len(config.dilations)] for b in range(config.blocks))
         )
         self.time = nn.Sequential(nn.Linear(64, c), nn.SiLU(), nn.Linear(c, c)) if config.time else None
+        self.condition = nn.Embedding(config.conditions + 1, c) if config.conditions else None
+        if self.condition is not None:
+            nn.init.zeros_(self.condition.weight)  # all classes are one at first
         self.head = nn.Sequential(nn.GroupNorm(1, c), nn.Conv1d(c, c, 1), nn.GELU(), nn.Conv1d(c, config.letters, 1))
 
     def blank(self) -> CNN:
         """Return a copy whose outputs start at zero."""
         return blank_copy(self, "head.3")
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.head(self.features(x, t).transpose(1, 2)).transpose(1, 2)
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.head(self.features(x, t, condition).transpose(1, 2)).transpose(1, 2)
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
+    def features(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what the last layers read, `(B, L, channels)`."""
         one_hot = as_one_hot(x, self.config.letters + 1, self.position.dtype).transpose(1, 2)
         h = F.gelu(self.embed(one_hot)) + self.position
         shift: Tensor | float = 0.0
         if self.time is not None:
             shift = self.time(fourier_features(t, 64).to(one_hot.dtype)).unsqueeze(-1)
+        if self.condition is not None:
+            shift = shift + self.condition(classes(condition, self.config.conditions, x)).unsqueeze(-1)
         for norm, conv in zip(self.norms, self.convs):
             h = h + F.gelu(conv(norm(h) + shift))
         return h.transpose(1, 2)

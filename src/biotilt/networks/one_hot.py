@@ -16,3 +16,12 @@ def as_one_hot(x: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
     if x.is_floating_point():
         return F.pad(x.to(dtype), (0, channels - x.shape[-1]))
     return F.one_hot(x.long(), channels).to(dtype)
+
+
+def classes(condition: Tensor | None, count: int, x: Tensor) -> Tensor:
+    """Return the class `(B,)` that a network of `count` classes is told with states `(B, ...)`; `count` where none is.
+
+    >>> classes(None, 3, torch.zeros(2, 5))
+    tensor([3, 3])
+    """
+    return torch.full((len(x),), count, device=x.device) if condition is None else condition.long()

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from biotilt.errors import ConfigError
 from biotilt.networks.cnn import fourier_features
-from biotilt.networks.one_hot import as_one_hot
+from biotilt.networks.one_hot import as_one_hot, classes
 from biotilt.options import CountFrom0, Layers, Length, Symbols, Width, check_options
 
 
@@ -20,7 +20,8 @@ class TransformerConfig:
     """`letters` V is the number of outputs a position; inputs have one more, the mask.
 
     `width` ≥ 2, in `heads` parts of an even size; `blocks` ≥ 1. With `time` the network is told the time; without, it
-    reads the noise level off the masks. `pad`: a letter that stands for nothing, which no other position looks at.
+    reads the noise level off the masks. `pad`: a letter that stands for nothing, which no other position looks at. With
+    `conditions` = n > 0 it may be told one of n classes, or none, the class n.
     """
 
     letters: Symbols
@@ -30,6 +31,7 @@ class TransformerConfig:
     heads: Width = 4
     time: bool = False
     pad: CountFrom0 | None = None
+    conditions: CountFrom0 = 0
 
     def __post_init__(self) -> None:
         check_options(self, 'network "transformer"')
@@ -42,7 +44,7 @@ class TransformerConfig:
 
 
 class Transformer(nn.Module):
-    """Letters and masks `(B, L)`, times `(B,)` → logits `(B, L, V)`, in float32 whatever the type of the weights."""
+    """Letters and masks `(B, L)`, times, classes `(B,)` → logits `(B, L, V)`, in float32 whatever the weights are."""
 
     name: ClassVar[str] = "transformer"
     Options: ClassVar[type] = TransformerConfig
@@ -52,19 +54,22 @@ class Transformer(nn.Module):
         self.config = config
         self.embed = nn.Linear(config.letters + 1, config.width)
         self.time = nn.Linear(64, config.width) if config.time else None
+        self.condition = nn.Embedding(config.conditions + 1, config.width) if config.conditions else None
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
         self.head = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, config.letters))
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.head(self.features(x, t)).float()
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        return self.head(self.features(x, t, condition)).float()
 
-    def features(self, x: Tensor, t: Tensor) -> Tensor:
+    def features(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what the last layer reads, `(B, L, width)`."""
         dtype = self.embed.weight.dtype
         one_hot = as_one_hot(x, self.config.letters + 1, dtype)
         h = self.embed(one_hot)
         if self.time is not None:
             h = h + self.time(fourier_features(t, 64).to(dtype)).unsqueeze(1)
+        if self.condition is not None:
+            h = h + self.condition(classes(condition, self.config.conditions, x)).unsqueeze(1)
         seen = None if self.config.pad is None else _seen(one_hot[..., self.config.pad] > 0.5)
         angles = rotations(x.shape[1], self.config.width // self.config.heads, x.device)
         for block in self.blocks:

@@ -16,13 +16,17 @@ from biotilt.core import (
     Density,
     Metrics,
     Objective,
+    Parts,
     Round,
+    SeveralTargets,
     Value,
     drop_unscored,
     roll_in_metrics,
     rollout,
+    targets_of,
 )
-from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
+from biotilt.errors import ConfigError
+from biotilt.formulas.soft_rl import clipped_surrogate, mean_within, soft_return
 from biotilt.options import Count, FewPair, Positive, check_options
 
 
@@ -32,8 +36,9 @@ class PPO(Objective):
 
     The return of a chain is G = r − α Σ_k log p_old/p_pre, the KL inside. `advantage="batch"`: A = (G − mean over
     the batch) / α. At the optimum G is the same for every chain, so A is 0 and the updates die out by themselves;
-    dividing by the standard deviation, as is common, would keep amplifying what is left. `advantage="group"`: GRPO,
-    standardised within groups of `group` chains.
+    dividing by the standard deviation, as is common, would keep amplifying what is left. Where chains have several
+    targets the mean is that of the same target. `advantage="group"`: GRPO, standardised within groups of `group`
+    chains.
 
     Each round makes `updates` updates on `states` transitions drawn from the chains just sampled: with `calls`
     chains of K steps that is updates · states / (calls · K) epochs. `clip` = ε > 0.
@@ -67,12 +72,21 @@ class PPO(Objective):
     def columns(self, value: Value | None) -> Columns:
         return {"x": "states", "y": "states", "k": "int", "log_old": "float", "advantage": "float"}
 
+    def check(self, parts: Parts) -> None:
+        if self.advantage == "group" and isinstance(parts.process, SeveralTargets):
+            raise ConfigError(
+                'objective.advantage = "group" standardises chains drawn one after another, which have different '
+                'conditions: use "batch", or name one condition'
+            )
+
     def collect(self, context: Context, calls: int) -> Round:
         chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)
         rewards = context.rewards(chain.designs)
         if chain.log_prob is None or chain.log_ratio is None:
             raise ValueError("PPO needs log-probabilities recorded when drawn")
-        advantage = self._advantage(soft_return(rewards, chain.log_ratio, context.alpha), context.alpha)
+        target = targets_of(context.roles.policy.process, chain.states[0])
+        returns = soft_return(rewards, chain.log_ratio, context.alpha)
+        advantage = self._advantage(returns, context.alpha, target)
         steps, batch = chain.log_prob.shape
         rows = {
             "x": chain.states[:-1].flatten(0, 1),
@@ -89,10 +103,10 @@ class PPO(Objective):
         ratio = (log_new.detach() - rows["log_old"]).exp()
         return loss, {"clip_fraction": ((ratio - 1).abs() > self.clip).float().mean().item()}
 
-    def _advantage(self, returns: Tensor, alpha: float) -> Tensor:
+    def _advantage(self, returns: Tensor, alpha: float, target: Tensor | None) -> Tensor:
         """Return advantages of returns `(B,)`; NaN where the design was not scored."""
         if self.advantage == "batch":
-            return (returns - returns.nanmean()) / alpha
+            return (returns - mean_within(returns, target)) / alpha
         return torch.cat([_standardised(part) for part in returns.split(self.group)])
 
 

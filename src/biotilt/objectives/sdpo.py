@@ -51,6 +51,7 @@ class SDPO(Objective):
 
     name: ClassVar[str] = "sdpo"
     needs: ClassVar[tuple[type[Capability], ...]] = (PosteriorDensity,)
+    one_target: ClassVar[str] = "compares the designs of a group"
 
     def __post_init__(self) -> None:
         check_options(self, "objective")

@@ -24,9 +24,10 @@ from biotilt.core import (
     needed,
     roll_in_metrics,
     rollout,
+    targets_of,
 )
 from biotilt.formulas.evidence import evidence_lower, evidence_upper
-from biotilt.formulas.soft_rl import soft_return
+from biotilt.formulas.soft_rl import mean_within, soft_return
 from biotilt.options import Count, Few, Number, Share, check_options
 
 
@@ -82,7 +83,8 @@ class SPG(Objective):
             if chain.log_ratio is None:
                 raise ValueError("SPG needs log-probabilities recorded when drawn")
             gain = soft_return(rewards, chain.log_ratio, context.alpha)
-        rows = {"designs": chain.designs, "advantage": (gain - gain.nanmean()) / context.alpha}
+        target = targets_of(context.roles.policy.process, chain.designs)
+        rows = {"designs": chain.designs, "advantage": (gain - mean_within(gain, target)) / context.alpha}
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:

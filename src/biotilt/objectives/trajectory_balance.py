@@ -7,7 +7,20 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from biotilt.core import Batch, Capability, Columns, Constant, Context, Density, Metrics, Objective, Round, Value
+from biotilt.core import (
+    Batch,
+    Capability,
+    Columns,
+    Constant,
+    Context,
+    Density,
+    Metrics,
+    Objective,
+    Round,
+    Value,
+    targets_of,
+)
+from biotilt.formulas.soft_rl import mean_within
 from biotilt.objectives.chains import CHAINS, collect_chains, log_ratios
 from biotilt.options import Count, Pair, Share, check_options
 
@@ -18,7 +31,8 @@ class TrajectoryBalance(Objective):
 
     Every term is 0 at p* and at no other policy, so no chain carries noise there. `form="learned"`: log Z is one
     more parameter. `form="log_variance"`: log Z is replaced by what is best for the batch, which leaves the
-    variance over the batch of r/α − Σ_k log p_θ/p_pre (VarGrad, Richter et al. 2020, arXiv 2010.10436).
+    variance over the batch of r/α − Σ_k log p_θ/p_pre (VarGrad, Richter et al. 2020, arXiv 2010.10436). Where chains
+    have several targets, each has its own Z: a parameter each, or the variance within each.
 
     Chains are drawn by p_out, refreshed from the policy after each round, and a share 1−`beta` by p_pre; the newest
     `buffer` scored ones are kept. `updates` gradient steps of `chains` chains follow each round.
@@ -60,11 +74,12 @@ class TrajectoryBalance(Objective):
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         complete = rows["rewards"] / context.alpha
+        target = targets_of(context.roles.policy.process, rows["chain"][:, 0])
         log_z = complete - log_ratios(context.roles.policy, rows).sum(-1)
         if self.form == "learned":
             value = context.value_as(Constant)
             value.set_units(complete)
-            centre = value()
+            centre = value(target)
         else:
-            centre = log_z.mean()
-        return (log_z - centre).square().mean(), {"log_z": centre.item()}
+            centre = mean_within(log_z, target)
+        return (log_z - centre).square().mean(), {"log_z": centre.mean().item()}

@@ -11,6 +11,7 @@ from biotilt.core.capabilities import Density
 from biotilt.core.policy import Policy
 from biotilt.core.protocols import Process
 from biotilt.errors import ConfigError
+from biotilt.processes.conditioned import Conditioned
 from biotilt.processes.finite import Finite
 from biotilt.processes.revealing import RevealingProcess
 from biotilt.processes.uniform import Uniform
@@ -59,6 +60,8 @@ def space(process: Process) -> Space:
     Raises:
         ConfigError: the states of this process cannot be listed.
     """
+    if isinstance(process, Conditioned):
+        return _of_conditions(process, space(process.inner))
     first = process.noise(1, torch.Generator())
     if isinstance(process, Finite):
         states = torch.arange(process.states, dtype=first.dtype)
@@ -74,6 +77,16 @@ def space(process: Process) -> Space:
             possible = (states == fixed.letters)[:, fixed.mask].all(-1).double()
         return Space(states, possible / possible.sum(), torch.arange(len(states)))
     raise ConfigError(f'the states of the process "{process.name}" cannot be listed; exact answers need finite ones')
+
+
+def _of_conditions(process: Conditioned, inner: Space) -> Space:
+    """Return the states of a process for each condition in turn: designs of c are those of `inner` from c · D on."""
+    states, places = [], []
+    for condition in range(process.targets):
+        states.append(process.mark.write(inner.states, torch.full((len(inner.states),), condition)))
+        places.append(inner.designs + condition * len(inner.states))
+    shares = torch.tensor(process.weights, dtype=torch.float64)
+    return Space(torch.cat(states), (shares.unsqueeze(-1) * inner.start.double()).flatten(), torch.cat(places))
 
 
 @torch.no_grad()

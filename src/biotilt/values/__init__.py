@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from biotilt.core import Process, Reveals, Value
+from biotilt.core import Process, Reveals, SeveralTargets, Value
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
 from biotilt.values.learned_state import LearnedV
 from biotilt.values.monte_carlo import MonteCarlo
@@ -37,7 +37,7 @@ def build_value(kind: str | None, fresh: Callable[[], nn.Module], process: Proce
     if kind is None or kind in ("posterior_mean", "monte_carlo"):  # these are their options
         return None if kind is None else options
     if kind == "log_z":
-        return LogZ(options)
+        return LogZ(options, process.targets if isinstance(process, SeveralTargets) else 1)
     if kind == "state":
         return StateNet(fresh(), process, options)
     if kind == "surrogate":

@@ -26,7 +26,7 @@ class StateNetConfig:
 
 @dataclass(frozen=True)
 class LogZConfig:
-    """`lr` > 0 of the one number, in units of the spread of r/α: large, as nothing else of it is learned."""
+    """`lr` > 0 of the numbers, in units of the spread of r/α: large, as nothing else of it is learned."""
 
     lr: Positive = 0.03
 
@@ -55,12 +55,13 @@ class StateNet(Standardised, StateFunction):
 
 
 class LogZ(Standardised, Constant):
-    """log Z as one learned number, `context.value() -> ()`; it starts at the mean of the first r/α."""
+    """log Z as one learned number, or one for each of several `targets`; all start at the mean of the first r/α."""
 
-    def __init__(self, config: LogZConfig | None = None):
+    def __init__(self, config: LogZConfig | None = None, targets: int = 1):
         super().__init__()
         self.config = config or LogZConfig()
-        self.offset = nn.Parameter(torch.zeros(()))
+        self.offset = nn.Parameter(torch.zeros(() if targets == 1 else targets))
 
-    def forward(self) -> Tensor:
-        return self.in_units(self.offset)
+    def forward(self, target: Tensor | None = None) -> Tensor:
+        """Return log Z, `()`, or that of each target `(B,)`."""
+        return self.in_units(self.offset if target is None else self.offset[target])
