@@ -74,7 +74,7 @@ def wrap(
     if told is None and unconditional is not None:
         raise ConfigError("unconditional: say which conditions the network takes")
     shown_net = Foreign(net, call, tokens, prefix, suffix, told).eval()
-    return Model(Policy(built, shown_net), space, Origin.of(factory) if factory else None, told)
+    return Model(Policy(built, shown_net), space, Origin.of(factory) if factory else None, conditions=told)
 
 
 def _process(given: str | dict[str, Any], space: Space[Any], length: int | None) -> Process:
