@@ -21,6 +21,7 @@ from biotilt.models.conditions import Conditions
 from biotilt.networks import CNN, CNNConfig
 from biotilt.processes import AnyOrder
 from biotilt.spaces import alphabet
+from biotilt.training.callbacks import Callback
 
 LINES = """
 import torch, biotilt
@@ -224,15 +225,14 @@ def test_shares_of_conditions():
 @pytest.mark.parametrize("condition", ['"k562"', '["liver", "k562"]'])
 def test_a_run_is_resumed_bit_for_bit_and_loaded_with_its_condition(folder, condition):
     whole = biotilt.tune(experiment(folder, condition, 0.5), "whole")
-    rounds = []
 
-    def stop(row):
-        rounds.append(row)
-        if len(rounds) == 2:
-            raise KeyboardInterrupt
+    class Interrupted(Callback):
+        def on_round(self, row, history):
+            if row["round"] == 2:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        biotilt.tune(experiment(folder, condition, 0.5), "parts", report=stop)
+        biotilt.tune(experiment(folder, condition, 0.5), "parts", callbacks=[Interrupted()])
     parts = biotilt.resume("parts")
     drop = {"seconds"}
     assert [{k: v for k, v in row.items() if k not in drop} for row in parts.history] == [
