@@ -20,7 +20,7 @@ from biotilt.model import Model
 from biotilt.models.conditions import Conditions
 from biotilt.networks import CNN, CNNConfig
 from biotilt.processes import AnyOrder
-from biotilt.spaces import alphabet
+from biotilt.spaces import as_space
 from biotilt.training.callbacks import Callback
 
 LINES = """
@@ -187,7 +187,9 @@ def ours(classes: int = 2) -> Model:
     nn.init.normal_(net.condition.weight, std=2.0)
     names = [f"tissue {place}" for place in range(classes)]
     return Model(
-        Policy(AnyOrder(6, 4), net.eval()), alphabet("dna"), conditions=Conditions.of(names, unconditional=classes)
+        Policy(AnyOrder(6, 4), net.eval()),
+        as_space("dna"),
+        conditions=Conditions.of(names, unconditional=classes),
     )
 
 
@@ -210,7 +212,7 @@ def test_a_file_keeps_what_its_network_is_told(tmp_path, condition):
 def test_a_held_pattern_goes_with_a_condition():
     for condition in ("tissue 1", ["tissue 1", "tissue 0"]):
         model = ours().with_condition(condition)
-        held = model.with_fixed(model.fixed_letters("GC...."))
+        held = model.with_fixed(model.fixed("GC...."))
         assert all(design.startswith("GC") for design in held.sample(6))
         assert held.told == model.told
 

@@ -249,10 +249,10 @@ class Model:
 
         Its weights stay where they are. Raises ConfigError when no layer is called so, or peft is not installed.
         """
-        lora = lora or build_options(LoRA, options, "model.lora")
+        chosen = lora or build_options(LoRA, options, "model.lora")
         if self.told is not None:
-            return self._beneath(lambda bare: bare.with_lora(lora))
-        return replace(self, policy=Policy(self.policy.process, adapted(self.policy.net, lora)), lora=lora)
+            return self._beneath(lambda bare: bare.with_lora(chosen))
+        return replace(self, policy=Policy(self.policy.process, adapted(self.policy.net, chosen)), lora=chosen)
 
     def merged(self) -> Model:
         """Return the model with its adapters made part of its weights: its file then needs no other."""
