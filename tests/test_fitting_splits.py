@@ -13,7 +13,7 @@ from biotilt.errors import BiotiltError, DataError
 from biotilt.fitting import Split, card_of, correlations, fit_oracle, pretrain_model
 from biotilt.rewards.dna.motifs import reverse_complement
 from biotilt.rewards.generic.learned import LearnedReward
-from biotilt.spaces import DNA
+from biotilt.spaces import DNA, Letters
 from biotilt.training import FitConfig, PretrainConfig
 
 SMALL = {"channels": 8, "layers": 1, "kernel": 3, "hidden": 8, "dropout": 0.0}
@@ -68,7 +68,7 @@ def test_targets_that_nothing_can_be_learned_from(values, says):
 
 def test_targets_with_one_value_in_the_training_part():
     sequences = library(40)
-    _, validation, test = Split().parts(Split().clusters(sequences, DNA), 0)
+    _, validation, test = Split().parts(Split().clusters(sequences, Letters(DNA)), 0)
     values = [float(i in {*validation.tolist(), *test.tolist()}) for i in range(40)]
     with pytest.raises(DataError, match="every row of the training part has the same value, 0"):
         fit(sequences, values)
@@ -159,7 +159,7 @@ def test_commands_take_the_threshold_and_say_how_many_clusters_there_are(biotilt
     assert (card["options"]["identity"], card["options"]["replicates"]) == (1.0, "mean")
     small = ["--steps", "2", "--channels", "4", "--blocks", "1", "--out", "g.safetensors"]
     said = biotilt_cli("pretrain", "d.csv", "--alphabet", "dna", *small).stdout
-    assert "80 sequences, split by 40 clusters of 80% identity" in said
+    assert "80 designs, split by 40 clusters of 80% identity" in said
     refused = biotilt_cli("pretrain", "d.csv", "--alphabet", "dna", *small, "--identity", "1.5")
     assert refused.exit_code == 2 and "identity must be in (0, 1]" in refused.stderr
 

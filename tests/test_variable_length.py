@@ -106,7 +106,7 @@ def test_a_model_without_targets_or_scaffolds_says_so(generator, tmp_path):
     keys = {"alpha": 1.0, "model": {"path": str(generator[0])}, "reward": {"kind": "gc"}}
     with pytest.raises(ConfigError, match=r"design.target: this generator takes no target"):
         biotilt.Experiment.from_dict(keys | {"design": {"target": "((..))"}}, tmp_path)
-    with pytest.raises(ConfigError, match=r"design.scaffold: designs of dna have no scaffold"):
+    with pytest.raises(ConfigError, match=r"design.scaffold: designs of dna are held by design.fixed"):
         biotilt.Experiment.from_dict(keys | {"design": {"scaffold": "CC"}}, tmp_path)
     with pytest.raises(ConfigError, match="a scaffold or fixed positions, not both"):
         biotilt.Experiment.from_dict(keys | {"design": {"scaffold": "CC", "fixed": "A......."}}, tmp_path)

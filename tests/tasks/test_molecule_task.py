@@ -121,7 +121,7 @@ def test_a_scaffold_is_held_in_an_experiment() -> None:
     designs = experiment.model.sample(48, seed=2)
     assert all(MolFromSmiles(design).HasSubstructMatch(pyridine) for design in designs)
     assert len(set(designs)) > 40
-    with pytest.raises(ConfigError, match=r"use design\.scaffold"):
+    with pytest.raises(ConfigError, match=r"are held by design\.scaffold"):
         Experiment.for_task("molecule", design={"fixed": "CC..."})
 
 
