@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core.fixed import Fixed
-from biotilt.processes import PROCESSES, AnyOrder, Finite, Flow, Gaussian, Masked, Simplex, Uniform
+from biotilt.processes import PROCESSES, AnyOrder, Finite, Flow, Gaussian, Masked, RandomWalk, Simplex, Uniform
 from biotilt.processes.any_order import AnyOrderKernel
 from biotilt.testing.contracts import check_kernel
 
@@ -23,6 +23,7 @@ SMALL: dict[str, list[Any]] = {
     "finite": [Finite(5, 3)],
     "gaussian": [Gaussian(2, num_steps=4), Gaussian(2, num_steps=4, eta=0.5, fixed=POINT)],
     "flow": [Flow(2, num_steps=4), Flow(2, num_steps=4, eta=0.7, fixed=POINT)],
+    "random_walk": [RandomWalk(2, scale=1.4, num_steps=4), RandomWalk(2, num_steps=4, fixed=POINT)],
     "simplex": [
         Simplex(1, 3, num_steps=4),
         Simplex(2, 2, num_steps=4, fixed=Fixed(torch.tensor([True, False]), torch.tensor([1, 0], dtype=torch.int8))),

@@ -155,11 +155,11 @@ def _zero_last_layer(net: nn.Module) -> None:
 
 
 @torch.no_grad()
-def affine_law(policy: Policy) -> Mixture:
-    """Return the exact law of the designs of a gaussian or flow chain whose kernels have means affine in the state.
+def affine_law(policy: Policy, *, start: Tensor | None = None) -> Mixture:
+    """Return the exact law of the designs of a chain of gaussian kernels whose means are affine in the state.
 
     So is the chain of the exact denoiser of one gaussian, at any number of steps; whether a net is affine is not
-    checked. The result has one component.
+    checked. x[0] is standard normal, or the point `start` `(D,)`. The result has one component.
     """
     process = policy.process
     generator = torch.Generator().manual_seed(0)
@@ -167,6 +167,8 @@ def affine_law(policy: Policy) -> Mixture:
     size = zero.shape[1]
     probes = torch.cat([zero, torch.eye(size)]).to(zero)
     mean, covariance = torch.zeros(size, dtype=torch.float64), torch.eye(size, dtype=torch.float64)
+    if start is not None:
+        mean, covariance = start.double(), torch.zeros_like(covariance)
     for k in range(process.steps):
         kernel = policy.kernel_as(GaussianDraws, probes, k)
         values = kernel.mean.double()
