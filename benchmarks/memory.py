@@ -49,6 +49,7 @@ def main() -> None:
         keys = {
             "alpha": 0.1, "model": section, "reward": {"kind": "gc"},
             "objective": {"name": options.objective, "updates": 1, "states": 4},
+            "value": {"imagine": 8, "keep": 8},
             "train": {"max_calls": 8, "batch": 8},
         }  # fmt: skip
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
