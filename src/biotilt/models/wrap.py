@@ -16,6 +16,7 @@ from biotilt.models.origin import Origin
 from biotilt.options import shown
 from biotilt.processes import PROCESSES
 from biotilt.spaces import Space, Text, as_space, as_text
+from biotilt.spaces.arrays import Arrays
 
 
 def wrap(
@@ -82,7 +83,10 @@ def _process(given: str | dict[str, Any], space: Space[Any], length: int | None)
     if "name" not in options:
         raise ConfigError('process: a table needs a name, such as {"name": "masked", "num_steps": 64}')
     size: dict[str, Any] = {} if length is None else {"length": length}
-    options = ({"letters": len(space.symbols)} if isinstance(space, Text) else {}) | size | options
+    known = {"letters": len(space.symbols)} if isinstance(space, Text) else {}
+    if isinstance(space, Arrays):
+        known = {"size": space.size}
+    options = known | size | options
     return PROCESSES.of_table(options)
 
 
