@@ -28,8 +28,6 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 MADE = re.compile(
     r"runs/|mine\.|oracle\.safetensors|.*left_to_right\.py|.*best_part\.py|.*rejection\.py|.*palindromes\.py|.*\.csv\.gz"
 )
-    r"runs/|mine\.|oracle\.safetensors|.*left_to_right\.py|.*best_part\.py|.*rejection\.py|.*palindromes\.py|.*\.csv\.gz"
-)
 FAILURES = "failures.csv"  # written only when a design could not be scored
 TRACKED = {"history.jsonl", "trackers.json"}  # written by trackers other than the default one
 RUN_FILES = {
