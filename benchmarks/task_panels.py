@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from biotilt.config import override
-from biotilt.core import Context, Policy, Replay, Roles, path_kl, sample
+from biotilt.core import Context, Policy, Roles, path_kl, sample
 from biotilt.evaluation.checks import warnings
 from biotilt.evaluation.measure import measure_all
 from biotilt.evaluation.panel import panel
@@ -61,7 +61,7 @@ def best_of_n(experiment: Experiment, samples: int, generator: torch.Generator) 
     calls, base = experiment.config.build_train().max_calls, experiment.model.policy
     kept = min(samples, calls)
     context = Context(
-        Roles(base, base, base), oracle(experiment, experiment.reward), experiment.config.alpha, generator, Replay(None)
+        Roles(base, base, base), oracle(experiment, experiment.reward), experiment.config.alpha, generator
     )
     designs = BestOfN(factor=calls / kept).draw(context, kept).designs
     return experiment.decode(designs), (math.log(calls / kept), None), calls

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Replay, Roles
+from biotilt.core import Context, Roles
 from biotilt.core.space import Measured, Space
 from biotilt.errors import ConfigError, RewardError
 from biotilt.evaluation.tables import Designs
@@ -101,7 +101,7 @@ def _drawn(
 ) -> Steered:  # fmt: skip
     oracle = _Reporting(experiment, report)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
-    context = Context(roles, oracle, experiment.config.alpha, generator, Replay(None), value)
+    context = Context(roles, oracle, experiment.config.alpha, generator, value=value)
     try:
         drawn = sampler.draw(context, count)
     except RewardError:

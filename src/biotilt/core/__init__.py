@@ -55,7 +55,8 @@ from biotilt.core.protocols import (
     kernel_at,
 )
 from biotilt.core.replay import Batch, Columns, Replay, check_rows, draw_rows, drop_unscored
-from biotilt.core.sampler import Draws, Sampler, log_weight_of
+from biotilt.core.sampler import Draws, Sampler
+from biotilt.core.target import Target, log_weight_of
 from biotilt.core.values import (
     ActionValue,
     Constant,
@@ -119,6 +120,7 @@ __all__ = [
     "SeveralTargets",
     "StateFunction",
     "StateValue",
+    "Target",
     "Teaches",
     "Tiltable",
     "Trajectory",

@@ -3,59 +3,47 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import torch
 from torch import Generator, Tensor, nn
 
 from biotilt.core.capabilities import T, needed
 from biotilt.core.parts import Algorithm, Value
 from biotilt.core.policy import Roles, Trajectory
-from biotilt.core.protocols import RelaxedScorer, Scorer
+from biotilt.core.protocols import Scorer
 from biotilt.core.replay import Batch, Columns, Replay
+from biotilt.core.target import Target
 
 Metrics = dict[str, float]
 
 
 @dataclass
 class Context:
-    """The parts every objective shares: roles, oracle, value, temperature, random numbers and replay."""
+    """The parts all algorithms share: roles, oracle, temperature, random numbers, a value; objectives have a replay."""
 
     roles: Roles
     scorer: Scorer
     alpha: float
     generator: Generator
-    memory: Replay
+    memory: Replay = field(default_factory=lambda: Replay(None))
     value: Value | None = None
 
     def value_as(self, kind: type[T]) -> T:
         """Return the value as one of a class that the algorithm works with."""
         return needed(self.value, kind)
 
+    @property
+    def target(self) -> Target:
+        """The tilt exp(r/α) as scores and weights; rewards for a loss are those of `rewards`."""
+        return Target(self.scorer, self.alpha)
+
     def rewards(self, designs: Tensor) -> Tensor:
-        """Score designs `(B, ...)`: rewards `(B,)` with NaN where not scored.
-
-        An infeasible design (−inf) is given the worst feasible reward of the batch less 10 α: its weight
-        exp(r/α) is then nil for any purpose, and every difference stays finite. A batch without any feasible design
-        has no such scale: all of it counts as not scored.
-
-        Raises ValueError when the scorer returns another shape: `(B, 1)` would credit a design with all.
-        """
-        scores = self.scorer(designs).to(torch.get_default_dtype())
-        if scores.shape != designs.shape[:1]:
-            raise ValueError(f"the scorer returned shape {tuple(scores.shape)} for {len(designs)} designs")
-        feasible = scores.isfinite()
-        if not feasible.any():
-            return torch.full_like(scores, torch.nan)
-        floor = scores[feasible].min() - 10 * self.alpha
-        return torch.where(scores == -torch.inf, floor, scores)
+        """Score designs `(B, ...)` for a loss: see `Target.rewards`."""
+        return self.target.rewards(designs)
 
     def relaxed_rewards(self, designs: Tensor) -> Tensor:
-        """Score relaxed designs (letter probabilities `(B, L, V)`, or points): rewards `(B,)` with gradients."""
-        scores = needed(self.scorer, RelaxedScorer).relaxed(designs)
-        if scores.shape != designs.shape[:1]:
-            raise ValueError(f"the scorer returned shape {tuple(scores.shape)} for {len(designs)} designs")
-        return scores
+        """Score relaxed designs, with gradients: see `Target.relaxed_rewards`."""
+        return self.target.relaxed_rewards(designs)
 
 
 @dataclass

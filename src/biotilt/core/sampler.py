@@ -52,8 +52,3 @@ class Sampler(Algorithm, ABC):
     @abstractmethod
     def draw(self, context: Context, count: int) -> Draws:
         """Return `count` designs."""
-
-
-def log_weight_of(rewards: Tensor, alpha: float) -> Tensor:
-    """Return r/α `(N,)`, −inf where the design was not scored or is infeasible."""
-    return torch.where(rewards.isnan(), -torch.inf, rewards / alpha)

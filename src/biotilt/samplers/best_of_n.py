@@ -11,7 +11,7 @@ from pydantic import Field
 from biotilt.core import Context, Density, Draws, Sampler, has, log_weight_of
 from biotilt.formulas.resampling import log_mean_exp
 from biotilt.options import Number, check_options
-from biotilt.samplers.proposal import Proposal, equal_weights, final_scores
+from biotilt.samplers.proposal import Proposal, equal_weights
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class BestOfN(Sampler):
         if not weighed:
             proposal.base = None
         designs, log_ratio = proposal.chains(context, round(self.factor * count))
-        rewards = final_scores(context, designs)
+        rewards = context.target.scores(designs)
         log_weight = log_weight_of(rewards, context.alpha)
         log_z = log_mean_exp(log_weight + log_ratio).item() if weighed else None
         best = log_weight.argsort(descending=True, stable=True)[:count]

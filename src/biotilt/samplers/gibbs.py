@@ -11,7 +11,7 @@ from torch import Tensor
 from biotilt.core import Capability, Context, Draws, Reveals, Sampler, log_weight_of, needed, rollout, sample
 from biotilt.errors import ConfigError
 from biotilt.options import Count, Inside, check_options
-from biotilt.samplers.proposal import equal_weights, final_scores
+from biotilt.samplers.proposal import equal_weights
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class SplitGibbs(Sampler):
         process = needed(context.roles.base.process, Reveals)
         blank = context.roles.base.process.noise(count, context.generator)
         x = sample(context.roles.proposal, count, context.generator)
-        z, rewards, accepted = x, final_scores(context, x), 0.0
+        z, rewards, accepted = x, context.target.scores(x), 0.0
         for turn in range(self.rounds):
             noise = self.first * (self.last / self.first) ** (turn / max(1, self.rounds - 1))
             # log-probabilities under q_β of a letter that differs and of one that agrees
             log_q = torch.tensor([noise / process.letters, 1 - noise + noise / process.letters], device=x.device).log()
             for _ in range(self.moves):
                 new = _change_a_letter(z, process.hidden(blank), process.letters, context)
-                scores = final_scores(context, new)
+                scores = context.target.scores(new)
                 log_accept = log_weight_of(scores, context.alpha) - log_weight_of(rewards, context.alpha)
                 log_accept = log_accept + log_q[(new == x).long()].sum(-1) - log_q[(z == x).long()].sum(-1)
                 # NaN, the difference of two designs without a score, compares false: rejected
@@ -78,7 +78,7 @@ class SplitGibbs(Sampler):
             x = rollout(context.roles.base, count, context.generator, start=(hidden, start)).designs
         changed = (x != z).any(-1)
         if changed.any():
-            rewards[changed] = final_scores(context, x[changed])
+            rewards[changed] = context.target.scores(x[changed])
         return Draws(x, rewards, equal_weights(rewards), metrics={"accepted": accepted})
 
     def _uniform(self, shape: torch.Size, context: Context) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from biotilt.core import Context, Density, Draws, Kernel, Tiltable, log_weight_of
 from biotilt.formulas.resampling import log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
-from biotilt.samplers.proposal import Proposal, equal_weights, final_scores, need_a_weight
+from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def draw_guided(context: Context, count: int, score: Callable[[Kernel, Tensor, i
             reference = kernel if base is None else base.kernel_as(Density, x, k)
             log_ratio = log_ratio + reference.log_prob(y) - guided.log_prob(y)
         x = y
-    rewards = final_scores(context, x)
+    rewards = context.target.scores(x)
     if not correct:
         return Draws(x, rewards, equal_weights(rewards))
     log_weight = log_weight_of(rewards, context.alpha) + log_ratio

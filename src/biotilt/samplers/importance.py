@@ -10,7 +10,7 @@ import torch
 from biotilt.core import Capability, Context, Density, Draws, Sampler, log_weight_of
 from biotilt.formulas.resampling import log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
-from biotilt.samplers.proposal import Proposal, final_scores, need_a_weight
+from biotilt.samplers.proposal import Proposal, need_a_weight
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Importance(Sampler):
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:
         designs, log_ratio = Proposal(context.roles).chains(context, count)
-        rewards = final_scores(context, designs)
+        rewards = context.target.scores(designs)
         log_weight = log_weight_of(rewards, context.alpha) + log_ratio
         need_a_weight(log_weight, "designs")
         metrics = {"ess": effective_fraction(log_weight).item()}

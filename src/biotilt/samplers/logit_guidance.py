@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from biotilt.core import Capability, Context, Draws, Guessing, Kernel, Reveals, Sampler, Tiltable, needed
 from biotilt.options import FewPair, NotNegative, Positive, check_options
 from biotilt.samplers.guided import draw_guided
-from biotilt.samplers.proposal import final_scores
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class LogitGuidance(Sampler):
         """Return q `(B, L, V)`, in units of α, at the states of the kernel."""
         guessing = needed(kernel, Guessing)
         guesses = torch.stack([guessing.guess(context.generator) for _ in range(self.guesses)])
-        rewards = final_scores(context, guesses.flatten(0, 1)).unflatten(0, guesses.shape[:2]) / context.alpha
+        rewards = context.target.scores(guesses.flatten(0, 1)).unflatten(0, guesses.shape[:2]) / context.alpha
         return self.scale * letter_scores(guesses, rewards, kernel.x0.shape[-1], self.estimate, self.shrink)
 
 

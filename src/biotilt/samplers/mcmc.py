@@ -11,7 +11,7 @@ from torch import Tensor
 from biotilt.core import Capability, Context, Density, Draws, Sampler, Trajectory, log_weight_of, rollout
 from biotilt.errors import ConfigError
 from biotilt.options import Count, Share, check_options
-from biotilt.samplers.proposal import equal_weights, final_scores
+from biotilt.samplers.proposal import equal_weights
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class MCMC(Sampler):
     def draw(self, context: Context, count: int) -> Draws:
         """Return the last design of each of `count` chains; `metrics` has the share of moves accepted."""
         chain = self._start(context, count)
-        rewards = final_scores(context, chain.designs)
+        rewards = context.target.scores(chain.designs)
         accepted = 0.0
         for _ in range(self.rounds):
             redone = self._redone(context)
@@ -109,5 +109,5 @@ def _score_changed(context: Context, designs: Tensor, rewards: Tensor, new: Tens
     changed = (new != designs).reshape(len(new), -1).any(-1)
     scores = rewards.clone()
     if changed.any():
-        scores[changed] = final_scores(context, new[changed])
+        scores[changed] = context.target.scores(new[changed])
     return scores

@@ -44,22 +44,10 @@ class Proposal:
         return torch.cat(designs), torch.cat(log_ratios)
 
 
-def final_scores(context: Context, designs: Tensor) -> Tensor:
-    """Score complete designs: rewards `(B,)`, NaN where not scored and −inf where infeasible.
-
-    `Context.rewards` gives an infeasible design a finite reward, which a loss needs. A weight exp(r/α) does not: with
-    that reward it would not be 0, and whoever reads the score would take it for measured.
-    """
-    scores = context.scorer(designs).to(torch.get_default_dtype())
-    if scores.shape != designs.shape[:1]:
-        raise ValueError(f"the scorer returned shape {tuple(scores.shape)} for {len(designs)} designs")
-    return scores
-
-
 def value_after(context: Context, y: Tensor, k: int) -> Tensor:
     """Return the value `(B,)` in units of reward of the states that step `k` led to; after the last, the reward."""
     if k + 1 == context.roles.base.process.steps:
-        return final_scores(context, y)
+        return context.target.scores(y)
     return context.value_as(Evaluates).state_value(context, y, k + 1)
 
 

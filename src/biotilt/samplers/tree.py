@@ -12,7 +12,7 @@ from torch import Tensor
 from biotilt.core import Batch, Capability, Context, Density, Draws, Sampler, log_weight_of
 from biotilt.errors import ConfigError
 from biotilt.options import Count, FewPair, NotNegative, check_options
-from biotilt.samplers.proposal import Proposal, equal_weights, final_scores, need_a_weight
+from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight
 
 
 @dataclass
@@ -144,7 +144,7 @@ class TreeSearch(Sampler):
         for k in range(node.depth + 1, steps):
             (designs,), (log_ratio,) = proposal.children(context, designs, k, 1)
             total = total + log_ratio
-        rewards = final_scores(context, designs)
+        rewards = context.target.scores(designs)
         scaled = log_weight_of(rewards, context.alpha).tolist()
         node.children = [
             Node(states[i : i + 1], node.depth + 1, at_child[i].item(), node, closed=node.depth + 1 == steps)
