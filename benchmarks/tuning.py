@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts
-from biotilt.networks import value_network
+from biotilt.networks import ValueSize, value_network
 from biotilt.plugins import REGISTRIES
 from biotilt.training import EachRound, TrainConfig, Trainer
-from biotilt.values import VALUES, build_value
+from biotilt.values import VALUES
 
 Groups = dict[str, dict[str, Any]]
 
@@ -26,11 +26,10 @@ def _count_rows(module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -
 
 def value_for(algorithm: Any, space: Any, options: dict[str, Any] | None = None) -> Any:
     """Return the value an objective or a sampler asks for, or None."""
-    kind = getattr(algorithm, "value", None)
-    if kind not in VALUES:
+    if (kind := algorithm.value_name) is None:
         return None
-    given = VALUES[kind](**(options or {}))
-    return build_value(kind, lambda: value_network(space.base), space.base.process, given)
+    given = VALUES.options_of(kind)(**(options or {}))
+    return VALUES[kind].build(given, space.base.process, lambda *size: value_network(space.base, ValueSize(*size)))
 
 
 def context_for(algorithm: Any, space: Any, seed: int, options: dict[str, Any] | None = None) -> Context:

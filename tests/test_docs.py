@@ -245,8 +245,8 @@ def test_every_part_has_a_section_and_every_option_is_explained():
     assert sections["Samplers"].keys() == SAMPLERS.keys()
     options: dict[type, str] = {kind: sections["Objectives"][name] for name, kind in OBJECTIVES.items()}
     options |= {kind: sections["Samplers"][name] for name, kind in SAMPLERS.items()}
-    options |= {kind: values[name] for name, kind in VALUES.items() if name != "surrogate"}
-    options |= {VALUES["surrogate"]: chapters["Values"]}  # it has the options of the others besides its own
+    options |= {VALUES.options_of(name): values[name] for name in VALUES if name != "surrogate"}
+    options |= {VALUES.options_of("surrogate"): chapters["Values"]}  # it has the options of the others besides its own
     for kind, section in options.items():
         missing = [field.name for field in fields(kind) if f"`{field.name}`" not in section]
         assert not missing, f"options of {kind.__name__} that docs/algorithms.md does not explain"

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from biotilt import Experiment, steer
-from biotilt.core import Policy
+from biotilt.core import Parts, Policy, check_parts
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.model import Model
 from biotilt.networks import NETWORKS
+from biotilt.objectives import PathConsistency
 from biotilt.plugins import REGISTRIES
 from biotilt.processes import AnyOrder
 from biotilt.samplers import SAMPLERS, SMC
@@ -27,7 +28,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from biotilt.options import Length, Symbols, Width
+from biotilt.core import Guessing, StateValue
+from biotilt.options import Count, Length, Symbols, Width
 from biotilt.samplers import Ancestral
 
 
@@ -38,6 +40,22 @@ class Twice(Ancestral):
 
     def draw(self, context, count):
         return super().draw(context, 2 * count)
+
+
+@dataclass(frozen=True)
+class Worst(StateValue):
+    """The worst of some guesses."""
+
+    guesses: Count = 2
+
+    name: ClassVar[str] = "worst"
+    needs: ClassVar = (Guessing,)
+    calls = property(lambda self: self.guesses)
+
+    def state_value(self, context, x, k):
+        kernel = context.roles.proposal.kernel(x, k)
+        scores = [context.rewards(kernel.guess(context.generator)) for _ in range(self.guesses)]
+        return torch.stack(scores).amin(0)
 
 
 @dataclass
@@ -77,7 +95,9 @@ class Plain(nn.Module):
     def forward(self, x, t):
         return self.layers(x.long()).view(len(x), self.config.length, self.config.letters)
 '''
-REGISTERED = """[biotilt.samplers]
+REGISTERED = """[biotilt.values]
+worst = strange_parts:Worst
+[biotilt.samplers]
 twice = strange_parts:Twice
 [biotilt.rewards]
 count_a = strange_parts:CountA
@@ -141,6 +161,19 @@ def test_a_network_is_built_stored_and_loaded_where_its_package_is(installed):
     del NETWORKS["plain"]  # as in a process that has not loaded it
     with pytest.raises(CheckpointError, match='unknown network "plain"; valid: cnn, mlp'):
         Model.load(installed / "m.safetensors")
+
+
+def test_a_value_has_options_and_goes_with_every_algorithm_that_takes_its_kind(installed):
+    keys = {"task": "utr", "held_out": {"kind": "none"}, "value": {"guesses": 3}}
+    objective = {"name": "vidd", "value": "worst", "teacher": "sampled"}
+    _, value = Experiment.from_dict(keys | {"objective": objective}, installed).objective_and_value()
+    assert (type(value).__name__, value.guesses) == ("Worst", 3)
+    steered = Experiment.from_dict(keys | {"sampler": {"name": "smc", "value": "worst"}}, installed)
+    assert steered.sampler_and_value()[1] == value
+    with pytest.raises(ConfigError, match=r"values that are a function of the state.* values that do: state$"):
+        check_parts(PathConsistency(), Parts(AnyOrder(3, 4), value, known_values=REGISTRIES["values"].values()))
+    with pytest.raises(ConfigError, match=r"value\.guesses: must be ≥ 1"):
+        Experiment.from_dict(keys | {"objective": objective, "value": {"guesses": 0}}, installed)
 
 
 @pytest.mark.parametrize(

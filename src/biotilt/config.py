@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from biotilt.constraints import LagrangianConfig
-from biotilt.core import Objective, Sampler
-from biotilt.errors import ConfigError
+from biotilt.core import Algorithm, Objective, Sampler
+from biotilt.errors import ConfigError, suggest
 from biotilt.files import read_text
 from biotilt.locate import located
 from biotilt.objectives import OBJECTIVES
@@ -35,7 +35,7 @@ from biotilt.options import (
 from biotilt.samplers import SAMPLERS
 from biotilt.training import EarlyStopping, TrainConfig
 from biotilt.training.trackers import TRACKERS, Tracker
-from biotilt.values import VALUES, LearnedValueConfig
+from biotilt.values import VALUES
 
 
 class _Section(BaseModel):
@@ -203,15 +203,21 @@ class Config(_Section):
         """Return how the constraints' multipliers adapt; ConfigError for an unknown key or value."""
         return build_options(LagrangianConfig, self.lagrangian, "lagrangian")
 
-    def value_options(self, kind: str) -> Any:
-        """Return the options of the value of this kind; ConfigError for an unknown key or value.
+    def value_options(self, algorithm: Algorithm, section: str) -> Any:
+        """Return the options of the value that an algorithm names; None where it names none.
 
-        `[value]` serves whatever objective or sampler is named: keys of another kind of value are passed over.
+        `[value]` serves whatever objective or sampler is named: keys of another kind of value are passed over. Raises
+        ConfigError for an unknown value, key or option; `section` is where the algorithm stands.
         """
-        chosen = VALUES.get(kind, LearnedValueConfig)
-        known = {field.name for each in VALUES.values() for field in fields(each)}
-        own = {field.name for field in fields(chosen)}
-        return build_options(chosen, {k: v for k, v in self.value.items() if k in own or k not in known}, "value")
+        name = algorithm.value_name
+        chosen = None if name is None else VALUES.options_of(name, f"{section}.value")
+        own = set() if chosen is None else {field.name for field in fields(chosen)}
+        if foreign := self.value.keys() - own:
+            known = {field.name for name in VALUES for field in fields(VALUES.options_of(name))}
+            if unknown := sorted(foreign - known):
+                raise ConfigError(f"value.{unknown[0]}: unknown key{suggest(unknown[0], known)}")
+        options = {key: value for key, value in self.value.items() if key in own}
+        return None if chosen is None else build_options(chosen, options, "value")
 
 
 def parse_config(data: dict[str, Any], source: str = "the experiment", text: str = "") -> Config:
@@ -222,10 +228,11 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
     try:
         config = checked_keys(data)
         objective = config.build_objective()
-        config.build_sampler()
+        sampler = config.build_sampler()
         config.build_trackers()
         config.build_lagrangian()
-        config.value_options(objective.value or "none")
+        config.value_options(objective, "objective")
+        config.value_options(sampler, "sampler")
         return config
     except ConfigError as error:
         raise ConfigError(located(str(error), source, text)) from error

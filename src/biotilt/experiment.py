@@ -41,7 +41,7 @@ from biotilt.rewards.registry import PATHS
 from biotilt.tasks import task_defaults
 from biotilt.training import Callback, Trainer
 from biotilt.trust import mark, require_trust
-from biotilt.values import LearnedValueConfig, StateNetConfig, build_value
+from biotilt.values import VALUES
 
 COMBINED: dict[str, Any] = {"sum": Sum, "product": Product, "geometric_mean": GeometricMean}
 OF_ONE: dict[str, Any] = {"log_probability": LogProbability, "threshold": Threshold}
@@ -156,14 +156,14 @@ class Experiment:
     def objective_and_value(self) -> tuple[Objective, Value | None]:
         """Return the objective and its value, checked against the process."""
         objective = self.config.build_objective()
-        value = self._value_of(objective)
+        value = self._value_of(objective, "objective")
         check_parts(objective, self._parts(value))
         return objective, value
 
     def sampler_and_value(self) -> tuple[Sampler, Value | None]:
         """Return the sampler and its value, checked against the process and the reward."""
         sampler = self.config.build_sampler()
-        value = self._value_of(sampler)
+        value = self._value_of(sampler, "sampler")
         check_parts(sampler, self._parts(value))
         return sampler, value
 
@@ -231,23 +231,19 @@ class Experiment:
         limits = Limits(section.time_limit, section.memory_limit, section.retries, section.chunk)
         return {"workers": section.workers, "limits": limits, "address": section.address}
 
-    def _value_of(self, algorithm: Algorithm) -> Value | None:
+    def _value_of(self, algorithm: Algorithm, section: str) -> Value | None:
         """Return the value that an objective or a sampler asks for by its `value`, or None."""
-        kind = algorithm.value
-        if kind in (None, "none"):
+        options = self.config.value_options(algorithm, section)
+        if options is None:
             return None
-        policy, options = self.model.policy, self.config.value_options(kind)
-        size = (
-            ValueSize(options.width, options.depth)
-            if isinstance(options, LearnedValueConfig | StateNetConfig)
-            else None
+        policy = self.model.policy
+        return VALUES.find(algorithm.value_name).build(
+            options, policy.process, lambda width, depth: value_network(policy, ValueSize(width, depth))
         )
-        return build_value(kind, lambda: value_network(policy, size), policy.process, options)
 
     def _parts(self, value: Value | None) -> Parts:
-        known = tuple(PROCESSES.values())
         differentiable = all(reward.differentiable for reward in (self.reward, *self.constraints))
-        return Parts(self.model.policy.process, value, differentiable, known)
+        return Parts(self.model.policy.process, value, differentiable, PROCESSES.values(), VALUES.values())
 
     @property
     def device(self) -> torch.device:

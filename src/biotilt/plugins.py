@@ -11,7 +11,8 @@ from biotilt.registry import Registry
 from biotilt.rewards import REWARDS
 from biotilt.samplers import SAMPLERS
 from biotilt.training.trackers import TRACKERS
+from biotilt.values import VALUES
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    each.kind: each for each in (PROCESSES, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, TRACKERS)
+    each.kind: each for each in (PROCESSES, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, TRACKERS, VALUES)
 }

@@ -15,7 +15,7 @@ from biotilt.objectives import PathConsistency, TrajectoryBalance
 from biotilt.processes import Finite
 from biotilt.testing import TableScorer, law, tilted_law, total_variation
 from biotilt.training import EachRound, TrainConfig, Trainer
-from biotilt.values import VALUES, build_value
+from biotilt.values import VALUES
 
 S, K, ALPHA = 12, 3, 0.5
 
@@ -31,8 +31,9 @@ def problem() -> tuple[Policy, Tensor]:
 
 def context_of(objective: Any, seed: int, lr: float) -> Context:
     base, reward = problem()
-    options = VALUES[objective.value](lr=lr) if objective.value else None
-    value = build_value(objective.value, lambda: ValueTable(S, K), base.process, options)
+    value = None
+    if (kind := objective.value) is not None:
+        value = VALUES[kind].build(VALUES.options_of(kind)(lr=lr), base.process, lambda *size: ValueTable(S, K))
     scorer = TableScorer(base.process, reward)
     generator = torch.Generator().manual_seed(seed)
     return Context(Roles.start(base), scorer, ALPHA, generator, Replay(objective.capacity), value)

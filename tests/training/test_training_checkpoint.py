@@ -19,7 +19,7 @@ from biotilt.objectives import PPO, VIDD
 from biotilt.processes import AnyOrder
 from biotilt.testing.exact import lexicographic_index
 from biotilt.training import TrainConfig, Trainer
-from biotilt.values import VALUES, LearnedQ, LearnedValueConfig, PosteriorMean, build_value
+from biotilt.values import VALUES, LearnedQ, LearnedValueConfig, PosteriorMean
 
 L, V = 3, 3
 REWARD = torch.randn(V**L, generator=torch.Generator().manual_seed(9))
@@ -88,7 +88,7 @@ def build(objective: Objective, folder: Path | None, oracle: Lookup | None = Non
     if kind in LearnedQ.runs:
         value = LearnedQ(network(width), process, kind, LearnedValueConfig(lr=1e-2, target_rate=0.1))
     if kind in ("state", "log_z"):
-        value = build_value(kind, lambda: network(width).blank(), process, VALUES[kind]())
+        value = VALUES[kind].build(VALUES.options_of(kind)(), process, lambda *size: network(width).blank())
     oracle = oracle or Lookup()
     generator = torch.Generator().manual_seed(4)
     context = Context(roles, oracle, 0.5, generator, Replay(objective.capacity), value)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from biotilt.core import Policy
 from biotilt.errors import ConfigError
-from biotilt.networks import MLP, MLPConfig, VectorMLP, VectorMLPConfig, value_network
+from biotilt.networks import MLP, MLPConfig, ValueSize, VectorMLP, VectorMLPConfig, value_network
 from biotilt.networks.table import Table, ValueTable
 from biotilt.processes import AnyOrder, Finite, Gaussian, Masked
 from biotilt.testing import Mixture, MixtureDenoiser
@@ -22,7 +22,6 @@ from biotilt.values import (
     StateNet,
     StateNetConfig,
     SurrogateQ,
-    build_value,
 )
 
 
@@ -81,7 +80,8 @@ def test_value_names_build_values():
     mlp, vector = MLP(MLPConfig(3, 2, 8)), VectorMLP(VectorMLPConfig(2, 8, 1))
 
     def build(kind, process=letters, net: nn.Module = mlp):
-        return build_value(kind, lambda: value_network(Policy(process, net)), process, VALUES[kind]())
+        value, made = VALUES[kind], lambda width, depth: value_network(Policy(process, net), ValueSize(width, depth))
+        return value.build(VALUES.options_of(kind)(), process, made)
 
     assert isinstance(build("posterior_mean"), PosteriorMean)
     assert isinstance(build("surrogate"), SurrogateQ)
@@ -90,7 +90,6 @@ def test_value_names_build_values():
         assert isinstance(value, LearnedQ) and value.run == run
     assert isinstance(build("return", points, vector), LearnedV)
     assert isinstance(build("log_z"), LogZ)
-    assert build_value(None, lambda: mlp, letters, None) is None
     state = build("state", points, vector)
     x = torch.randn(5, 2)
     assert isinstance(state, StateNet) and (state(x, 1) == 0).all() and (vector(x, torch.ones(5)) != 0).any()

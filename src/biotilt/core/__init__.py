@@ -30,7 +30,7 @@ from biotilt.core.objective import (
     roll_in_metrics,
     trainable,
 )
-from biotilt.core.parts import Algorithm, Parts, Value, check_capabilities, check_parts, has
+from biotilt.core.parts import Algorithm, Network, Parts, Value, check_capabilities, check_parts, has
 from biotilt.core.policy import (
     Policy,
     Roles,
@@ -100,6 +100,7 @@ __all__ = [
     "Mixable",
     "Net",
     "NetInput",
+    "Network",
     "Objective",
     "OfLetters",
     "OfPoints",

@@ -2,44 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from torch import nn
 
 from biotilt.core.capabilities import Capability, Kernel, Limited, SeveralTargets
 from biotilt.core.protocols import Process
 from biotilt.errors import ConfigError
 
+Network = Callable[[int, int], nn.Module]
+
 
 class Value:
-    """A value that an algorithm works with; `needs`: what it uses of kernels and of the process."""
+    """A value that an algorithm works with, by the `name` that experiments give as its `value`.
 
+    `needs`: what it uses of kernels and of the process; `offers`: what values of its kind do, in messages.
+    """
+
+    name: ClassVar[str]
     needs: ClassVar[tuple[type[Capability], ...]] = ()
+    offers: ClassVar[str] = "do anything"
+
+    @classmethod
+    def build(cls, options: Any, process: Process, network: Network) -> Value:
+        """Return the value that its options (of its class `Options`, or of itself) stand for.
+
+        `network(width, depth)` makes a network whose outputs start at zero, in which width and depth count where the
+        generator lends none of its features. Raises ConfigError when the value does not go with the process.
+        """
+        return options
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What an algorithm is to work with; `known`: the process classes that an error may recommend."""
+    """What an algorithm is to work with; `known`, `known_values`: classes that an error may recommend."""
 
     process: Process
     value: Value | None = None
     differentiable: bool = False
-    known: tuple[type[Process], ...] = ()
+    known: Collection[type[Process]] = ()
+    known_values: Collection[type[Value]] = ()
 
 
 class Algorithm:
     """What objectives and samplers declare of themselves: frozen dataclasses whose fields are their configuration.
 
     `needs`: the capabilities that it uses of kernels and of the process, beyond drawing; `needs_gradient`: whether the
-    reward must be differentiable; `value`: the name of the value that it works with, or None. `one_target`: why it
-    cannot work with chains of several targets (`SeveralTargets`), where it cannot.
+    reward must be differentiable; `value`: the name of the value that it works with, or None, and `value_kind`: what
+    that must be able to do. `one_target`: why it cannot work with chains of several targets (`SeveralTargets`), if it
+    cannot.
     """
 
     name: ClassVar[str]
     one_target: ClassVar[str] = ""
     needs: ClassVar[tuple[type[Capability], ...]] = ()
     needs_gradient: ClassVar[bool] = False
+    value_kind: ClassVar[type[Value]] = Value
     value: str | None = None
+
+    @property
+    def value_name(self) -> str | None:
+        """The name of the value that it is to be given, or None."""
+        return self.value
 
     def check(self, parts: Parts) -> None:
         """Raise ConfigError when its configuration does not go with the parts in a way that `needs` cannot say."""
@@ -47,6 +73,13 @@ class Algorithm:
 
 def check_parts(algorithm: Algorithm, parts: Parts) -> None:
     """Raise ConfigError, which says what to use instead, when an objective or sampler cannot work with the parts."""
+    kind = algorithm.value_kind
+    if parts.value is not None and not isinstance(parts.value, kind):
+        fit = [value.name for value in parts.known_values if issubclass(value, kind)]
+        raise ConfigError(
+            f'{algorithm.name} works with values that {kind.offers}, and "{algorithm.value}" does not; '
+            f"values that do: {', '.join(fit) or 'none'}"
+        )
     needs = dict.fromkeys((*algorithm.needs, *(parts.value.needs if parts.value is not None else ())))
     check_capabilities(parts.process, tuple(needs), algorithm.name, parts.known)
     if algorithm.one_target and isinstance(parts.process, SeveralTargets):
@@ -67,7 +100,7 @@ def has(process: Process, capability: type[Capability]) -> bool:
 
 
 def check_capabilities(
-    process: Process, needs: tuple[type[Capability], ...], who: str, known: tuple[type[Process], ...]
+    process: Process, needs: tuple[type[Capability], ...], who: str, known: Collection[type[Process]]
 ) -> None:
     """Raise ConfigError when neither the process nor its kernels have a capability that `who` needs."""
     for need in needs:

@@ -30,6 +30,8 @@ class Lesson:
 class Evaluates(Value, ABC):
     """A value that knows v(x, k) of a state."""
 
+    offers = "say what a state is worth, in units of reward"
+
     @abstractmethod
     def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return v `(B,)` in units of reward of states `(B, ...)` at step `k` in [0, K)."""
@@ -40,6 +42,8 @@ class Gathers(Value, ABC):
 
     columns: ClassVar[Columns]
 
+    offers = "turn a roll-in into rows to learn from"
+
     @abstractmethod
     def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
         """Return replay rows and the rewards it saw, asking the oracle at most `calls` times."""
@@ -47,6 +51,8 @@ class Gathers(Value, ABC):
 
 class Teaches(Gathers):
     """A value that knows Q, the value of every elementary choice."""
+
+    offers = "know what every elementary choice is worth"
 
     @abstractmethod
     def lesson(self, context: Context, rows: Batch) -> Lesson:
@@ -77,6 +83,8 @@ class Learned(Value):
 class StateFunction(Learned, ABC):
     """A function of the state in units of α that an objective trains with the policy."""
 
+    offers = "are a function of the state that an objective trains"
+
     @abstractmethod
     def set_units(self, complete: Tensor) -> None:
         """Fix centre and spread by the first r/α `(B,)` seen."""
@@ -88,6 +96,8 @@ class StateFunction(Learned, ABC):
 
 class Constant(Learned, ABC):
     """A number in units of α, one for each target, that an objective trains with the policy."""
+
+    offers = "are a number that an objective trains"
 
     @abstractmethod
     def set_units(self, complete: Tensor) -> None:

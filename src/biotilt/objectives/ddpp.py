@@ -49,6 +49,7 @@ class DDPP(Objective):
 
     name: ClassVar[str] = "ddpp"
     needs: ClassVar[tuple[type[Capability], ...]] = (PosteriorDensity,)
+    value_kind: ClassVar[type[Value]] = StateFunction
     value: ClassVar[str] = "state"
 
     def __post_init__(self) -> None:

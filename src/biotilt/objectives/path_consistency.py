@@ -34,6 +34,7 @@ class PathConsistency(Objective):
 
     name: ClassVar[str] = "path_consistency"
     needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
+    value_kind: ClassVar[type[Value]] = StateFunction
     value: ClassVar[str] = "state"
 
     def __post_init__(self) -> None:

@@ -44,6 +44,7 @@ class TrajectoryBalance(Objective):
     chains: Pair = 32
     buffer: Pair = 4096
 
+    value_kind: ClassVar[type[Value]] = Constant
     name: ClassVar[str] = "trajectory_balance"
     needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 

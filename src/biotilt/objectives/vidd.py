@@ -34,7 +34,7 @@ from biotilt.core import (
 from biotilt.errors import ConfigError
 from biotilt.formulas.soft_rl import effective_fraction, vidd_log_weight
 from biotilt.objectives.chains import roll_in
-from biotilt.options import Count, Number, Positive, Share, check_options
+from biotilt.options import Count, Name, Number, Positive, Share, check_options
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class VIDD(Objective):
     """
 
     anchor: Literal["pretrained", "rollout"] = "pretrained"
-    value: Literal["surrogate", "return", "bootstrapped", "mixed", "posterior_mean", "monte_carlo"] = "surrogate"
+    value: Name = "surrogate"
     teacher: Literal["closed_form", "sampled"] = "closed_form"
     beta: Share = 1.0
     refresh: Count = 30
@@ -71,6 +71,7 @@ class VIDD(Objective):
     max_log_weight: Positive = 10.0
 
     name: ClassVar[str] = "vidd"
+    value_kind: ClassVar[type[Value]] = Gathers
 
     def __post_init__(self) -> None:
         check_options(self, "objective")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from biotilt.core import Capability, Context, Density, Draws, Sampler, log_weight_of
+from biotilt.core import Capability, Context, Density, Draws, Evaluates, Sampler, Value, log_weight_of
 from biotilt.formulas.categorical import draw
 from biotilt.formulas.resampling import systematic_resample
-from biotilt.options import Count, Few, Rate, check_options
+from biotilt.options import Count, Few, Name, Rate, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, value_after
 
 
@@ -40,8 +40,9 @@ class Refinement(Sampler):
     share: Rate = 0.25
     children: Few = 4
     select: bool = True
-    value: Literal["posterior_mean", "monte_carlo"] = "posterior_mean"
+    value: Name = "posterior_mean"
 
+    value_kind: ClassVar[type[Value]] = Evaluates
     name: ClassVar[str] = "refinement"
     needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 

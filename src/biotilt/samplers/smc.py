@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 
-from biotilt.core import Capability, Context, Density, Draws, Sampler
+from biotilt.core import Capability, Context, Density, Draws, Evaluates, Sampler, Value
 from biotilt.formulas.resampling import log_mean_exp, systematic_resample
 from biotilt.formulas.soft_rl import effective_fraction
-from biotilt.options import Share, check_options
+from biotilt.options import Name, Share, check_options
 from biotilt.samplers.proposal import Proposal, need_a_weight, value_after
 
 
@@ -38,12 +38,17 @@ class SMC(Sampler):
     Raises RewardError when no particle has a weight.
     """
 
-    value: Literal["posterior_mean", "monte_carlo", "none"] = "posterior_mean"
+    value: Name = "posterior_mean"
     resample: Share = 0.5
     temper: bool = True
 
+    value_kind: ClassVar[type[Value]] = Evaluates
     name: ClassVar[str] = "smc"
     needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
+
+    @property
+    def value_name(self) -> str | None:
+        return None if self.value == "none" else self.value
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")

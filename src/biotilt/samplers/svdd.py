@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Capability, Context, Density, Draws, Sampler
+from biotilt.core import Capability, Context, Density, Draws, Evaluates, Sampler, Value
 from biotilt.formulas.categorical import draw as draw_category
 from biotilt.formulas.resampling import log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
-from biotilt.options import Few, check_options
+from biotilt.options import Few, Name, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight, value_after
 
 
@@ -39,9 +39,10 @@ class SVDD(Sampler):
     """
 
     children: Few = 8
-    value: Literal["posterior_mean", "monte_carlo"] = "posterior_mean"
+    value: Name = "posterior_mean"
     choose: Literal["draw", "argmax"] = "draw"
 
+    value_kind: ClassVar[type[Value]] = Evaluates
     name: ClassVar[str] = "svdd"
     needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 

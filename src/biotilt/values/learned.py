@@ -32,10 +32,12 @@ from biotilt.core import (
     Follows,
     Learned,
     Lesson,
+    Network,
     Process,
     Reveals,
     Tiltable,
     Trajectory,
+    Value,
     move_toward,
     share,
 )
@@ -74,6 +76,12 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
     config: LearnedValueConfig
     columns: ClassVar[Columns] = {"designs": "states", "rewards": "float", "terms": "float"}
     needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable, Factorised)
+
+    Options: ClassVar[type] = LearnedValueConfig
+
+    @classmethod
+    def build(cls, options: LearnedValueConfig, process: Process, network: Network) -> Value:
+        return cls(network(options.width, options.depth), process, cls.name, options)
 
     def __init__(self, net: nn.Module, process: Process, run: str, config: LearnedValueConfig | None = None):
         super().__init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,8 @@ class MonteCarlo(StateValue):
     """
 
     draws: Few = 4
+
+    name: ClassVar[str] = "monte_carlo"
 
     def __post_init__(self) -> None:
         check_options(self, "value")

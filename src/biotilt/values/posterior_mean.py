@@ -21,6 +21,8 @@ class PosteriorMean(StateValue):
 
     draws: FewFrom0 = 0
 
+    name: ClassVar[str] = "posterior_mean"
+
     def __post_init__(self) -> None:
         check_options(self, "value")
 

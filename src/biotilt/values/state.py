@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Constant, Process, StateFunction
+from biotilt.core import Constant, Network, Process, SeveralTargets, StateFunction
 from biotilt.options import Layers, Positive, Width, check_options
 from biotilt.values.standardised import Standardised
 
@@ -43,6 +44,13 @@ class StateNet(Standardised, StateFunction):
     them.
     """
 
+    name: ClassVar[str] = "state"
+    Options: ClassVar[type] = StateNetConfig
+
+    @classmethod
+    def build(cls, options: StateNetConfig, process: Process, network: Network) -> StateNet:
+        return cls(network(options.width, options.depth), process, options)
+
     def __init__(self, net: nn.Module, process: Process, config: StateNetConfig | None = None):
         super().__init__()
         self.config = config or StateNetConfig()
@@ -56,6 +64,13 @@ class StateNet(Standardised, StateFunction):
 
 class LogZ(Standardised, Constant):
     """log Z as one learned number, or one for each of several `targets`; all start at the mean of the first r/α."""
+
+    name: ClassVar[str] = "log_z"
+    Options: ClassVar[type] = LogZConfig
+
+    @classmethod
+    def build(cls, options: LogZConfig, process: Process, network: Network) -> LogZ:
+        return cls(options, process.targets if isinstance(process, SeveralTargets) else 1)
 
     def __init__(self, config: LogZConfig | None = None, targets: int = 1):
         super().__init__()

@@ -10,11 +10,12 @@ guard: the policy's own designs are scored for real in every round, and R_φ is 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Context, Lesson, Process, Trajectory, rollout, share
+from biotilt.core import Batch, Context, Lesson, Network, Process, Trajectory, rollout, share
 from biotilt.options import Count, Positive, check_options
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
 
@@ -38,8 +39,15 @@ class SurrogateQ(LearnedQ):
     mean. Replay rows are the really scored designs: the buffer should hold all of them.
     """
 
+    name: ClassVar[str] = "surrogate"
+    Options: ClassVar[type] = SurrogateConfig
+
     imagined: Tensor
     imagined_terms: Tensor
+
+    @classmethod
+    def build(cls, options: SurrogateConfig, process: Process, network: Network) -> SurrogateQ:
+        return cls(network(options.width, options.depth), process, options)
 
     def __init__(self, net: nn.Module, process: Process, config: SurrogateConfig | None = None):
         config = config or SurrogateConfig()
