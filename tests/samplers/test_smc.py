@@ -205,7 +205,7 @@ def test_no_weight_at_all_is_said():
     assert len(context.value.asked) == 1, "and at once"
 
 
-@pytest.mark.parametrize("change", [{"resample": 1.5}, {"resample": -0.1}, {"value": "surrogate"}])
+@pytest.mark.parametrize("change", [{"resample": 1.5}, {"resample": -0.1}, {"value": 3}])
 def test_options_are_checked(change):
     with pytest.raises(ConfigError, match=rf"sampler\.{next(iter(change))}"):
         SMC(**change)

@@ -222,7 +222,7 @@ def test_no_weight_at_all_is_said(reward, choose):
         SVDD(choose=choose).draw(context, 6)
 
 
-@pytest.mark.parametrize("change", [{"children": 0}, {"choose": "best"}, {"value": "return"}])
+@pytest.mark.parametrize("change", [{"children": 0}, {"choose": "best"}, {"value": 3}])
 def test_options_are_checked(change):
     with pytest.raises(ConfigError, match=rf"sampler\.{next(iter(change))}"):
         SVDD(**change)
