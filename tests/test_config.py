@@ -41,7 +41,7 @@ def test_sections_reach_their_parts():
 )
 def test_the_value_section_follows_the_kind(kind, options, expected):
     config = parse_config(NEEDED | {"objective": {"value": kind, "teacher": "sampled"}, "value": options})
-    assert config.value_options(kind) == expected
+    assert config.value_options(config.build_objective(), "objective") == expected
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_the_starter_file_states_the_defaults_of_its_task(task, tmp_path):
     assert started.build_train() == defaults.build_train()
     assert started.build_objective() == defaults.build_objective()
     assert started.build_sampler() == defaults.build_sampler()
-    assert started.value_options("surrogate") == defaults.value_options("surrogate")
+    assert started.value_options(VIDD(), "objective") == defaults.value_options(VIDD(), "objective")
     same = ("name", "seed", "alpha", "device", "model", "reward", "held_out", "design", "oracle", "output")
     assert {key: getattr(started, key) for key in same} == {key: getattr(defaults, key) for key in same}
 
