@@ -36,9 +36,10 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
     experiment.model.policy.net.to(experiment.device)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
     tokens = sample(experiment.model.policy, designs, generator)
-    scored = {"optimised": _score(experiment, experiment.reward, tokens)}
+    store = Store(None)  # of both: they may read columns of one source
+    scored = {"optimised": _score(experiment, "optimised", store, tokens)}
     if experiment.held_out is not None:
-        scored["held_out"] = _score(experiment, experiment.held_out, tokens)
+        scored["held_out"] = _score(experiment, "held_out", store, tokens)
     seconds = _estimate_seconds(experiment, train, {name: s["seconds"] for name, s in scored.items()})
     samples, calls = experiment.config.output.samples, train.rounds * train.batch
     return {
@@ -64,9 +65,11 @@ def peak_memory() -> float | None:
     return used / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def _score(experiment: Experiment, reward: Any, tokens: torch.Tensor) -> dict[str, Any]:
+def _score(experiment: Experiment, which: str, store: Store, tokens: torch.Tensor) -> dict[str, Any]:
     """Return what one reward says of designs; `seconds` a design."""
-    oracle = experiment.oracle(reward, Store(None), "check")
+    reward = experiment.held_out if which == "held_out" else experiment.reward
+    assert reward is not None
+    oracle = experiment.oracle(reward, store, f"check:{which}")
     scores, seconds = _timed(lambda: oracle(tokens))
     finite = scores[scores.isfinite()]
     return {

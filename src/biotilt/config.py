@@ -75,6 +75,9 @@ class RewardSection(_Section):
     "log_probability" or "threshold" (one of `parts`, with `options`), or a built-in one with its `options`; "none"
     switches off a task's `held_out`. `weight`: its weight in a sum, exponent in a product.
 
+    `column`: which one it is of the named outputs that a function or a program gives; sections that name the same one
+    share its calls.
+
     What is declared of it: `direction`, `range` of its own scores, `units`, and for a noisy one `deterministic` = false
     with `repeats`, the times that a design is scored and averaged.
     """
@@ -82,6 +85,7 @@ class RewardSection(_Section):
     kind: Text
     function: PathText | None = None
     per_design: Flag = False
+    column: Text | None = None
     path: PathText | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     parts: list[RewardSection] = Field(default_factory=list)

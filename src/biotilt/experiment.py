@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -27,14 +27,15 @@ from biotilt.model import Model
 from biotilt.models.origin import Origin
 from biotilt.networks import ValueSize, value_network
 from biotilt.options import plain, shown
-from biotilt.oracle import Backend, Limits, Oracle, Store, build_backend, check_backend
+from biotilt.oracle import Backend, Limits, Oracle, Shared, Store, build_backend, check_backend
 from biotilt.oracle.reading import check_reads
 from biotilt.oracle.workers.isolation import adopt, isolated, reseed
 from biotilt.processes import PROCESSES
 from biotilt.record import RunRecord, command_line, git_commit, hashes, read_record, versions
-from biotilt.rewards import REWARDS, LogProbability, NamedReward, build, load_function
+from biotilt.rewards import REWARDS, LogProbability, NamedReward, build, load_function, load_source
 from biotilt.rewards import reward as wrap_reward
 from biotilt.rewards.generic.base import declare
+from biotilt.rewards.generic.columns import Several, Source, plan, sources
 from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Threshold
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.registry import PATHS
@@ -61,7 +62,7 @@ class Experiment:
     reward: NamedReward
     held_out: NamedReward | None
     constraints: list[NamedReward] = field(default_factory=list)
-    _backends: dict[int, Backend] = field(default_factory=dict, repr=False, compare=False)
+    _backends: dict[Hashable, Backend] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def load(
@@ -132,6 +133,7 @@ class Experiment:
         constraints = [load_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
         experiment = cls(config, base, model, reward, held_out, constraints)
         # all refuse what does not fit before any compute
+        experiment.check_sources()
         if (isinstance(model.origin, Origin) or "model" in given) and not proven:
             model.check()
         for key, part in experiment.rewards().items():
@@ -152,6 +154,16 @@ class Experiment:
         judge = {} if self.held_out is None else {"held_out": self.held_out}
         bounds = {f"constraints.{i}": constraint for i, constraint in enumerate(self.constraints)}
         return {"reward": self.reward} | judge | bounds
+
+    def check_sources(self) -> None:
+        """Raise ConfigError for repeats that cannot be kept, or that differ between the readers of one source."""
+        found: dict[tuple[str, str], int] = {}
+        for source in self.sources:
+            if found.setdefault((source.name, source.own_version), source.repeats) != source.repeats:
+                raise ConfigError(
+                    f'columns of "{source.name}" are read with different repeats: say the same in every section, '
+                    "so that a design is asked for once"
+                )
 
     def objective_and_value(self) -> tuple[Objective, Value | None]:
         """Return the objective and its value, checked against the process."""
@@ -207,9 +219,14 @@ class Experiment:
         """
         section = self.config.oracle
         most = 1.0 if max_calls is None else section.max_unscored
+        shared = plan(reward)
+        if shared is None:
+            backend = self._backend(reward)
+        else:
+            backend = Shared(shared, reward, store, run_id, [self._backend(part) for part in shared.parts])
         return Oracle(
             reward, store=store, max_calls=max_calls, space=self.model.space, run_id=run_id, read=self.model.read,
-            batch_size=section.batch_size, max_unscored=most, backend=self._backend(reward),
+            batch_size=section.batch_size, max_unscored=most, backend=backend,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -217,9 +234,14 @@ class Experiment:
         while self._backends:
             self._backends.popitem()[1].close()
 
-    def _backend(self, reward: NamedReward) -> Backend:
+    @property
+    def sources(self) -> list[Source]:
+        """What gives several columns to the reward, the judge and the constraints."""
+        return sources(list(self.rewards().values()))
+
+    def _backend(self, reward: NamedReward | Source) -> Backend:
         """Return where a reward is asked: tuning and judging share one, so that workers start once."""
-        key = id(reward)
+        key = (reward.name, reward.version) if isinstance(reward, Source) else id(reward)
         if key not in self._backends:
             self._backends[key] = build_backend(self.config.oracle.backend, reward, **self._workers)
         return self._backends[key]
@@ -356,8 +378,34 @@ def build_reward(section: RewardSection, base: Path, key: str, target: str | Non
 
     `target` is given to the rewards that have an option of that name and whose section does not set it.
     """
-    said = {name: getattr(section, name) for name in ("direction", "range", "deterministic", "repeats", "units")}
+    said = {name: getattr(section, name) for name in ("direction", "range", "units")}
+    if section.column is not None:
+        return declare(_column_of(section, base, key), **said)
+    said |= {name: getattr(section, name) for name in ("deterministic", "repeats")}
     return declare(_reward_of(section, base, key, target), **said)
+
+
+def _column_of(section: RewardSection, base: Path, key: str) -> NamedReward:
+    """Return one column of what gives several, a Python function or a program, asked as often as the section says."""
+    assert section.column is not None
+    if section.kind == "python":
+        source = load_source(_function_of(section, key), base, per_design=section.per_design)
+    elif section.kind in REWARDS and issubclass(REWARDS[section.kind], Several):
+        made = build(section.kind, _options(section, base, None), f"{key}.options")
+        assert isinstance(made, Several)
+        source = made.source()
+    else:
+        raise ConfigError(f'{key}.column: a reward of kind "{section.kind}" gives one score; leave this key out')
+    try:
+        return source.asked(section.repeats).column(section.column)
+    except ConfigError as error:
+        raise ConfigError(f"{key}.column: {error}") from error
+
+
+def _function_of(section: RewardSection, key: str) -> str:
+    if section.function is None:
+        raise ConfigError(f'{key}.function: this key is missing; write "file.py:function"')
+    return section.function
 
 
 def _reward_of(section: RewardSection, base: Path, key: str, target: str | None) -> NamedReward:
@@ -375,9 +423,10 @@ def _reward_of(section: RewardSection, base: Path, key: str, target: str | None)
                 raise ConfigError(f"{key}.options.{option}: unknown option{suggest(option, known)}")
         return OF_ONE[section.kind](parts[0], **section.options)
     if section.kind == "python":
-        if section.function is None:
-            raise ConfigError(f'{key}.function: this key is missing; write "file.py:function"')
-        return load_function(section.function, base, per_design=section.per_design)
+        try:
+            return load_function(_function_of(section, key), base, per_design=section.per_design)
+        except ConfigError as error:
+            raise ConfigError(f"{key}.column: {error}") from error
     if section.kind == "learned":
         if section.path is None:
             raise ConfigError(f"{key}.path: this key is missing; `biotilt fit-oracle` makes such a file")
@@ -385,6 +434,11 @@ def _reward_of(section: RewardSection, base: Path, key: str, target: str | None)
     if section.kind not in REWARDS:
         kinds = [*COMBINED, *OF_ONE, "python", "learned", *REWARDS]
         raise ConfigError(f'{key}.kind: unknown reward "{section.kind}"{suggest(section.kind, kinds)}')
+    return build(section.kind, _options(section, base, target), f"{key}.options")
+
+
+def _options(section: RewardSection, base: Path, target: str | None) -> dict[str, Any]:
+    """Return the options of a registered reward, with its target and the paths that start at the experiment."""
     options, accepted = dict(section.options), getattr(REWARDS[section.kind], "__dataclass_fields__", {})
     if target is not None and "target" in accepted:
         options = {"target": target} | options
@@ -394,7 +448,7 @@ def _reward_of(section: RewardSection, base: Path, key: str, target: str | None)
         with contextlib.suppress(OSError, ValueError):  # it is no path: the reward says so
             if options[name] and (base / str(options[name])).exists():
                 options[name] = str(base / str(options[name]))
-    return build(section.kind, options, f"{key}.options")
+    return options
 
 
 def load_base(section: ModelSection, base: Path) -> Model:
@@ -447,6 +501,8 @@ def _given_in_python(reward: NamedReward) -> dict[str, str]:
 def _as_reward(function: Any, key: str) -> NamedReward:
     if not callable(function):
         raise ConfigError(f"{key}: {shown(function)} is no function of a list of designs")
+    if isinstance(function, Source):
+        raise ConfigError(f'{key}: "{function.name}" gives several columns; give one of them, .column("…")')
     found: Any = function if hasattr(function, "name") and hasattr(function, "version") else wrap_reward(function)
     return found
 

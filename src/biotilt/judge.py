@@ -35,7 +35,8 @@ class Judge:
     """Scores designs by both oracles, outside the accounts of tuning."""
 
     def __init__(self, experiment: Experiment, path: Path | None, account: str, problems: Problems):
-        store = Store(path)
+        self.store = store = Store(path)
+        self.sources = experiment.sources
 
         def oracle(reward: Any, which: str) -> Oracle:
             made = experiment.oracle(reward, store, f"{account}:{which}")
@@ -48,6 +49,23 @@ class Judge:
         self.held_out = None if experiment.held_out is None else oracle(experiment.held_out, "held_out")
         self.reference = problems.attempt("the reference", Reference(None, None), lambda: reference(experiment))
         self.comparable = comparable(experiment)
+
+    def learn(self, store: Store, designs: list[Any]) -> None:
+        """Take over what another store knows of the columns of designs, so that they are not asked again."""
+        keys = [self.space.key(design) for design in designs]
+        for source in self.sources if store is not self.store else ():
+            for name in (source.name, *(f"{source.name}.{column}" for column in store.columns(*source.key))):
+                known = store.known(name, source.version, keys)
+                self.store.save((name, source.version, key, score) for key, score in known.items())
+
+    def columns(self, designs: list[Any]) -> dict[str, list[float]]:
+        """Return every column of every source that is known of designs, NaN where not scored; nothing is asked."""
+        keys, found = [self.space.key(design) for design in designs], {}
+        for source in self.sources:
+            for column in self.store.columns(*source.key):
+                known = self.store.known(f"{source.name}.{column}", source.version, list(dict.fromkeys(keys)))
+                found[f"{source.name}.{column}"] = [known[key].value if key in known else math.nan for key in keys]
+        return found
 
     def silent(self) -> list[str]:
         """Say which oracle gave not one of the designs a finite score, and why."""

@@ -75,6 +75,8 @@ def _drawn(
     """Yield the rows as they are drawn and judged, each before the next is begun."""
     experiment, space = run.experiment, run.experiment.model.space
     base, tuned = experiment.model.policy, run.model.policy
+    # a cache that runs share is another file than the judge's
+    tuned_by = judge.store if experiment.config.oracle.cache is None else experiment._store(run.folder)
     base.net.to(experiment.device)
     tuned.net.to(experiment.device)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed + 1_000_003)
@@ -86,7 +88,9 @@ def _drawn(
         designs = draw()
         seconds += time.perf_counter() - started
         loglik = likelihood(base, designs, generator).tolist()
-        return judge.row(name, experiment.decode(designs), kls, calls, seconds, loglik=loglik)
+        items = experiment.decode(designs)
+        judge.learn(tuned_by, items)
+        return judge.row(name, items, kls, calls, seconds, loglik=loglik)
 
     yield fresh("base", lambda: sample(base, samples, generator), 0, 0.0, (0.0, 0.0))
     kept = min(samples, calls // 3)  # to keep more would hardly be a choice
@@ -102,6 +106,7 @@ def _drawn(
     best_scored = problems.attempt("the harvest", [], lambda: harvest(experiment, run.folder, samples))
     if len(best_scored) >= 2:
         items, scores = [item for item, _ in best_scored], [score for _, score in best_scored]
+        judge.learn(tuned_by, items)
         encode, device = space.encode, experiment.device
         loglik = problems.attempt(
             "log p of the harvest", None, lambda: likelihood(base, encode(items).to(device), generator).tolist()
@@ -122,6 +127,7 @@ def finish(
     held_out = None if experiment.held_out is None else quantity(experiment.held_out)
     components, directions = _components(experiment, judge, rows, problems)
     for name, designs in rows.items():
+        designs.columns |= problems.attempt(f"the columns of {name}", {}, lambda d=designs: judge.columns(d.items))
         if reward["sign"] < 0:
             designs.columns[column_of(reward["label"])] = [-score for score in designs.optimised]
         _fill(designs, measures, components.get(name, {}), problems)
@@ -143,7 +149,7 @@ def finish(
         "tables": {
             "files": {name: files[name] for name in rows if name in files},
             "rank_by": {name: designs.rank_by for name, designs in rows.items()},
-            "columns": _column_meanings(rows, reward, measures),
+            "columns": _column_meanings(rows, reward, measures, judge),
         },
     }
     about["verdict"] |= verdict_words(about)
@@ -167,7 +173,9 @@ def _fill(designs: Designs, measures: list[Measure], components: dict[str, list[
             designs.columns[measure.key] = column
 
 
-def _column_meanings(rows: Mapping[str, Designs], reward: Mapping[str, Any], measures: list[Measure]) -> dict[str, str]:
+def _column_meanings(
+    rows: Mapping[str, Designs], reward: Mapping[str, Any], measures: list[Measure], judge: Judge
+) -> dict[str, str]:
     """Return what each column of the tables means, for those that the tables have."""
     first = [record for designs in rows.values() for record in designs.records()[:1]]
     present = dict.fromkeys(key for record in first for key in record.values)
@@ -177,6 +185,12 @@ def _column_meanings(rows: Mapping[str, Designs], reward: Mapping[str, Any], mea
         known["optimised"] = f"minus the {reward['label']}: {COLUMNS['optimised']}"
         known[column_of(reward["label"])] = f"{reward['label']}; lower is better"
     known |= {measure.key: measure.meaning for measure in measures}
+    for source in judge.sources:
+        known |= {
+            name: f"{name.removeprefix(start)}: a column of {source.name}, as it gives it"
+            for name in present
+            if name.startswith(start := f"{source.name}.")
+        }
     return {
         name: known.get(name) or f"{name.removeprefix('reward_')}: a part of the reward, or a constraint"
         for name in present

@@ -66,6 +66,7 @@ def _summary(
     known = likelihood(base, drawn, generator).tolist()
     rows = {"base": judge.row("base", experiment.decode(drawn), (0.0, 0.0), 0, 0.0, loglik=known)}
 
+    judge.learn(found.store, found.designs)
     encode = experiment.model.space.encode
     steered = found.as_row()
     steered.loglik = problems.attempt(

@@ -26,7 +26,7 @@ from biotilt.oracle import Store
 class Steered:
     """Designs with their scores (NaN where not scored) and weights, which sum to 1; log of Z where it is known.
 
-    `warnings`: sentences about judges that gave no design a finite score.
+    `warnings`: sentences about judges that gave no design a finite score. `store`: all scores that were asked for.
     """
 
     designs: list[Any]
@@ -39,6 +39,7 @@ class Steered:
     metrics: dict[str, float]
     space: Space[Any]
     warnings: list[str] = field(default_factory=list)
+    store: Store = field(default_factory=Store, repr=False, compare=False)
 
     def write(self, path: Path) -> None:
         """Write the designs in the format of the suffix, ranked by the judge, or by the reward where there is none."""
@@ -61,7 +62,7 @@ class Steered:
         def plain(scores: list[float] | None) -> list[float | None] | None:
             return None if scores is None else [s if math.isfinite(s) else None for s in scores]
 
-        found = {key: value for key, value in vars(self).items() if key != "space"}
+        found = {key: value for key, value in vars(self).items() if key not in ("space", "store")}
         told = {"designs": [self.space.key(design) for design in self.designs], "closest_pair": self.closest}
         return found | told | {"rewards": plain(self.rewards), "held_out": plain(self.held_out)}
 
@@ -99,7 +100,8 @@ def _drawn(
     experiment: Experiment, roles: Roles, sampler: Any, value: Any, count: int, report: Callable[[int], None],
     started: float,
 ) -> Steered:  # fmt: skip
-    oracle = _Reporting(experiment, report)
+    store = Store(None)  # of the reward and the judge: they may read columns of one source
+    oracle = _Reporting(experiment, store, report)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
     context = Context(roles, oracle, experiment.config.alpha, generator, value=value)
     try:
@@ -111,24 +113,24 @@ def _drawn(
     designs = experiment.decode(drawn.designs)
     rewards, warnings = drawn.rewards, []
     if bool(rewards.isnan().all()):  # a sampler that never asked: show the scores, which are not part of its calls
-        rewards = _judged(experiment, experiment.reward, drawn.designs, warnings)
+        rewards = _judged(experiment, experiment.reward, store, drawn.designs, warnings)
     held_out = None
     if experiment.held_out is not None:
-        held_out = _judged(experiment, experiment.held_out, drawn.designs, warnings)
+        held_out = _judged(experiment, experiment.held_out, store, drawn.designs, warnings)
     usable = drawn.log_weight.isfinite().any()
     weights = drawn.log_weight.softmax(0) if usable else torch.full_like(drawn.log_weight, math.nan)
     return Steered(
         designs, rewards.tolist(), weights.tolist(), None if held_out is None else held_out.tolist(), drawn.log_z,
         oracle.oracle.calls, time.perf_counter() - started, drawn.metrics,
-        experiment.model.space, warnings,
+        experiment.model.space, warnings, store,
     )  # fmt: skip
 
 
 class _Reporting:
     """Asks an oracle in memory, and says after each request how many calls were made."""
 
-    def __init__(self, experiment: Experiment, report: Callable[[int], None]):
-        self.oracle = experiment.oracle(experiment.reward, Store(None), "steering")
+    def __init__(self, experiment: Experiment, store: Store, report: Callable[[int], None]):
+        self.oracle = experiment.oracle(experiment.reward, store, "steering")
         self._report = report
 
     def __call__(self, states: Tensor) -> Tensor:
@@ -140,9 +142,9 @@ class _Reporting:
         return self.oracle.relaxed(designs)
 
 
-def _judged(experiment: Experiment, reward: Any, designs: Tensor, warnings: list[str]) -> Tensor:
+def _judged(experiment: Experiment, reward: Any, store: Store, designs: Tensor, warnings: list[str]) -> Tensor:
     """Return scores `(B,)` that are no part of the sampler's calls; a judge that fails costs a warning, not designs."""
-    oracle = experiment.oracle(reward, Store(None), "judging")
+    oracle = experiment.oracle(reward, store, "judging")
     try:
         scores = oracle(designs)
         oracle.require_scores()

@@ -59,7 +59,7 @@ def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
             found.append(f"the Python function {section.function}")
         elif section.kind not in HARMLESS:
             found.append(f'the reward "{section.kind}" of a plug-in')
-    return [shown_path(text) for text in found]
+    return [shown_path(text) for text in dict.fromkeys(found)]  # columns of one source name it several times
 
 
 def mark(config: Config, base: str) -> str | None:

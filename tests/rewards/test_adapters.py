@@ -109,6 +109,24 @@ class Docking:
         ]
 
 
+def test_all_entries_of_a_scorer_from_one_call():
+    """Texts are no columns; `failure` and a row that is left out count for each entry."""
+    asked = []
+
+    def scorer(smiles):
+        asked.append(smiles)
+        rows = [{"smiles": s, "pose": "x.sdf", "score": -len(s), "charge": 0.0} for s in smiles if s != "N"]
+        return rows[::-1]
+
+    source = from_molscore(scorer, name="dock", failure=-3.0).source()
+    first, second, left_out = source(["CC", "CCO", "N"])
+    assert (first, second["charge"], second["score"].reason) == (
+        {"score": -2.0, "charge": 0.0}, 0.0, "the scorer gave -3, which it gives for what it cannot score",
+    )  # fmt: skip
+    assert left_out.reason == "the scorer left it out" and len(asked) == 1
+    assert source.version != from_molscore(scorer, name="dock").source().version
+
+
 def test_a_scoring_function_of_molscore():
     scorer = Docking()
     reward = from_molscore(

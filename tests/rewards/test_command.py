@@ -53,6 +53,32 @@ def left_over(folder: Path) -> list[Path]:
     return list((folder / "temporary").iterdir())
 
 
+COLUMNS = """
+import csv, sys
+print("b", "id", "note", "a", sep=",")
+for row in csv.DictReader(open(sys.argv[1], newline="")):
+    a = "" if row["design"] == "C" else row["design"].count("A")
+    print(len(row["design"]), row["id"], "text", a, sep=",")
+"""
+
+
+def test_all_columns_of_a_file_from_one_call(tmp_path):
+    """An empty cell is not scored in its column only; a column of texts is none, unless it was declared."""
+    source = run(tmp_path, COLUMNS, "{designs}", stdout=True).source()
+    rows = source(["AA", "C"])
+    assert (
+        rows[0] == {"a": 2.0, "b": 2.0} and rows[1]["b"] == 1.0 and rows[1]["a"].reason == "the program gave no score"
+    )
+    declared = run(tmp_path, COLUMNS, "{designs}", stdout=True, columns=["note", "a"])
+    assert declared.source()(["AA"])[0]["note"].reason == 'the program gave "text", which is no number'
+    assert declared.version == source.version and declared.source().columns == ("note", "a")
+    with pytest.raises(CommandFailed, match='without a column "c"'):
+        run(tmp_path, COLUMNS, "{designs}", stdout=True, columns=["c"]).source()(["AA"])
+    for options in ({"scores_format": "txt"}, {"column": "a"}):
+        with pytest.raises(ConfigError, match='several columns need scores_format = "csv"'):
+            run(tmp_path, COLUMNS, "{designs}", stdout=True, **options).source()
+
+
 def test_designs_cannot_break_the_quoting(tmp_path):
     """Every text arrives letter by letter, and nothing in it is run; scores come back in another order."""
     scores = run(tmp_path, ECHO, "{designs}", "{scores}")(NASTY)

@@ -16,6 +16,7 @@ _PUBLIC = {
     "Oracle": "oracle",
     "Row": "store",
     "Score": "store",
+    "Shared": "answers",
     "Store": "store",
     "build_backend": "workers.backend",
     "check_backend": "workers.backend",
@@ -25,6 +26,7 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
+    from biotilt.oracle.answers import Shared
     from biotilt.oracle.ledger import Ledger
     from biotilt.oracle.oracle import Oracle
     from biotilt.oracle.stats import finite_mean, infeasible_fraction, unscored_fraction
@@ -41,6 +43,7 @@ __all__ = [
     "Oracle",
     "Row",
     "Score",
+    "Shared",
     "Store",
     "build_backend",
     "check_backend",

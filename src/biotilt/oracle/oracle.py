@@ -14,12 +14,12 @@ from biotilt.core.protocols import Reward
 from biotilt.core.space import Space
 from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored, RewardError
 from biotilt.options import CountFrom0
+from biotilt.oracle.answers import Answers, Whole
 from biotilt.oracle.ledger import Ledger
-from biotilt.oracle.repeats import Repeated
 from biotilt.oracle.store import Row, Score, Store, Work
 from biotilt.oracle.usable import FIRST_BATCH, counted, enough_failures, enough_infeasible, no_finite_score
 from biotilt.oracle.workers.backend import Backend, Inline, Ticket
-from biotilt.oracle.workers.scoring import LARGEST, Declaration, ask_relaxed, read_score
+from biotilt.oracle.workers.scoring import ask_relaxed
 from biotilt.schema import checked
 
 SAVE_EVERY = 1.0  # seconds between savings of what workers have finished
@@ -37,7 +37,8 @@ class Oracle:
     `space` turns states `(B, ...)` into B designs, and knows each by its key, under which scores and ledger keep it;
     `read` turns states into those that the space reads, where they differ. The reward gets at most `batch_size` designs
     at a time, in the process or the workers of `backend` (None: in this process), which has to be built for the same
-    reward. A reward that declares itself noisy is asked several times (`Repeated`), which is one call.
+    reward. A reward that declares itself noisy is asked several times (`Repeated`), which is one call. `backend` may be
+    `Answers` of their own: a reward made of the columns of sources is `Shared` with other oracles over the same store.
 
     What is put into `meanwhile` is called once, while the next states are being scored.
 
@@ -59,7 +60,7 @@ class Oracle:
         batch_size: int = 1024,
         patience: int = 256,
         max_unscored: float = 0.5,
-        backend: Backend | None = None,
+        backend: Backend | Answers | None = None,
     ) -> None:
         if not 0 <= max_unscored <= 1:
             raise ConfigError(f"oracle.max_unscored must be in [0, 1], got {max_unscored}")
@@ -77,11 +78,9 @@ class Oracle:
         self._enough_infeasible = enough_infeasible(max_calls, patience)
         self._max_unscored = max_unscored
         backend = backend or Inline(reward)
-        repeats = Declaration.by(reward).repeats
-        self._repeats = repeats
+        self._answers = backend if isinstance(backend, Answers) else Whole(reward, store, run_id, backend)
         self._replaced = 0  # workers, before this request: oracles may share a backend
         self._last_end = 0.0  # pieces that were submitted together overlap
-        self._backend: Backend = backend if repeats == 1 else Repeated(backend, repeats)
         self._lost = 0  # calls whose rows the ledger lost
         self._read_ledger()
 
@@ -131,9 +130,7 @@ class Oracle:
         """
         keys = [self.space.key(design) for design in designs]
         by_key = dict(zip(keys, designs))
-        known = self._store.known(self.reward.name, self.reward.version, list(by_key))
-        known = {key: _checked(score) for key, score in known.items()}
-        known = {key: score for key, score in known.items() if self._usable(key, score)}
+        known = self._answers.known(list(by_key))
         free = {key for key, score in known.items() if key in self._called or score.run != self._run}
         new = len(by_key.keys() - free)
         if self.remaining is not None and new > self.remaining:
@@ -141,12 +138,12 @@ class Oracle:
                 f"{new} designs are new but {self.remaining} of {self.max_calls} calls are left; "
                 "raise max_calls to go on"
             )
-        self._replaced = self._backend.replaced
+        self._replaced = self._answers.replaced
         pieces = _pieces(keys, known.keys(), self._batch_size)
         work: Iterator[tuple[list[str], list[str], Ticket]] = (
-            (piece, asked, self._backend.submit([by_key[key] for key in asked])) for piece, asked in pieces
+            (piece, asked, self._answers.submit({key: by_key[key] for key in asked})) for piece, asked in pieces
         )
-        if not self._backend.concurrent:
+        if not self._answers.concurrent:
             self._take_all(work, known, free)
             if meanwhile is not None:
                 meanwhile()
@@ -187,7 +184,7 @@ class Oracle:
             "cache_hits": self._position - self._calls,
             "failures": self._failed,
             "attempts": attempts,
-            "retries": attempts - self._repeats * (self._calls - self._lost),
+            "retries": max(0, attempts - self._answers.repeats * (self._calls - self._lost)),
             "scoring_seconds": work.busy,
             "wall_seconds": work.wall,
             "utilisation": min(1.0, work.busy / possible) if possible > 0 else 0.0,
@@ -197,7 +194,7 @@ class Oracle:
 
     def close(self) -> None:
         """End the workers of the backend; what was scored stays readable."""
-        self._backend.close()
+        self._answers.close()
 
     def state_dict(self) -> dict[str, int]:
         """Return what a checkpoint needs, as JSON: the position in the ledger, the calls, and those it has lost."""
@@ -234,13 +231,10 @@ class Oracle:
         self._position = self.ledger.position
         self._calls = self.ledger.calls + self._lost
         self._called = self.ledger.called()
+        self._answers.remember(self._called)
         self._failed = self.ledger.failed
         self._any_scored = self.ledger.any_scored
         self._any_finite = self.ledger.any_finite
-
-    def _usable(self, key: str, score: Score) -> bool:
-        # A failure of another run may have had a cause that is gone, such as a missing program.
-        return not score.failed or key in self._called
 
     def _take_all(
         self, work: Iterable[tuple[list[str], list[str], Ticket]], known: dict[str, Score], free: set[str]
@@ -252,10 +246,10 @@ class Oracle:
             taken = Work(
                 math.fsum(score.seconds for score in fresh.values()),
                 ticket.wall[1] - max(ticket.wall[0], self._last_end),
-                self._backend.workers,
-                self._backend.replaced - self._replaced,
+                self._answers.workers,
+                self._answers.replaced - self._replaced,
             )
-            self._replaced = self._backend.replaced
+            self._replaced = self._answers.replaced
             self._last_end = ticket.wall[1]
             self._record(piece, known, free, fresh, taken)
 
@@ -270,7 +264,7 @@ class Oracle:
         """Save the new scores of a piece without rows in the ledger, so that they need not be asked again."""
         found = self._finished(asked, ticket)
         if found:
-            self._store.record(self._run, self.reward.name, self.reward.version, found, [])
+            self._answers.record(found, [])
         return found
 
     def _finished(self, asked: list[str], ticket: Ticket) -> dict[str, Score]:
@@ -292,7 +286,7 @@ class Oracle:
             free.add(key)
             seconds, attempts = (0.0, 0) if cached else (score.seconds, score.attempts)
             rows.append(Row(position, key, score.value, score.reason, seconds, cached, attempts))
-        self._store.record(self._run, self.reward.name, self.reward.version, fresh, rows, work)
+        self._answers.record(fresh, rows, work)
 
         called = [row for row in rows if not row.cached]
         first = self._calls == 0 and len(called) >= FIRST_BATCH
@@ -305,7 +299,8 @@ class Oracle:
         self._check_failures(first)
 
     def _check_failures(self, first: bool) -> None:
-        if not self._any_scored and (first or self._calls >= self._enough_failures):
+        asked = self._calls or self._position  # other oracles may pay for all that this one asks
+        if not self._any_scored and (first or asked >= self._enough_failures):
             self.require_scores()
         if not self._any_finite and self._calls >= self._enough_infeasible:
             self.require_scores()
@@ -317,14 +312,6 @@ class Oracle:
 
     def _where(self) -> str:
         return f"the ledger in {self._store.path or 'memory'}"
-
-
-def _checked(score: Score) -> Score:
-    """Return a stored score as it is read now: earlier versions stored such as float32 cannot hold."""
-    if abs(score.value) <= LARGEST or score.failed:
-        return score
-    value, reason = read_score(score.value)
-    return replace(score, value=value, reason=reason)
 
 
 def _pieces(keys: Sequence[str], known: Collection[str], size: int) -> Iterator[tuple[list[str], list[str]]]:

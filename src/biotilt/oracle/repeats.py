@@ -64,15 +64,25 @@ class _Averaged:
 
 
 def average(scores: Sequence[Score]) -> Score:
-    """Return the mean of the scores that are not NaN, as one score.
+    """Return the mean of the scores that are not NaN, as one score; each column has its own mean.
 
-    >>> average([Score(1.0), Score(math.nan, "odd"), Score(2.0)])
-    Score(value=1.5, reason='', seconds=0.0, run='', attempts=3)
+    >>> mean = average([Score(1.0), Score(math.nan, "odd"), Score(2.0)])
+    >>> mean.value, mean.attempts
+    (1.5, 3)
     """
-    values = [score.value for score in scores if not score.failed]
-    return Score(
-        sum(values) / len(values) if values else math.nan,
-        "" if values else scores[0].reason,
-        math.fsum(score.seconds for score in scores),
-        attempts=sum(score.attempts for score in scores),
-    )
+    names = dict.fromkeys(name for score in scores for name, _, _ in score.columns)
+    columns = tuple((name, *_mean([_of_column(score, name) for score in scores])) for name in names)
+    value, reason = _mean([(score.value, score.reason) for score in scores])
+    seconds, attempts = math.fsum(score.seconds for score in scores), sum(score.attempts for score in scores)
+    return Score(value, reason, seconds, attempts=attempts, columns=columns)
+
+
+def _mean(scores: Sequence[tuple[float, str]]) -> tuple[float, str]:
+    values = [value for value, _ in scores if not math.isnan(value)]
+    return (sum(values) / len(values), "") if values else (math.nan, scores[0][1])
+
+
+def _of_column(score: Score, name: str) -> tuple[float, str]:
+    """Return score and reason of a column; an attempt that gave no columns says the same of all."""
+    known = {column: (value, reason) for column, value, reason in score.columns}
+    return known.get(name, (score.value, score.reason))

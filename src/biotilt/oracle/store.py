@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
@@ -45,13 +46,17 @@ CREATE TABLE work (
 
 @dataclass(frozen=True)
 class Score:
-    """What the reward said of a design (NaN: see `reason`), the seconds of all `attempts`, and the run that asked."""
+    """What the reward said of a design (NaN: see `reason`), the seconds of all `attempts`, and the run that asked.
+
+    `columns`, (name, score, reason) each, on the way from a source: the store keeps each as a score of its own.
+    """
 
     value: float
     reason: str = ""
     seconds: float = 0.0
     run: str = ""
     attempts: int = 1
+    columns: tuple[tuple[str, float, str], ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -81,6 +86,18 @@ class Work:
     replaced: int = 0
 
 
+@dataclass
+class Asked:
+    """What the oracles over one store share about one source: the columns they want, and those it was seen to give.
+
+    `called`: the designs that each run called, so that what failed is not asked again by another.
+    """
+
+    wanted: set[str] = field(default_factory=set)
+    given: set[str] = field(default_factory=set)
+    called: dict[str, set[str]] = field(default_factory=dict)
+
+
 class Store:
     """The SQLite file at `path` (made, with its folder, when it is not there), or memory for `None`.
 
@@ -91,6 +108,7 @@ class Store:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
+        self.asked: defaultdict[tuple[str, str], Asked] = defaultdict(Asked)  # by name and version of a source
         with self._errors():
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,25 +186,35 @@ class Store:
 
         A score that is already known stays, unless it was a failure.
         """
-        known = [
-            (reward, version, design, _to_null(s.value), s.reason, s.seconds, s.run, s.attempts)
-            for design, s in scores.items()
-        ]
         asked = [
             (run, reward, r.position, r.design, _to_null(r.score), r.reason, r.seconds, r.cached, r.attempts)
             for r in rows
         ]
         with self._errors(), self._db:
-            self._db.executemany(
-                "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-                "score = excluded.score, reason = excluded.reason, seconds = excluded.seconds, "
-                "run = excluded.run, attempts = excluded.attempts WHERE scores.score IS NULL",
-                known,
-            )
+            self._insert((reward, version, design, score) for design, score in scores.items())
             self._db.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", asked)
             if rows and work is not None:
                 values = (run, reward, rows[0].position, work.busy, work.wall, work.workers, work.replaced)
                 self._db.execute("INSERT OR REPLACE INTO work VALUES (?, ?, ?, ?, ?, ?, ?)", values)
+
+    def save(self, scores: Iterable[tuple[str, str, str, Score]]) -> None:
+        """Save (reward, version, design, score) in one transaction; what is known stays, unless it was a failure."""
+        with self._errors(), self._db:
+            self._insert(scores)
+
+    def columns(self, source: str, version: str) -> list[str]:
+        """Return the names of the columns of a source of which a score is known, in alphabetical order."""
+        start = f"{source}."
+        sql = "SELECT DISTINCT reward FROM scores WHERE version = ? AND substr(reward, 1, ?) = ? ORDER BY reward"
+        return [name.removeprefix(start) for (name,) in self.query(sql, (version, len(start), start))]
+
+    def _insert(self, scores: Iterable[tuple[str, str, str, Score]]) -> None:
+        self._db.executemany(
+            "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "score = excluded.score, reason = excluded.reason, seconds = excluded.seconds, "
+            "run = excluded.run, attempts = excluded.attempts WHERE scores.score IS NULL",
+            ((*key, _to_null(s.value), s.reason, s.seconds, s.run, s.attempts) for *key, s in scores),
+        )
 
     def query(self, sql: str, parameters: Sequence[str | int]) -> list[tuple]:
         """Return the rows of a SELECT, or carry out and commit a DELETE."""

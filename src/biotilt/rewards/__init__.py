@@ -2,15 +2,17 @@
 
 from biotilt.rewards.generic.adapters import from_molscore, from_poli
 from biotilt.rewards.generic.base import FunctionReward, Infeasible, NamedReward, NotScored, declare, reward
+from biotilt.rewards.generic.columns import Column, Source, columns
 from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Threshold
 from biotilt.rewards.generic.command import Command
 from biotilt.rewards.generic.conditional import LogProbability
-from biotilt.rewards.generic.load import load_function
+from biotilt.rewards.generic.load import load_function, load_source
 from biotilt.rewards.registry import REWARDS, build
 from biotilt.rewards.rna.properties import ForbiddenMotifs, GCFraction, UpstreamAUG
 
 __all__ = [
     "REWARDS",
+    "Column",
     "Command",
     "ForbiddenMotifs",
     "FunctionReward",
@@ -21,13 +23,16 @@ __all__ = [
     "NamedReward",
     "NotScored",
     "Product",
+    "Source",
     "Sum",
     "Threshold",
     "UpstreamAUG",
     "build",
+    "columns",
     "declare",
     "from_molscore",
     "from_poli",
     "load_function",
+    "load_source",
     "reward",
 ]

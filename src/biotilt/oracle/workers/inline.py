@@ -50,7 +50,7 @@ class Inline:
         while outcome.transient and attempts <= self._retries:
             ((_, outcome),) = self._ask([design])
             attempts, seconds = attempts + 1, seconds + outcome.seconds
-        return Score(outcome.value, outcome.reason, seconds, attempts=attempts)
+        return Score(outcome.value, outcome.reason, seconds, attempts=attempts, columns=outcome.columns)
 
 
 @dataclass

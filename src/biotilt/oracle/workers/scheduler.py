@@ -244,7 +244,7 @@ class Scheduler:
                 self._queue.append(task)
                 self._changed.notify()
                 return
-            score = Score(outcome.value, outcome.reason, task.seconds, attempts=task.attempts)
+            score = Score(outcome.value, outcome.reason, task.seconds, attempts=task.attempts, columns=outcome.columns)
             task.ticket.put(task.index, score)
             if task.ticket.wait(0):
                 self._open.discard(task.ticket)

@@ -6,7 +6,7 @@ import errno
 import math
 import reprlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,13 +20,17 @@ LASTING = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionE
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one attempt at one design gave: NaN has a `reason`, and a `transient` one is worth another attempt."""
+    """What one attempt at one design gave: NaN has a `reason`, and a `transient` one is worth another attempt.
+
+    Of a source, `columns` are (name, score, reason) of what it gave; `value` is of all of them where there are none.
+    """
 
     value: float
     reason: str = ""
     seconds: float = 0.0
     transient: bool = False
     out_of_memory: bool = False
+    columns: tuple[tuple[str, float, str], ...] = ()
 
 
 class OneByOne:
@@ -42,7 +46,7 @@ class Declaration:
     or else each design is scored `repeats` (1) times and the scores are averaged. `transient`: the kinds of
     exceptions that another attempt may not meet; by default `OSError` with `ConnectionError` and `TimeoutError`,
     but no missing file or permission. `reads` ("text"): what its designs are, as a space says (`Space.medium`), or
-    "anything".
+    "anything". `several` (False): a design gets a mapping of named scores.
     """
 
     name: str
@@ -51,6 +55,7 @@ class Declaration:
     range: tuple[float, float] | None = None
     transient: tuple[type[BaseException], ...] | None = None
     reads: str = "text"
+    several: bool = False
 
     @classmethod
     def by(cls, reward: Any) -> Declaration:
@@ -64,8 +69,9 @@ class Declaration:
             raise ConfigError(f'reward "{name}": repeats = {repeats!r} must be a whole number >= 1')
         noisy = not getattr(reward, "deterministic", True)
         transient = getattr(reward, "transient", None)
-        reads = getattr(reward, "reads", "text")
-        return cls(name, getattr(reward, "batched", True), repeats if noisy else 1, limits, transient, reads)
+        batched, reads = getattr(reward, "batched", True), getattr(reward, "reads", "text")
+        several = getattr(reward, "several", False)
+        return cls(name, batched, repeats if noisy else 1, limits, transient, reads, several)
 
 
 def ask(
@@ -95,7 +101,7 @@ def _asked(
         else:
             share = (time.perf_counter() - start) / len(designs)
             for index, value in enumerate(_listed(output, declared.name, len(designs))):
-                yield index, Outcome(*read_score(value, declared.range), share)
+                yield index, _read(value, declared, share)
             return
         yield OneByOne()
     else:
@@ -137,7 +143,22 @@ def _ask_one(reward: Callable, declared: Declaration, design: str, memory_limit:
         return Outcome(math.nan, reason, seconds, is_transient(error, declared.transient))
     seconds = time.perf_counter() - start
     (value,) = _listed(output, declared.name, 1)
-    return Outcome(*read_score(value, declared.range), seconds)
+    return _read(value, declared, seconds)
+
+
+def _read(value: Any, declared: Declaration, seconds: float) -> Outcome:
+    if not declared.several:
+        return Outcome(*read_score(value, declared.range), seconds)
+    if isinstance(value, Mapping):
+        columns = tuple((str(name), *read_score(number)) for name, number in value.items())
+        return Outcome(math.nan, "the reward gave no column", seconds, columns=columns)
+    score, reason = read_score(value)
+    if value is not None and math.isfinite(score):
+        raise RewardError(
+            f'reward "{declared.name}" returned {_shown(value)} for a design: a reward with columns returns a mapping, '
+            'such as {"affinity": 1.5}, for each'
+        )
+    return Outcome(score, reason, seconds)
 
 
 def _pass_on(error: BaseException) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from biotilt.errors import ConfigError, RewardError
 from biotilt.rewards.generic.base import Direction, NamedReward, NotScored, as_score, declare, digest
+from biotilt.rewards.generic.columns import Several, Source
 
 
 class BlackBox:
@@ -50,7 +51,7 @@ class BlackBox:
             if output.shape not in ((len(fit), 1), (len(fit),)):
                 raise RewardError(
                     f'black box "{self.name}" returned shape {output.shape} for {len(fit)} designs; a box of several '
-                    "numbers a design is several rewards: wrap each in a function"
+                    "numbers a design is no reward: return them by name from a function with @columns"
                 )
             scores = [as_score(value) for value in output.reshape(-1).tolist()]
         known = iter(scores)
@@ -105,14 +106,14 @@ def from_poli(
     return declare(box, units=units or None)
 
 
-class SmilesScorer:
+class SmilesScorer(Several):
     """A scorer in the manner of MolScore: a list of SMILES in, a list of dictionaries or of numbers out.
 
     Of dictionaries, the entry `key` is the score; `smiles` in it says which design it is of. By MolScore's rule a
     scorer gives 0.0 for what it could not score, which may be better than what the design deserves: `failure` is the
     number that counts as not scored (None: none does).
 
-    `options` are passed on with each call.
+    `options` are passed on with each call. `source()` gives all entries that are numbers, from one call.
     """
 
     differentiable = False
@@ -123,27 +124,45 @@ class SmilesScorer:
         options: Mapping[str, Any],
     ) -> None:  # fmt: skip
         self.scorer, self.name, self.key, self.failure, self.options = scorer, name, key, failure, dict(options)
+        self.own = version
         self.version = f"1-{digest(repr((name, version, key, failure, sorted(self.options.items()))))}"
 
+    def source(self) -> Source:
+        """Return what gives all entries; `key` says nothing there."""
+        key = (self.own, self.failure, sorted(self.options.items()))
+        return Source(self.rows, self.name, f"1-{digest(repr((self.name, *key)))}", reads="text")
+
     def __call__(self, designs: list[str]) -> list[float]:
+        return [self._read(self._value(row) if isinstance(row, Mapping) else row) for row in self._asked(designs)]
+
+    def rows(self, designs: list[str]) -> list[Any]:
+        """Return the numbers of each design by name; what is no mapping is given as it is."""
+        return [self._numbers(row) if isinstance(row, Mapping) else row for row in self._asked(designs)]
+
+    def _numbers(self, row: Mapping[str, Any]) -> dict[str, float]:
+        found = {name: value for name, value in row.items() if name != "smiles" and not isinstance(value, str | bytes)}
+        return {name: self._read(value) for name, value in found.items()}
+
+    def _asked(self, designs: list[str]) -> Sequence[Any]:
         output = self.scorer(list(designs), **self.options)
         output = output.tolist() if hasattr(output, "tolist") else output
         if not isinstance(output, list | tuple):
             raise RewardError(f'scorer "{self.name}" returned {type(output).__name__}, not a list')
         if any(isinstance(row, Mapping) for row in output):
-            output = self._column(designs, output)
+            output = self._in_order(designs, output)
         if len(output) != len(designs):
             raise RewardError(f'scorer "{self.name}" returned {len(output)} scores for {len(designs)} designs')
-        return [self._read(value) for value in output]
+        return output
 
-    def _column(self, designs: list[str], rows: Sequence[Any]) -> list[Any]:
-        """Return the value of each design; rows that name their design may be fewer, and in any order."""
+    @staticmethod
+    def _in_order(designs: list[str], rows: Sequence[Any]) -> Sequence[Any]:
+        """Return the row of each design; rows that name their design may be fewer, and in any order."""
         if all(isinstance(row, Mapping) and "smiles" in row for row in rows):
             named = {row["smiles"]: row for row in rows}
             # a scorer that rewrites SMILES names none of ours: then only the order can tell
             if any(design in named for design in designs):
-                return [self._value(named[d]) if d in named else NotScored("the scorer left it out") for d in designs]
-        return [self._value(row) for row in rows]
+                return [named.get(design, NotScored("the scorer left it out")) for design in designs]
+        return rows
 
     def _value(self, row: Mapping[str, Any]) -> Any:
         found = [key for key in row if key != "smiles"]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 import math
 import numbers
 import reprlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, ClassVar, Literal, Protocol, cast, overload
+from typing import Any, ClassVar, Literal, Protocol, Self, cast, overload
 
 import torch
 from torch import Tensor
@@ -41,6 +43,41 @@ class DifferentiableReward(NamedReward, Protocol):
     """A reward that also scores relaxed designs `(B, L, V)`, with gradients: `differentiable` is true."""
 
     def score_one_hot(self, x: Tensor, /) -> Tensor: ...
+
+
+class Compound(ABC):
+    """A reward made of others, which can be put together again with others in their place; name and version stay.
+
+    `times`: how often it has to be asked itself, whatever its parts say.
+    """
+
+    times: int = 1
+
+    @abstractmethod
+    def children(self) -> tuple[NamedReward, ...]:
+        """Return the rewards that it is made of."""
+
+    @abstractmethod
+    def with_children(self, children: Sequence[NamedReward]) -> Self:
+        """Return a copy made of these, as many."""
+
+    def _with(self, **attributes: Any) -> Self:
+        made = copy.copy(self)
+        for name, value in attributes.items():
+            object.__setattr__(made, name, value)  # some are frozen
+        return made
+
+
+class OfOne(Compound):
+    """A reward made of one other, its `part`."""
+
+    part: NamedReward
+
+    def children(self) -> tuple[NamedReward, ...]:
+        return (self.part,)
+
+    def with_children(self, children: Sequence[NamedReward]) -> Self:
+        return self._with(part=children[0])
 
 
 class NotScored(float):
@@ -152,7 +189,7 @@ class TensorReward:
 
 
 @dataclass(frozen=True)
-class Declared:
+class Declared(OfOne):
     """A reward with what its owner says about it: which way is good, what scores are possible, whether they repeat.
 
     * `direction="minimise"`: the scores of `part` are negated, so that higher is better here as everywhere; `units`

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
-from typing import cast
+from typing import Self, cast
 
 import torch
 from torch import Tensor
 
 from biotilt.errors import ConfigError, RewardError
-from biotilt.rewards.generic.base import DifferentiableReward, Infeasible, NamedReward, NotScored, digest, take_after
+from biotilt.rewards.generic.base import (
+    Compound,
+    DifferentiableReward,
+    Infeasible,
+    NamedReward,
+    NotScored,
+    OfOne,
+    digest,
+    take_after,
+)
 
 
-class _Combination(ABC):
+class _Combination(Compound):
     """Parts with one coefficient each; a design that any part cannot score, or calls infeasible, stays so.
 
     `names` are those of the parts, all different.
@@ -35,6 +44,12 @@ class _Combination(ABC):
         self.version = f"1-{digest(repr(key))}"
         self.differentiable = all(part.differentiable for part in self.parts)
         take_after(self, self.parts)
+
+    def children(self) -> tuple[NamedReward, ...]:
+        return self.parts
+
+    def with_children(self, children: Sequence[NamedReward]) -> Self:
+        return self._with(parts=tuple(children))
 
     def components(self, designs: list[str]) -> dict[str, list[float]]:
         """Return each part's own scores, one list of `len(designs)` a part, keyed by the part's name.
@@ -168,7 +183,7 @@ class GeometricMean(Product):
         super().__init__(parts, [weight / total for weight in self.weights])
 
 
-class Threshold:
+class Threshold(OfOne):
     """A part, and −inf, infeasible, where it is below `at_least` or above `at_most`: units and bounds are the part's.
 
     Inside, both bounds included, the score is the part's own; with `keep` false it is 0, so that in a sum the part

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 import shlex
 import shutil
@@ -16,11 +17,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from biotilt import supervise
 from biotilt.digits import number
@@ -28,8 +29,10 @@ from biotilt.errors import ConfigError, DataError
 from biotilt.files import read_text
 from biotilt.options import PathText, Positive, check_options
 from biotilt.rewards.generic.base import NotScored, digest
+from biotilt.rewards.generic.columns import Several, Source
 from biotilt.spaces.tables import read_table
 
+T = TypeVar("T")
 DESIGNS, SCORES, FOLDER = "{designs}", "{scores}", "{folder}"
 NO_SCORE = "the program gave no score"
 LAST_LINES = 5  # of what a failed program printed
@@ -42,7 +45,7 @@ class CommandFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Command:
+class Command(Several):
     """The scores that a program writes, one call for a batch of designs, in a temporary folder of the call.
 
     `command` is a list of words, or one text that is split as a shell splits it; no shell runs. In its words
@@ -60,6 +63,9 @@ class Command:
     daemons too on Linux, also when the process that asked for it is killed. `environment` is added to the variables of
     biotilt's own; `folder` is the working directory. `revision` is free: change it when the
     program's answers change for a reason that its file does not show. `name` is the reward's, shown in reports.
+
+    `source()` gives every column of the "csv" but id and design, from one call: all `columns` where they are declared,
+    else those that hold a number or nothing.
 
     The version hashes all options that can change a score, the program's file, and each file that a word of the
     command names.
@@ -79,6 +85,7 @@ class Command:
     scores_format: Literal["csv", "txt"] = "csv"
     stdout: bool = False
     column: str = "score"
+    columns: Sequence[str] = ()
     timeout: Positive | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: PathText = "."
@@ -113,7 +120,7 @@ class Command:
     def _version(self) -> str:
         options = asdict(self)
         # where the folder lies, how long a call may take and what its result is called change no score
-        for key in ("folder", "timeout", "name", "units"):
+        for key in ("folder", "timeout", "name", "units", "columns"):
             del options[key]
         options["command"] = self._words
         files = [self._program(), *(Path(self.folder) / word for word in self._words[1:] if word)]
@@ -121,7 +128,23 @@ class Command:
         content = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()]
         return f"1-{digest(json.dumps([options, content], sort_keys=True))}"
 
+    def source(self) -> Source:
+        """Return what gives all columns in one call."""
+        if self.scores_format != "csv" or self.column != "score":
+            raise ConfigError(
+                f'reward "{self.name}": several columns need scores_format = "csv", and no column among the options: '
+                "name it beside them"
+            )
+        return Source(self.rows, self.name, self.version, tuple(self.columns), reads="text")
+
     def __call__(self, designs: list[str]) -> list[float]:
+        return self._called(designs, self._read)
+
+    def rows(self, designs: list[str]) -> list[dict[str, float]]:
+        """Return all columns of each design, from one call of the program."""
+        return self._called(designs, self._read_rows)
+
+    def _called(self, designs: list[str], read: Callable[[Path, int], list[T]]) -> list[T]:
         if not designs:
             return []
         for design in designs:
@@ -133,7 +156,12 @@ class Command:
             printed = self._run([_filled(word, values) for word in self._words], Path(folder))
             if not self.stdout and not asked.is_file():
                 raise CommandFailed(f"{self._words[0]} ended well but wrote no file {SCORES}")
-            return self._read(printed if self.stdout else asked, len(designs))
+            try:
+                return read(printed if self.stdout else asked, len(designs))
+            except DataError as error:  # none of biotilt's own: another design may fare better
+                where = "its output" if self.stdout else SCORES
+                reason = str(error).replace(str(printed if self.stdout else asked), where)
+                raise CommandFailed(f"{self._words[0]} gave scores that cannot be read: {reason}") from None
 
     @property
     def _words(self) -> list[str]:
@@ -181,11 +209,21 @@ class Command:
 
     def _read(self, path: Path, count: int) -> list[float]:
         """Return the scores of a file."""
-        try:
-            return self._listed(path, count) if self.scores_format == "txt" else self._by_id(path, count)
-        except DataError as error:  # none of biotilt's own: another design may fare better
-            reason = str(error).replace(str(path), "its output" if self.stdout else SCORES)
-            raise CommandFailed(f"{self._words[0]} gave scores that cannot be read: {reason}") from None
+        if self.scores_format == "txt":
+            return self._listed(path, count)
+        return [_score(row[self.column]) for row in self._by_id(path, count, [self.column])]
+
+    def _read_rows(self, path: Path, count: int) -> list[dict[str, float]]:
+        """Return all columns of a file; a column of texts is none, unless it was declared."""
+        rows = self._by_id(path, count, self.columns)
+        names = list(self.columns) or [name for name in rows[0] if name not in ("id", COLUMN)]
+        scores = {name: [_score(row[name]) for row in rows] for name in names}
+        if not self.columns:
+            texts = [
+                name for name in names if all(map(math.isnan, scores[name])) and any(r[name].strip() for r in rows)
+            ]
+            scores = {name: column for name, column in scores.items() if name not in texts}
+        return [{name: column[place] for name, column in scores.items()} for place in range(count)]
 
     def _listed(self, path: Path, count: int) -> list[float]:
         lines = read_text(path).split("\n")
@@ -197,9 +235,10 @@ class Command:
             raise CommandFailed(f"{self._words[0]} gave {len(lines)} lines of scores for {count} designs")
         return [_score(line) for line in lines]
 
-    def _by_id(self, path: Path, count: int) -> list[float]:
+    def _by_id(self, path: Path, count: int, columns: Sequence[str]) -> list[dict[str, str]]:
+        """Return the rows of a file in the order of the designs; each id must be there once, and all `columns`."""
         header, rows = read_table(path)
-        missing = [name for name in ("id", self.column) if name not in header]
+        missing = [name for name in ("id", *columns) if name not in header]
         if missing:
             raise CommandFailed(f'{self._words[0]} gave scores without a column "{missing[0]}"; there is {header}')
         places = [_place(row["id"], count) for _, row in rows]
@@ -211,8 +250,8 @@ class Command:
         }
         if wrong := [f"{what} {_named(ids)}" for what, ids in faults.items() if ids]:
             raise CommandFailed(f"{self._words[0]} must give each id from 0 to {count - 1} once; {', '.join(wrong)}")
-        found = dict(zip(places, (row[self.column] for _, row in rows)))
-        return [_score(found[place]) for place in range(count)]
+        found = dict(zip(places, (row for _, row in rows)))
+        return [found[place] for place in range(count)]
 
 
 def _filled(word: str, values: Mapping[str, str]) -> str:

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biotilt.errors import ConfigError, RewardError
-from biotilt.rewards.generic.base import DifferentiableReward, NamedReward, NotScored, digest, take_after
+from biotilt.rewards.generic.base import DifferentiableReward, NamedReward, NotScored, OfOne, digest, take_after
 
 
-class LogProbability:
+class LogProbability(OfOne):
     """r(x) = log σ((f(x) − above)/spread) + log σ((below − f(x))/spread), either bound left out if None.
 
     It is log p(y | x) for the event y: "the true value lies above (below) the bound", when f errs by a logistic noise

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from biotilt.errors import RewardError
+from biotilt.errors import ConfigError, RewardError
 from biotilt.loading import Reference
-from biotilt.rewards.generic.base import FunctionReward, NamedReward, reward
+from biotilt.rewards.generic.base import Compound, FunctionReward, NamedReward, reward
+from biotilt.rewards.generic.columns import Several, Source, columns
 
 
 def load_function(reference: str, base: Path = Path(), *, per_design: bool = False) -> NamedReward:
@@ -25,7 +26,28 @@ def load_function(reference: str, base: Path = Path(), *, per_design: bool = Fal
     TypeError: must be real number, not str
     """
     found = Reference(reference, base, "reward", RewardError).load()
+    if isinstance(found, Source):
+        known = f", one of {', '.join(found.columns)}" if found.columns else ""
+        raise ConfigError(f'"{reference}" gives several columns; name the one that is the score{known}')
     return _as_reward(found, per_design)
+
+
+def load_source(reference: str, base: Path = Path(), *, per_design: bool = False) -> Source:
+    """Load what gives several named scores a design, as `load_function` loads a reward.
+
+    A plain function, or one with `@reward`, gives mappings, name -> number. Raises `RewardError` as `load_function`
+    does, and `ConfigError` for a reward made of others or declared to be minimised, which gives one number.
+    """
+    found = Reference(reference, base, "reward", RewardError).load()
+    if isinstance(found, Source | Several):
+        return found if isinstance(found, Source) else found.source()
+    if not (hasattr(found, "name") and hasattr(found, "version")):
+        return columns(per_design=per_design)(found)
+    if isinstance(found, Compound):
+        raise ConfigError(f'"{reference}" gives one score; decorate a function that returns mappings with @columns')
+    if isinstance(found, FunctionReward):
+        return Source(found.function, found.name, found.version, batched=found.batched, reads=found.reads)
+    return Source(found, found.name, found.version, batched=not per_design)
 
 
 def _as_reward(found: Any, per_design: bool) -> NamedReward:
