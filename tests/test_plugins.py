@@ -9,17 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from biotilt import Experiment, steer
 from biotilt.core import Parts, Policy, check_parts
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.model import Model
-from biotilt.networks import NETWORKS
+from biotilt.networks import CNN, NETWORKS, CNNConfig
 from biotilt.objectives import PathConsistency
 from biotilt.plugins import REGISTRIES
 from biotilt.processes import AnyOrder
 from biotilt.samplers import SAMPLERS, SMC
-from biotilt.spaces import DNA
+from biotilt.spaces import DNA, Letters, build_space
 
 PARTS = '''"""Parts of another package."""
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from torch import nn
 from biotilt.core import Guessing, StateValue
 from biotilt.options import Count, Length, Symbols, Width
 from biotilt.samplers import Ancestral
+from biotilt.spaces import Tokens
 
 
 class Twice(Ancestral):
@@ -56,6 +58,24 @@ class Worst(StateValue):
         kernel = context.roles.proposal.kernel(x, k)
         scores = [context.rewards(kernel.guess(context.generator)) for _ in range(self.guesses)]
         return torch.stack(scores).amin(0)
+
+
+@dataclass(frozen=True)
+class Upside(Tokens):
+    """Designs read from the end."""
+
+    vocabulary: tuple[str, ...] = ("A", "B")
+    kind: ClassVar[str] = "upside"
+    Options = None
+
+    def encode(self, designs):
+        return super().encode([design[::-1] for design in designs])
+
+    def decode(self, states):
+        return [design[::-1] for design in super().decode(states)]
+
+    def spec(self):
+        return {"kind": "upside", "vocabulary": list(self.vocabulary)}
 
 
 @dataclass
@@ -95,7 +115,9 @@ class Plain(nn.Module):
     def forward(self, x, t):
         return self.layers(x.long()).view(len(x), self.config.length, self.config.letters)
 '''
-REGISTERED = """[biotilt.values]
+REGISTERED = """[biotilt.spaces]
+upside = strange_parts:Upside
+[biotilt.values]
 worst = strange_parts:Worst
 [biotilt.samplers]
 twice = strange_parts:Twice
@@ -154,13 +176,20 @@ def test_a_sampler_and_a_reward_are_used(installed):
 
 def test_a_network_is_built_stored_and_loaded_where_its_package_is(installed):
     net = NETWORKS.of_table({"name": "plain", "letters": 4, "length": 3})
-    model = Model(Policy(AnyOrder(3, 4), net), DNA)
+    model = Model(Policy(AnyOrder(3, 4), net), Letters(DNA))
     model.save(installed / "m.safetensors")
     assert Model.load(installed / "m.safetensors").sample(4) == model.sample(4)
     (installed / "strange_parts-1.0.dist-info/entry_points.txt").write_text("", encoding="utf-8")
     del NETWORKS["plain"]  # as in a process that has not loaded it
     with pytest.raises(CheckpointError, match='unknown network "plain"; valid: cnn, mlp'):
         Model.load(installed / "m.safetensors")
+
+
+def test_a_space_is_stored_with_its_generator(installed):
+    upside = build_space({"kind": "upside", "vocabulary": ["G", "CC"]})
+    Model(Policy(AnyOrder(3, 2), CNN(CNNConfig(2, 3))), upside).save(installed / "m.safetensors")
+    space = Model.load(installed / "m.safetensors").space
+    assert space == upside and space.decode(torch.tensor([[0, 0, 1]])) == ["CCGG"]
 
 
 def test_a_value_has_options_and_goes_with_every_algorithm_that_takes_its_kind(installed):

@@ -118,6 +118,8 @@ Depth = Annotated[Whole, Field(ge=0, le=500)]  # of hidden layers
 Kernel = Annotated[Whole, Field(ge=1, le=1_001), AfterValidator(_odd)]
 Dilations = Annotated[tuple[Few, ...], Field(min_length=1, max_length=1_000)]
 Name = Annotated[Text, Field(max_length=1_000)]
+Word = Annotated[str, Field(max_length=100)]  # of a vocabulary
+Vocabulary = Annotated[list[Word], Field(max_length=1_000_000)]
 Structure = Annotated[Text, Field(min_length=1)]  # in dot-bracket notation
 Seed = Annotated[Whole, Field(ge=0)]  # below 2^63: a TOML integer, and half of what torch takes, so that seeds add up
 Share = Annotated[Number, Field(ge=0, le=1)]

@@ -10,9 +10,10 @@ from biotilt.processes import PROCESSES
 from biotilt.registry import Registry
 from biotilt.rewards import REWARDS
 from biotilt.samplers import SAMPLERS
+from biotilt.spaces import SPACES
 from biotilt.training.trackers import TRACKERS
 from biotilt.values import VALUES
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    each.kind: each for each in (PROCESSES, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, TRACKERS, VALUES)
+    each.kind: each for each in (PROCESSES, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, SPACES, TRACKERS, VALUES)
 }

@@ -29,6 +29,7 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
 
     `kind` names the kind ("samplers") and its entry-point group (`biotilt.samplers`), `one` a part of it in messages
     ("sampler"). `own_files`: each part has a file to itself, whose first line says what it is; else its docstring does.
+    `key`: the attribute, and the key of tables, that holds the name; `make` makes a part of its `Options`.
 
     >>> registry: Registry[Any] = Registry("shapes", "shape")
     >>> @registry.register
@@ -39,8 +40,11 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
     biotilt.errors.ConfigError: shape.name: unknown shape "sqare"; did you mean "square"?
     """
 
-    def __init__(self, kind: str, one: str, parts: Iterable[type[Any]] = (), *, own_files: bool = False) -> None:
-        self.kind, self.one, self.own_files = kind, one, own_files
+    def __init__(
+        self, kind: str, one: str, parts: Iterable[type[Any]] = (), *, own_files: bool = False, key: str = "name",
+        make: Callable[[Any, Any], T] = lambda part, options: part(options),
+    ) -> None:  # fmt: skip
+        self.kind, self.one, self.own_files, self.key, self._make = kind, one, own_files, key, make
         self._parts: dict[str, type[T]] = {}
         self._points: dict[str, list[EntryPoint]] | None = None  # of plug-ins that are not loaded yet
         for part in parts:
@@ -62,17 +66,17 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
                 return kind
 
             return named
-        self[_name_of(part)] = part
+        self[self._name(part)] = part
         return part
 
     def __setitem__(self, name: str, part: type[T]) -> None:
         """Register a class; one that is defined again, as in a notebook, replaces itself."""
         if not isinstance(part, type):
             raise ConfigError(f'{self.kind}: "{one_line(name)}" must be a class, got {shown(part)}')
-        if _name_of(part) != name:
+        if self._name(part) != name:
             raise ConfigError(
-                f'{self.kind}: {_place(part)} is registered as "{one_line(name)}" but calls itself {_named(part)}; '
-                f'give it name = "{one_line(name)}"'
+                f'{self.kind}: {_place(part)} is registered as "{one_line(name)}" but calls itself '
+                f'{self._called(part)}; give it {self.key} = "{one_line(name)}"'
             )
         there = self._parts.get(name)
         if there is not None and _place(there) != _place(part):
@@ -118,23 +122,22 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
         """
         part, kind = self.find(name, key), self.options_of(name, key)
         built = build_options(kind, options, where or f'{self.one} "{name}"')
-        made_of: Any = part
-        return built if kind is part else made_of(built)
+        return built if kind is part else self._make(part, built)
 
     def options_of(self, name: Any, key: str = "") -> type:
         """Return the dataclass of a part's options: its `Options`, or itself; ConfigError when there is none."""
         part = self.find(name, key)
-        return getattr(part, "Options", part)  # of whatever a stranger registers
+        return getattr(part, "Options", None) or part  # of whatever a stranger registers
 
     def of_table(self, table: Mapping[str, Any], where: str = "", default: str | None = None) -> T:
-        """Build a part from a table that holds its `name`, if not the default one, beside its options."""
+        """Build a part from a table that holds its name, if not the default one, beside its options."""
         options = dict(table)
-        name = options.pop("name", default)
-        return self.build(name, options, where, f"{where}.name" if where else "")
+        name = options.pop(self.key, default)
+        return self.build(name, options, where, f"{where}.{self.key}" if where else "")
 
     def name_of(self, part: object) -> str | None:
         """Return the name of an object's own class; None where only a class that it derives from is registered."""
-        name = _name_of(type(part))
+        name = self._name(type(part))
         return name if isinstance(name, str) and self.get(name) is type(part) else None
 
     def summaries(self) -> dict[str, str]:
@@ -144,6 +147,13 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
     def _about(self, part: type[T]) -> str:
         text = sys.modules[part.__module__].__doc__ if self.own_files else part.__doc__
         return next(iter((text or "").strip().splitlines()), "").strip()
+
+    def _name(self, part: type) -> Any:
+        return getattr(part, self.key, None)  # whatever a stranger registers
+
+    def _called(self, part: type) -> str:
+        name = self._name(part)
+        return f'"{one_line(name)}"' if isinstance(name, str) else "nothing"
 
     def _unknown(self, name: Any) -> str:
         said = name if isinstance(name, str) else shown(name)
@@ -176,15 +186,6 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from error
         del self._found()[name]
-
-
-def _name_of(part: Any) -> Any:
-    return getattr(part, "name", None)  # whatever a stranger registers
-
-
-def _named(part: type) -> str:
-    name = _name_of(part)
-    return f'"{one_line(name)}"' if isinstance(name, str) else "nothing"
 
 
 def _place(part: type) -> str:

@@ -40,10 +40,17 @@ class Space(ABC, Generic[Design]):
 
     `medium` is what its designs are, which is what rewards say they read: "text" (str), "points" (float32 arrays
     `(D,)`) or "images" (float32 arrays `(H, W, C)` of multiples of 1/255 in [0, 1]). What more a space can do is said
-    by the classes below.
+    by the classes below. `kind`: the name by which a file says which space it is, and what else the file says of it
+    are the options of its class, or of that called `Options`.
     """
 
     medium: ClassVar[Medium]
+    kind: ClassVar[str]
+
+    @classmethod
+    def of_options(cls, options: Any) -> Self:
+        """Return the space that its `Options`, read from a file, stand for."""
+        return cls(**vars(options))
 
     @property
     @abstractmethod

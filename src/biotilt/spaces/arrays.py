@@ -9,16 +9,18 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from biotilt.core.fixed import Fixed
 from biotilt.core.space import Held, Measured, Medium, Pictured, Record
 from biotilt.digits import pretty
 from biotilt.errors import ConfigError, DataError, suggest
+from biotilt.options import Length, Number, Whole, Word
 from biotilt.spaces.array_files import check_array_output, write_images, write_points
 from biotilt.spaces.distances import euclidean
 from biotilt.spaces.pictures import contact_sheet, scatter
@@ -70,6 +72,15 @@ class Arrays(Measured[np.ndarray], Pictured[np.ndarray]):
 
 
 @dataclass(frozen=True)
+class PointsOptions:
+    """What a file says of points."""
+
+    columns: Annotated[list[Word], Field(max_length=65_536)]
+    centre: list[Number]
+    scale: list[Number]
+
+
+@dataclass(frozen=True)
 class Points(Arrays, Held[np.ndarray]):
     """Points with named `columns`; states are standardised: design = centre + scale · state, each `(D,)`.
 
@@ -89,6 +100,8 @@ class Points(Arrays, Held[np.ndarray]):
     centre: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 
+    kind: ClassVar[str] = "points"
+    Options: ClassVar[type] = PointsOptions
     medium: ClassVar[Medium] = "points"
     held_by: ClassVar[Literal["fixed", "scaffold"]] = "fixed"
 
@@ -181,6 +194,15 @@ class Points(Arrays, Held[np.ndarray]):
 
 
 @dataclass(frozen=True)
+class ImagesOptions:
+    """What a file says of images."""
+
+    height: Length
+    width: Length
+    colours: Annotated[Whole, Field(ge=1, le=4)]
+
+
+@dataclass(frozen=True)
 class Images(Arrays):
     """Images of `height` × `width` pixels in `colours` = 1 (grey), 3 (RGB) or 4 (RGBA).
 
@@ -198,6 +220,8 @@ class Images(Arrays):
     width: int
     colours: int = 1
 
+    kind: ClassVar[str] = "images"
+    Options: ClassVar[type] = ImagesOptions
     medium: ClassVar[Medium] = "images"
 
     def __post_init__(self) -> None:

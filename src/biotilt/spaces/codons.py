@@ -6,9 +6,10 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from biotilt.core.fixed import Fixed
@@ -20,6 +21,14 @@ from biotilt.spaces.text import Text
 # NCBI's standard genetic code (translation table 1), codons in the order UUU, UUC, UUA, UUG, UCU, … GGG; * is a stop
 STANDARD = "FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"
 CODONS = tuple("".join(bases) for bases in itertools.product("UCAG", repeat=3))
+
+
+@dataclass(frozen=True)
+class CodonsOptions:
+    """What a file says of codons."""
+
+    protein: Annotated[str, Field(min_length=1, max_length=1_000_000)]
+    dna: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,9 @@ class Codons(Text, Constrained[str], Targeted[str]):
 
     protein: str
     dna: bool = False
+
+    kind: ClassVar[str] = "codons"
+    Options: ClassVar[type] = CodonsOptions
 
     def __post_init__(self) -> None:
         body = self.protein.removesuffix("*")

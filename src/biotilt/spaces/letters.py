@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from biotilt.core.fixed import Fixed
 from biotilt.core.space import Held
 from biotilt.errors import ConfigError, DataError
+from biotilt.options import Length, Name, build_options
 from biotilt.spaces.alphabet import KNOWN, PAD, Alphabet
+from biotilt.spaces.alphabet import alphabet as alphabet_called
 from biotilt.spaces.fixed import fixed_from_positions, parse_fixed
 from biotilt.spaces.text import Text
 
@@ -38,6 +41,13 @@ class _OfLetters(Text, Held[str]):
 
 
 @dataclass(frozen=True)
+class LettersOptions:
+    """What a file says of letters."""
+
+    alphabet: Name | dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Letters(_OfLetters):
     """Designs of one length, whatever it is, in the letters of an alphabet.
 
@@ -48,6 +58,13 @@ class Letters(_OfLetters):
     """
 
     alphabet: Alphabet
+
+    kind: ClassVar[str] = "alphabet"
+    Options: ClassVar[type] = LettersOptions
+
+    @classmethod
+    def of_options(cls, options: LettersOptions) -> Letters:
+        return cls(_alphabet(options.alphabet))
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -62,6 +79,15 @@ class Letters(_OfLetters):
 
     def spec(self) -> dict[str, Any]:
         return {"kind": "alphabet", "alphabet": alphabet_spec(self.alphabet)}
+
+
+@dataclass(frozen=True)
+class PaddedOptions:
+    """What a file says of padded letters."""
+
+    alphabet: Name | dict[str, Any]
+    length: Length
+    side: Literal["left", "right"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +111,13 @@ class Padded(_OfLetters):
     alphabet: Alphabet
     length: int
     side: Literal["left", "right"] = "right"
+
+    kind: ClassVar[str] = "padded"
+    Options: ClassVar[type] = PaddedOptions
+
+    @classmethod
+    def of_options(cls, options: PaddedOptions) -> Padded:
+        return cls(_alphabet(options.alphabet), options.length, options.side)
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.side not in ("left", "right"):
@@ -140,3 +173,19 @@ def alphabet_spec(alphabet: Alphabet) -> str | dict[str, Any]:
     if KNOWN.get(alphabet.name) == alphabet:
         return alphabet.name
     return {"name": alphabet.name, "letters": alphabet.letters, "aliases": dict(alphabet.aliases)}
+
+
+@dataclass(frozen=True)
+class _OneAlphabet:
+    """The letters of an alphabet that is not one of ours."""
+
+    name: Name
+    letters: Annotated[str, Field(max_length=26)]
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+def _alphabet(said: str | dict[str, Any]) -> Alphabet:
+    if isinstance(said, str):
+        return alphabet_called(said)
+    spec = build_options(_OneAlphabet, said, "alphabet")
+    return Alphabet(spec.name, spec.letters, spec.aliases)

@@ -13,11 +13,19 @@ from torch import Tensor
 from biotilt.core.fixed import Fixed
 from biotilt.core.space import Held, Targeted
 from biotilt.errors import DataError
+from biotilt.options import Structure
 from biotilt.spaces.alphabet import RNA, Alphabet
 from biotilt.spaces.text import Text
 
 PAIRS = ("GC", "CG", "AU", "UA", "GU", "UG")
 UNPAIRED = ("A", "G", "U", "C", "A", "A")
+
+
+@dataclass(frozen=True)
+class PairedOptions:
+    """What a file says of pairs."""
+
+    target: Structure
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class Paired(Text, Held[str], Targeted[str]):
 
     target: str
 
+    kind: ClassVar[str] = "paired"
+    Options: ClassVar[type] = PairedOptions
     held_by: ClassVar[Literal["fixed", "scaffold"]] = "scaffold"
 
     def __post_init__(self) -> None:

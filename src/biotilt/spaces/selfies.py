@@ -13,10 +13,19 @@ from torch import Tensor
 from biotilt.core.fixed import Fixed
 from biotilt.core.space import Held
 from biotilt.errors import ConfigError, DataError, needs_extra
+from biotilt.options import Length, Vocabulary
 from biotilt.spaces.alphabet import PAD
 from biotilt.spaces.text import Text
 
 EXTRA = "molecule"
+
+
+@dataclass(frozen=True)
+class SelfiesOptions:
+    """What a file says of SELFIES."""
+
+    vocabulary: Vocabulary
+    length: Length
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,8 @@ class Selfies(Text, Held[str]):
     vocabulary: tuple[str, ...]
     length: int
 
+    kind: ClassVar[str] = "selfies"
+    Options: ClassVar[type] = SelfiesOptions
     held_by: ClassVar[Literal["fixed", "scaffold"]] = "scaffold"
 
     def __post_init__(self) -> None:

@@ -6,13 +6,23 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from biotilt.errors import ConfigError, DataError
+from biotilt.options import Vocabulary
 from biotilt.spaces.text import Text
+
+
+@dataclass(frozen=True)
+class TokensOptions:
+    """What a file says of tokens."""
+
+    vocabulary: Vocabulary
+    separator: Annotated[str, Field(max_length=1)] = ""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,9 @@ class Tokens(Text):
 
     vocabulary: tuple[str, ...]
     separator: str = ""
+
+    kind: ClassVar[str] = "tokens"
+    Options: ClassVar[type] = TokensOptions
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
