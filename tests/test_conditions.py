@@ -19,6 +19,7 @@ from biotilt.files import load_tensors
 from biotilt.model import Model
 from biotilt.models.conditions import Conditions
 from biotilt.networks import CNN, CNNConfig
+from biotilt.oracle import Store
 from biotilt.processes import AnyOrder
 from biotilt.spaces import as_space
 from biotilt.training.callbacks import Callback
@@ -264,3 +265,69 @@ def test_the_command_line_draws_with_a_condition(folder):
     assert (folder / "d.csv").read_text().splitlines()[0].endswith("condition")
     wrong = run(app, ["sample", "model.safetensors", "--guidance", "2"])
     assert wrong.exit_code == 2
+
+
+def wanted(designs: list[str], conditions: list[str]) -> list[float]:
+    """The share of G where the liver is asked for, of T elsewhere."""
+    letters = {"liver": "G", "k562": "T"}
+    return [design.count(letters[c]) / len(design) for design, c in zip(designs, conditions)]
+
+
+@pytest.mark.slow
+def test_a_reward_may_read_the_condition(folder):
+    text = tomllib.loads(EXPERIMENT.format(condition='["liver", "k562"]', guidance=0.0, objective="ppo"))
+    del text["reward"]
+    experiment = biotilt.Experiment.from_dict(text, folder, reward=wanted, proven=True)
+    run = biotilt.tune(experiment, "run")
+    scored = run.scored
+    assert (~scored["cached"]).sum() == run.history["calls"].iloc[-1]
+    assert set(scored["condition"]) == {"liver", "k562"}
+    assert all(len(design) == 6 for design in scored["design"])
+    table = run.evaluate(samples=32) and (folder / "run/designs.csv").read_text().splitlines()
+    names = table[0].split(",")
+    rows = [dict(zip(names, line.split(","))) for line in table[1:]]
+    assert {row["condition"] for row in rows} == {"liver", "k562"}
+    for row in rows:  # the table says what the reward says of this design under this condition
+        design = row.get("sequence", row.get("design", ""))
+        assert float(row["optimised"]) == pytest.approx(wanted([design], [row["condition"]])[0], abs=1e-6)
+
+
+def test_scores_are_kept_by_condition_only_where_the_reward_reads_it(folder):
+    asked = []
+
+    def reading(designs, conditions):
+        asked.extend(zip(map(str, designs), conditions))
+        return [float(len(c)) for c in conditions]
+
+    def blind(designs):
+        asked.extend(designs)
+        return [1.0 for _ in designs]
+
+    model = ours().with_condition(["tissue 1", "tissue 0"])
+    same = model.space.encode(["ACGTAC", "ACGTAC"])
+    x = model.policy.process.mark.write(same, torch.tensor([0, 1]))
+    for reward, calls in ((reading, 2), (blind, 1)):
+        asked.clear()
+        keys = {"alpha": 1.0, "objective": {"name": "ppo"}, "model": {"path": "unused"}}
+        experiment = biotilt.Experiment.from_dict(keys, folder, model=model, reward=reward, proven=True)
+        oracle = experiment.oracle(experiment.reward, Store(None), "run")
+        oracle(x)
+        assert oracle.calls == calls
+    assert asked == ["ACGTAC"]
+
+
+def test_a_reward_that_reads_conditions_needs_one(folder):
+    keys = {"alpha": 1.0, "objective": {"name": "ppo"}, "model": {"path": "unused"}}
+    with pytest.raises(ConfigError, match="reads the conditions"):
+        biotilt.Experiment.from_dict(keys, folder, model=ours(), reward=wanted, proven=True)
+
+
+def test_several_conditions_are_refused_where_designs_are_weighed(folder):
+    keys = {"alpha": 1.0, "objective": {"name": "ppo"}, "sampler": {"name": "smc"}, "reward": {"kind": "gc"}}
+    model = ours().with_condition(["tissue 1", "tissue 0"])
+    experiment = biotilt.Experiment.from_dict(keys, folder, model=model, proven=True)
+    with pytest.raises(ConfigError, match=r"smc weighs designs against each other.*name one condition"):
+        experiment.sampler_and_value()
+    for objective in ({"name": "sdpo"}, {"name": "ppo", "advantage": "group"}):
+        with pytest.raises(ConfigError, match="name one condition"):
+            biotilt.Experiment.from_dict(keys | {"objective": objective}, folder, model=model, proven=True)

@@ -30,6 +30,7 @@ from biotilt.options import plain, shown
 from biotilt.oracle import Backend, Limits, Oracle, Shared, Store, build_backend, check_backend
 from biotilt.oracle.reading import check_reads
 from biotilt.oracle.workers.isolation import adopt, isolated, reseed
+from biotilt.oracle.workers.scoring import Declaration
 from biotilt.processes import PROCESSES
 from biotilt.record import RunRecord, command_line, git_commit, hashes, read_record, versions
 from biotilt.rewards import REWARDS, LogProbability, NamedReward, build, load_function, load_source
@@ -39,6 +40,7 @@ from biotilt.rewards.generic.columns import Several, Source, plan, sources
 from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Threshold
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.registry import PATHS
+from biotilt.spaces import Text
 from biotilt.tasks import task_defaults
 from biotilt.training import Callback, Trainer
 from biotilt.trust import mark, require_trust
@@ -132,6 +134,7 @@ class Experiment:
             held_out = load_reward(config.held_out, base, "held_out", target)
         constraints = [load_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
         experiment = cls(config, base, model, reward, held_out, constraints)
+        experiment._check_conditional()
         # all refuse what does not fit before any compute
         experiment.check_sources()
         if (isinstance(model.origin, Origin) or "model" in given) and not proven:
@@ -163,6 +166,23 @@ class Experiment:
                 raise ConfigError(
                     f'columns of "{source.name}" are read with different repeats: say the same in every section, '
                     "so that a design is asked for once"
+                )
+
+    def _check_conditional(self) -> None:
+        """Raise ConfigError where a reward reads conditions, and no design is drawn under one."""
+        told = self.model.told is not None and isinstance(self.model.space, Text)
+        for reward in (self.reward, self.held_out, *self.constraints):
+            if reward is None or not Declaration.by(reward).conditional:
+                continue
+            if not told:
+                raise ConfigError(
+                    f'"{reward.name}" reads the conditions of texts, and these designs have none: condition = … under '
+                    "[model]"
+                )
+            if plan(reward) is not None:
+                raise ConfigError(
+                    f'"{reward.name}" reads conditions, and columns of one source, which are kept by design alone: '
+                    "make one function of both"
                 )
 
     def objective_and_value(self) -> tuple[Objective, Value | None]:
@@ -225,7 +245,8 @@ class Experiment:
         else:
             backend = Shared(shared, reward, store, run_id, [self._backend(part) for part in shared.parts])
         return Oracle(
-            reward, store=store, max_calls=max_calls, space=self.model.space, run_id=run_id, read=self.model.read,
+            reward, store=store, max_calls=max_calls, space=self.model.space, run_id=run_id,
+            decode=self.model.decode, bare=self.model.bare_design,
             batch_size=section.batch_size, max_unscored=most, backend=backend,
         )  # fmt: skip
 

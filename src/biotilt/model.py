@@ -30,6 +30,7 @@ from biotilt.processes.letters import LetterProcess
 from biotilt.schema import Name, Named, StoredTensors, checked
 from biotilt.spaces import Text as TextSpace
 from biotilt.spaces import stored_space
+from biotilt.spaces.told import ToldText
 
 
 class StoredOrigin(BaseModel):
@@ -107,8 +108,26 @@ class Model:
         return sample(self.policy, count, torch.Generator(device).manual_seed(seed))
 
     def decode(self, states: Tensor) -> list[Any]:
-        """Return the designs of states x[K]."""
-        return self.space.decode(self.read(states).cpu())
+        """Return the designs of states x[K]; texts know their condition (`ToldText`), where the network is told one."""
+        designs = self.space.decode(self.read(states).cpu())
+        if isinstance(self.space, TextSpace) and self.told is not None:
+            return [ToldText(design, told) for design, told in zip(designs, self.conditions_of(states))]
+        return designs
+
+    def encode(self, designs: list[Any]) -> Tensor | None:
+        """Return states of designs, None where conditions are not known of all; DataError names one that has none."""
+        states, process = self.space.encode(designs), self.policy.process
+        if self.told is None or not isinstance(process, Conditioned):
+            return states
+        labels = [design.condition if isinstance(design, ToldText) else None for design in designs]
+        if not set(labels) <= set(self.told.labels):
+            return None
+        return process.mark.write(states, torch.tensor([self.told.labels.index(str(label)) for label in labels]))
+
+    def bare_design(self, designs: Tensor) -> Tensor:
+        """Return relaxed designs without what their states say of the condition."""
+        process = self.policy.process
+        return process.mark.without(designs) if isinstance(process, Conditioned) else designs
 
     def read(self, states: Tensor) -> Tensor:
         """Return what the space reads of states x[K]: these, or their letters where they are points of a simplex."""

@@ -16,6 +16,7 @@ from biotilt.folder import PAGE, SUMMARY, TABLES
 from biotilt.judge import Finished
 from biotilt.schema import Summary
 from biotilt.spaces.tables import read_table
+from biotilt.spaces.told import ToldText
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -36,12 +37,20 @@ def frame(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
 
 
 def scored(run: Finished) -> DataFrame:
-    """Return the ledger of tuning as a DataFrame: position, design, score, reason, seconds and cached."""
+    """Return the ledger of tuning as a DataFrame: position, design, score, reason, seconds and cached.
+
+    Where the reward reads it, also the condition under which the design was drawn.
+    """
     from biotilt.harvest import ledgers
 
     reward, _ = ledgers(run.experiment, run.folder)
     keys = ("position", "design", "score", "reason", "seconds", "cached")
-    return _pandas().DataFrame([{key: getattr(row, key) for key in keys} for row in reward.rows()], columns=keys)
+    frame = _pandas().DataFrame([{key: getattr(row, key) for key in keys} for row in reward.rows()], columns=keys)
+    told = [ToldText.of_key(key) for key in frame["design"]]
+    if any(isinstance(design, ToldText) for design in told):
+        frame["design"] = [str(design) for design in told]
+        frame["condition"] = [design.condition if isinstance(design, ToldText) else "" for design in told]
+    return frame
 
 
 def designs(run: Finished) -> DataFrame:

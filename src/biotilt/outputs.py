@@ -73,7 +73,7 @@ def _drawn(
     run: Finished, samples: int, judge: Judge, calls: int, spent: float, problems: Problems
 ) -> Iterator[Designs]:
     """Yield the rows as they are drawn and judged, each before the next is begun."""
-    experiment, space = run.experiment, run.experiment.model.space
+    experiment = run.experiment
     base, tuned = experiment.model.policy, run.model.policy
     # a cache that runs share is another file than the judge's
     tuned_by = judge.store if experiment.config.oracle.cache is None else experiment._store(run.folder)
@@ -107,10 +107,13 @@ def _drawn(
     if len(best_scored) >= 2:
         items, scores = [item for item, _ in best_scored], [score for _, score in best_scored]
         judge.learn(tuned_by, items)
-        encode, device = space.encode, experiment.device
-        loglik = problems.attempt(
-            "log p of the harvest", None, lambda: likelihood(base, encode(items).to(device), generator).tolist()
-        )
+        states = problems.attempt("states of the harvest", None, lambda: experiment.model.encode(items))
+        loglik = None
+        if states is not None:
+            states = states.to(experiment.device)
+            loglik = problems.attempt(
+                "log p of the harvest", None, lambda: likelihood(base, states, generator).tolist()
+            )
         yield judge.row("harvest", items, (None, None), calls, spent, loglik=loglik, optimised=scores)
 
 

@@ -13,6 +13,7 @@ from biotilt.digits import exact
 from biotilt.evaluation.measure import Values
 from biotilt.folder import FASTA, TABLES
 from biotilt.spaces import Text
+from biotilt.spaces.told import ToldText
 
 
 @dataclass
@@ -57,7 +58,9 @@ class Designs:
         }  # fmt: skip
         records = []
         for rank, i in enumerate(self.order(), 1):
-            values = {name: _cell(column[i]) for name, column in known.items() if column is not None}
+            item = self.items[i]
+            values = {"condition": item.condition} if isinstance(item, ToldText) else {}
+            values |= {name: _cell(column[i]) for name, column in known.items() if column is not None}
             values["flags"] = ";".join(self.flags[i]) if self.flags else ""
             records.append(Record(f"{_PREFIX.get(self.name, self.name)}_{rank}", self.items[i], values))
         return records

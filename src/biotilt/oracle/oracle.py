@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from biotilt.core import needed
 from biotilt.core.protocols import Reward
 from biotilt.core.space import Space
 from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored, RewardError
@@ -21,6 +22,7 @@ from biotilt.oracle.usable import FIRST_BATCH, counted, enough_failures, enough_
 from biotilt.oracle.workers.backend import Backend, Inline, Ticket
 from biotilt.oracle.workers.scoring import ask_relaxed
 from biotilt.schema import checked
+from biotilt.spaces.told import ToldText
 
 SAVE_EVERY = 1.0  # seconds between savings of what workers have finished
 
@@ -34,8 +36,9 @@ class Oracle:
     the accounts of one that was never interrupted. Failures are remembered for the rest of a run; other runs
     and resumed runs ask again.
 
-    `space` turns states `(B, ...)` into B designs, and knows each by its key, under which scores and ledger keep it;
-    `read` turns states into those that the space reads, where they differ. The reward gets at most `batch_size` designs
+    `space` turns states `(B, ...)` into B designs, and knows each by its key, under which scores and ledger keep it,
+    with its condition for a reward that reads that. `decode` and `bare` where states are not what the space reads:
+    the designs of states, and relaxed designs as the space has them. The reward gets at most `batch_size` designs
     at a time, in the process or the workers of `backend` (None: in this process), which has to be built for the same
     reward. A reward that declares itself noisy is asked several times (`Repeated`), which is one call. `backend` may be
     `Answers` of their own: a reward made of the columns of sources is `Shared` with other oracles over the same store.
@@ -56,7 +59,8 @@ class Oracle:
         max_calls: int | None,
         space: Space[Any],
         run_id: str,
-        read: Callable[[Tensor], Tensor] = lambda states: states,
+        decode: Callable[[Tensor], list[Any]] | None = None,
+        bare: Callable[[Tensor], Tensor] = lambda designs: designs,
         batch_size: int = 1024,
         patience: int = 256,
         max_unscored: float = 0.5,
@@ -70,7 +74,9 @@ class Oracle:
         self.ledger = Ledger(store, run_id, reward.name)
         self._store = store
         self.space = space
-        self._states = read
+        self._decode = decode or (lambda states: space.decode(states.cpu()))
+        self._bare = bare
+        self._conditional = Declaration.by(reward).conditional
         self._run = run_id
         self._batch_size = batch_size
         self._patience = patience
@@ -97,7 +103,7 @@ class Oracle:
     def __call__(self, states: Tensor) -> Tensor:
         """Return the scores `(B,)`, float32, on the device of the states `(B, L)`; see `score`."""
         work, self.meanwhile = self.meanwhile, None
-        return self.score(self.space.decode(self._states(states).cpu()), work).to(states.device, torch.float32)
+        return self.score(self._decode(states), work).to(states.device, torch.float32)
 
     def relaxed(self, designs: Tensor) -> Tensor:
         """Return differentiable scores `(B,)` of relaxed designs, `(B, L, V)` or points, of a differentiable reward.
@@ -109,6 +115,7 @@ class Oracle:
 
         Raises `BudgetSpent` as `score` does, and `RewardError` when the reward raises or returns another shape.
         """
+        designs = self._bare(designs)
         self.score(self.space.decode(self.space.nearest(designs).cpu()))
         scores = ask_relaxed(self.reward, self.space.relaxed(designs))
         if scores.shape != designs.shape[:1]:
@@ -128,7 +135,7 @@ class Oracle:
         `RewardError` when the reward returns another number of scores or too few of its scores can be used, and
         `NothingScored` when none can.
         """
-        keys = [self.space.key(design) for design in designs]
+        keys = [self._key(design) for design in designs]
         by_key = dict(zip(keys, designs))
         known = self._answers.known(list(by_key))
         free = {key for key, score in known.items() if key in self._called or score.run != self._run}
@@ -158,6 +165,9 @@ class Oracle:
                     ticket.cancel()
                     self._save_finished(asked, ticket)
         return torch.tensor([known[key].value for key in keys], dtype=torch.float64)
+
+    def _key(self, design: Any) -> str:
+        return needed(design, ToldText).key if self._conditional else self.space.key(design)
 
     @property
     def nothing_scored(self) -> str:

@@ -14,6 +14,7 @@ from biotilt.core.space import Measured, Medium, Record, token_type
 from biotilt.errors import DataError
 from biotilt.spaces.alphabet import Alphabet
 from biotilt.spaces.distances import mean_pairwise_distance, nearest_distances
+from biotilt.spaces.told import ToldText
 from biotilt.spaces.writing import check_designs_output, write_designs
 
 
@@ -40,10 +41,10 @@ class Text(Measured[str]):
         return {"letters": len(self.symbols), "length": states.shape[1]}
 
     def key(self, design: str) -> str:
-        return design
+        return str(design)
 
     def design_of(self, key: str) -> str:
-        return key
+        return ToldText.of_key(key)
 
     def nearest(self, relaxed: Tensor) -> Tensor:
         """Return the most likely letters `(B, L)` of weights of letters `(B, L, V)`."""

@@ -46,7 +46,8 @@ class Declaration:
     or else each design is scored `repeats` (1) times and the scores are averaged. `transient`: the kinds of
     exceptions that another attempt may not meet; by default `OSError` with `ConnectionError` and `TimeoutError`,
     but no missing file or permission. `reads` ("text"): what its designs are, as a space says (`Space.medium`), or
-    "anything". `several` (False): a design gets a mapping of named scores.
+    "anything". `several` (False): a design gets a mapping of named scores. `conditional` (False): it reads the condition
+    under which a design was drawn (`ToldText`).
     """
 
     name: str
@@ -56,6 +57,7 @@ class Declaration:
     transient: tuple[type[BaseException], ...] | None = None
     reads: str = "text"
     several: bool = False
+    conditional: bool = False
 
     @classmethod
     def by(cls, reward: Any) -> Declaration:
@@ -70,8 +72,8 @@ class Declaration:
         noisy = not getattr(reward, "deterministic", True)
         transient = getattr(reward, "transient", None)
         batched, reads = getattr(reward, "batched", True), getattr(reward, "reads", "text")
-        several = getattr(reward, "several", False)
-        return cls(name, batched, repeats if noisy else 1, limits, transient, reads, several)
+        several, conditional = getattr(reward, "several", False), bool(getattr(reward, "conditional", False))
+        return cls(name, batched, repeats if noisy else 1, limits, transient, reads, several, conditional)
 
 
 def ask(

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from biotilt.errors import ConfigError, RewardError
 from biotilt.options import End, check_options
+from biotilt.spaces.told import condition_of
 
 Direction = Literal["maximise", "minimise"]
 
@@ -119,7 +120,8 @@ class FunctionReward:
     `function` takes a list of designs and returns as many numbers in a list, tuple, NumPy array, tensor or
     pandas Series; with `batched=False` it takes one design and returns one number. `name` and `version` are
     the key of the cache: change the version when the same design would get another score. `units` is shown
-    in reports. What is not a number (`None`, text) becomes a NaN that names it.
+    in reports. What is not a number (`None`, text) becomes a NaN that names it. A function with a second argument
+    `conditions` (`condition` with `batched=False`) is also told the labels of the designs' conditions.
 
     Raises `RewardError` when the output is no list at all.
 
@@ -135,10 +137,20 @@ class FunctionReward:
     units: str = ""
     reads: str = "anything"
 
+    @property
+    def conditional(self) -> bool:
+        """Whether it reads the condition under which a design was drawn."""
+        try:
+            arguments = list(inspect.signature(self.function).parameters)
+        except (TypeError, ValueError):  # of some functions written in C
+            return False
+        return arguments[1:2] == ["conditions" if self.batched else "condition"]
+
     def __call__(self, designs: list[Any]) -> list[float]:
+        told = [[condition_of(design) for design in designs]] if self.conditional else []
         if not self.batched:
-            return [as_score(self.function(design)) for design in designs]
-        output = self.function(designs)
+            return [as_score(self.function(*each)) for each in zip(designs, *told)]
+        output = self.function(designs, *told)
         scores = output.tolist() if hasattr(output, "tolist") else output
         if not isinstance(scores, list | tuple):
             raise RewardError(
@@ -382,6 +394,7 @@ def take_after(whole: Any, parts: Sequence[NamedReward]) -> None:
     whole.batched = all(getattr(part, "batched", True) for part in parts)
     whole.deterministic = all(getattr(part, "deterministic", True) for part in parts)
     whole.repeats = max(getattr(part, "repeats", 1) for part in parts)
+    whole.conditional = any(getattr(part, "conditional", False) for part in parts)
     whole.reads = read_by(whole.name, parts)
     whole.imports = tuple(name for part in parts for name in getattr(part, "imports", ()))
 
