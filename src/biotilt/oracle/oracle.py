@@ -20,7 +20,7 @@ from biotilt.oracle.ledger import Ledger
 from biotilt.oracle.store import Row, Score, Store, Work
 from biotilt.oracle.usable import FIRST_BATCH, counted, enough_failures, enough_infeasible, no_finite_score
 from biotilt.oracle.workers.backend import Backend, Inline, Ticket
-from biotilt.oracle.workers.scoring import ask_relaxed
+from biotilt.oracle.workers.scoring import Declaration, ask_relaxed
 from biotilt.schema import checked
 from biotilt.spaces.told import ToldText
 

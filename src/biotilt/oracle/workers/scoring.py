@@ -46,8 +46,8 @@ class Declaration:
     or else each design is scored `repeats` (1) times and the scores are averaged. `transient`: the kinds of
     exceptions that another attempt may not meet; by default `OSError` with `ConnectionError` and `TimeoutError`,
     but no missing file or permission. `reads` ("text"): what its designs are, as a space says (`Space.medium`), or
-    "anything". `several` (False): a design gets a mapping of named scores. `conditional` (False): it reads the condition
-    under which a design was drawn (`ToldText`).
+    "anything". `several` (False): a design gets a mapping of named scores. `conditional` (False): it reads the
+    condition under which a design was drawn (`ToldText`).
     """
 
     name: str
