@@ -19,6 +19,7 @@ from biotilt.networks import CNN, NETWORKS, CNNConfig
 from biotilt.objectives import PathConsistency
 from biotilt.plugins import REGISTRIES
 from biotilt.processes import AnyOrder
+from biotilt.rewards import build
 from biotilt.samplers import SAMPLERS, SMC
 from biotilt.spaces import DNA, Letters, build_space
 
@@ -31,6 +32,7 @@ from torch import nn
 
 from biotilt.core import Guessing, StateValue
 from biotilt.options import Count, Length, Symbols, Width
+from biotilt.rewards import FromParts
 from biotilt.samplers import Ancestral
 from biotilt.spaces import Tokens
 
@@ -92,6 +94,21 @@ class CountA:
         return [self.factor * d.count("A") for d in designs]
 
 
+class Worse(FromParts):
+    """The worst of its parts, times their weights."""
+
+    name = "worse"
+    version = "1"
+    differentiable = False
+
+    def __init__(self, parts, weights=()):
+        self.parts, self.weights = parts, weights
+
+    def __call__(self, designs):
+        columns = [[w * score for score in part(designs)] for part, w in zip(self.parts, self.weights)]
+        return [min(scores) for scores in zip(*columns)]
+
+
 @dataclass(frozen=True)
 class PlainOptions:
     letters: Symbols
@@ -123,6 +140,7 @@ worst = strange_parts:Worst
 twice = strange_parts:Twice
 [biotilt.rewards]
 count_a = strange_parts:CountA
+worse = strange_parts:Worse
 [biotilt.networks]
 plain = strange_parts:Plain
 """
@@ -183,6 +201,17 @@ def test_a_network_is_built_stored_and_loaded_where_its_package_is(installed):
     del NETWORKS["plain"]  # as in a process that has not loaded it
     with pytest.raises(CheckpointError, match='unknown network "plain"; valid: cnn, mlp'):
         Model.load(installed / "m.safetensors")
+
+
+def test_a_reward_is_made_of_parts(installed):
+    keys = {"task": "utr", "held_out": {"kind": "none"}, "reward": {"kind": "worse"}}
+    keys["reward"]["parts"] = [{"kind": "count_a", "weight": 2.0}, {"kind": "gc", "options": {"low": 1.0, "high": 1.0}}]
+    reward = Experiment.from_dict(keys, installed).reward
+    assert reward(["AC", "GGCC", "CC"]) == [min(2.0, reward_gc) for reward_gc in (-0.5, 0.0, 0.0)]
+    with pytest.raises(ConfigError, match=r"reward\.parts: a worse needs parts"):
+        Experiment.from_dict(keys | {"reward": {"kind": "worse"}}, installed)
+    with pytest.raises(ConfigError, match='"worse" is built from more than options'):
+        build("worse", {})
 
 
 def test_a_space_is_stored_with_its_generator(installed):

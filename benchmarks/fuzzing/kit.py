@@ -9,7 +9,7 @@ import json
 import random
 import shutil
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def _bases(folder: Path) -> list[dict[str, Any]]:
 
 def random_part(rng: random.Random, kind: str) -> tuple[str, dict[str, Any]]:
     """Return the name of a part and its options at their defaults, and at a guess where there is none."""
-    name, part = rng.choice(sorted(REGISTRIES[kind].items()))
+    name, part = rng.choice(sorted((n, p) for n, p in REGISTRIES[kind].items() if is_dataclass(p)))
     options = {}
     for field in fields(part):
         default = field.default_factory() if field.default_factory is not MISSING else field.default

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import inspect
 import json
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from biotilt.config import Config, ModelSection, RewardSection, merge, override,
 from biotilt.constraints import Adapting, Constrained, Constraint
 from biotilt.core import Algorithm, Context, Metrics, Objective, Parts, Replay, Roles, Sampler, Value, check_parts
 from biotilt.core.fixed import Fixed
-from biotilt.errors import CheckpointError, ConfigError, suggest
+from biotilt.errors import CheckpointError, ConfigError
 from biotilt.files import write_json
 from biotilt.folder import LEDGER, RECORD
 from biotilt.locate import located
@@ -33,21 +32,17 @@ from biotilt.oracle.workers.isolation import adopt, isolated, reseed
 from biotilt.oracle.workers.scoring import Declaration
 from biotilt.processes import PROCESSES
 from biotilt.record import RunRecord, command_line, git_commit, hashes, read_record, versions
-from biotilt.rewards import REWARDS, LogProbability, NamedReward, build, load_function, load_source
+from biotilt.rewards import REWARDS, NamedReward
 from biotilt.rewards import reward as wrap_reward
 from biotilt.rewards.generic.base import declare
-from biotilt.rewards.generic.columns import Several, Source, plan, sources
-from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Threshold
-from biotilt.rewards.generic.learned import LearnedReward
+from biotilt.rewards.generic.columns import GivesColumns, Source, plan, sources
+from biotilt.rewards.generic.section import FromSection, Section
 from biotilt.rewards.registry import PATHS
 from biotilt.spaces import Text
 from biotilt.tasks import task_defaults
 from biotilt.training import Callback, Trainer
 from biotilt.trust import mark, require_trust
 from biotilt.values import VALUES
-
-COMBINED: dict[str, Any] = {"sum": Sum, "product": Product, "geometric_mean": GeometricMean}
-OF_ONE: dict[str, Any] = {"log_probability": LogProbability, "threshold": Threshold}
 
 
 @dataclass
@@ -399,73 +394,42 @@ def build_reward(section: RewardSection, base: Path, key: str, target: str | Non
 
     `target` is given to the rewards that have an option of that name and whose section does not set it.
     """
+    kind = REWARDS.find(section.kind, f"{key}.kind")
+    parts = [build_reward(part, base, f"{key}.parts.{i}", target) for i, part in enumerate(section.parts)]
+    given = Section(
+        key, base, _options(section, base, target), parts, [part.weight for part in section.parts],
+        section.function, section.per_design, section.path,
+    )  # fmt: skip
     said = {name: getattr(section, name) for name in ("direction", "range", "units")}
     if section.column is not None:
-        return declare(_column_of(section, base, key), **said)
+        return declare(_column_of(kind, given, section), **said)
     said |= {name: getattr(section, name) for name in ("deterministic", "repeats")}
-    return declare(_reward_of(section, base, key, target), **said)
+    if issubclass(kind, FromSection):
+        return declare(kind.of_section(given), **said)
+    return declare(REWARDS.build(section.kind, given.options, f"{key}.options"), **said)
 
 
-def _column_of(section: RewardSection, base: Path, key: str) -> NamedReward:
-    """Return one column of what gives several, a Python function or a program, asked as often as the section says."""
+def _column_of(kind: type, given: Section, section: RewardSection) -> NamedReward:
+    """Return one column of what gives several, asked as often as the section says."""
     assert section.column is not None
-    if section.kind == "python":
-        source = load_source(_function_of(section, key), base, per_design=section.per_design)
-    elif section.kind in REWARDS and issubclass(REWARDS[section.kind], Several):
-        made = build(section.kind, _options(section, base, None), f"{key}.options")
-        assert isinstance(made, Several)
-        source = made.source()
-    else:
-        raise ConfigError(f'{key}.column: a reward of kind "{section.kind}" gives one score; leave this key out')
+    if not issubclass(kind, GivesColumns):
+        raise ConfigError(f'{given.key}.column: a reward of kind "{section.kind}" gives one score; leave this key out')
+    source = kind.source_of(given)
     try:
         return source.asked(section.repeats).column(section.column)
     except ConfigError as error:
-        raise ConfigError(f"{key}.column: {error}") from error
-
-
-def _function_of(section: RewardSection, key: str) -> str:
-    if section.function is None:
-        raise ConfigError(f'{key}.function: this key is missing; write "file.py:function"')
-    return section.function
-
-
-def _reward_of(section: RewardSection, base: Path, key: str, target: str | None) -> NamedReward:
-    parts = [build_reward(part, base, f"{key}.parts.{i}", target) for i, part in enumerate(section.parts)]
-    if section.kind in COMBINED:
-        if not parts:
-            raise ConfigError(f'{key}.parts: a {section.kind} needs parts, for example [[{key}.parts]] kind = "gc"')
-        return COMBINED[section.kind](parts, [part.weight for part in section.parts])
-    if section.kind in OF_ONE:
-        if len(parts) != 1:
-            raise ConfigError(f"{key}.parts: {section.kind} needs one part, and has {len(parts)}")
-        known = list(inspect.signature(OF_ONE[section.kind]).parameters)[1:]
-        for option in section.options:
-            if option not in known:
-                raise ConfigError(f"{key}.options.{option}: unknown option{suggest(option, known)}")
-        return OF_ONE[section.kind](parts[0], **section.options)
-    if section.kind == "python":
-        try:
-            return load_function(_function_of(section, key), base, per_design=section.per_design)
-        except ConfigError as error:
-            raise ConfigError(f"{key}.column: {error}") from error
-    if section.kind == "learned":
-        if section.path is None:
-            raise ConfigError(f"{key}.path: this key is missing; `biotilt fit-oracle` makes such a file")
-        return LearnedReward.load(base / section.path)
-    if section.kind not in REWARDS:
-        kinds = [*COMBINED, *OF_ONE, "python", "learned", *REWARDS]
-        raise ConfigError(f'{key}.kind: unknown reward "{section.kind}"{suggest(section.kind, kinds)}')
-    return build(section.kind, _options(section, base, target), f"{key}.options")
+        raise ConfigError(f"{given.key}.column: {error}") from error
 
 
 def _options(section: RewardSection, base: Path, target: str | None) -> dict[str, Any]:
-    """Return the options of a registered reward, with its target and the paths that start at the experiment."""
-    options, accepted = dict(section.options), getattr(REWARDS[section.kind], "__dataclass_fields__", {})
+    """Return the options of a reward, with its target and the paths that start at the experiment."""
+    options, kind = dict(section.options), REWARDS.options_of(section.kind)
+    accepted = {field.name for field in fields(kind)} if is_dataclass(kind) else set()
     if target is not None and "target" in accepted:
         options = {"target": target} | options
     if "folder" in accepted:  # a program works where the experiment is
         options = {"folder": "."} | options
-    for name in set(PATHS) & options.keys() & accepted.keys():
+    for name in set(PATHS) & options.keys() & accepted:
         with contextlib.suppress(OSError, ValueError):  # it is no path: the reward says so
             if options[name] and (base / str(options[name])).exists():
                 options[name] = str(base / str(options[name]))

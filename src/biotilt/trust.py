@@ -22,9 +22,7 @@ from biotilt.errors import UntrustedRun
 from biotilt.files import shown_path
 from biotilt.rewards.registry import KINDS
 
-HARMLESS = {kind.name for kind in KINDS} | {
-    *("learned", "none", "sum", "product", "geometric_mean", "log_probability", "threshold"),
-}
+HARMLESS = {kind.name for kind in KINDS} - {"python"} | {"none"}
 """Kinds of rewards that run nothing but biotilt and the packages it names, unless an option below is given."""
 PROGRAMS = ("command", "program")
 ABOUT_PROGRAMS = ("environment", "folder")

@@ -53,10 +53,10 @@ def test_a_threshold_has_no_gradient_and_its_options_are_its_version():
 
 @pytest.mark.parametrize(
     ("bounds", "message"),
-    [({}, "needs a bound"), ({"at_least": 2, "at_most": 1}, "above at_most"), ({"at_least": NAN}, "above at_most")],
+    [({}, "needs a bound"), ({"at_least": 2, "at_most": 1}, "above at_most"), ({"at_least": NAN}, "finite")],
 )
 def test_bounds_that_leave_nothing_are_refused(bounds, message):
-    with pytest.raises(ConfigError, match=f'threshold of "gc".*{message}'):
+    with pytest.raises(ConfigError, match=f"threshold.*{message}"):
         Threshold(constant("gc", 1.0), **bounds)
 
 

@@ -267,8 +267,7 @@ def list_parts() -> Answer:
         "\n".join([f"{kind}:", *(f"  {name:<{width}}  {about}" for name, about in parts.items())])
         for kind, parts in found.items()
     ]
-    more = "  and, in an experiment: python, learned, sum, product, log_probability (`biotilt init` shows how)"
-    return Answer(found, ("\n\n".join(blocks) + f"\n{more}",))
+    return Answer(found, ("\n\n".join(blocks),))
 
 
 @app.command()

@@ -7,6 +7,7 @@ from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Thresho
 from biotilt.rewards.generic.command import Command
 from biotilt.rewards.generic.conditional import LogProbability
 from biotilt.rewards.generic.load import load_function, load_source
+from biotilt.rewards.generic.section import FromPart, FromParts, FromSection
 from biotilt.rewards.registry import REWARDS, build
 from biotilt.rewards.rna.properties import ForbiddenMotifs, GCFraction, UpstreamAUG
 
@@ -15,6 +16,9 @@ __all__ = [
     "Column",
     "Command",
     "ForbiddenMotifs",
+    "FromPart",
+    "FromParts",
+    "FromSection",
     "FunctionReward",
     "GCFraction",
     "GeometricMean",

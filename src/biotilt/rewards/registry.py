@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from biotilt.errors import ConfigError
 from biotilt.registry import Registry
 from biotilt.rewards.dna.motifs import Motif
 from biotilt.rewards.generic.base import NamedReward
+from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Threshold
 from biotilt.rewards.generic.command import Command
+from biotilt.rewards.generic.conditional import LogProbability
+from biotilt.rewards.generic.learned import LearnedReward
+from biotilt.rewards.generic.python import PythonFunction
+from biotilt.rewards.generic.section import FromSection
 from biotilt.rewards.molecule.docking import Vina
 from biotilt.rewards.molecule.properties import (
     Alerts,
@@ -45,9 +51,10 @@ KINDS: tuple[Any, ...] = (
     *(Substructure, Vina),
     *(Instability, IsoelectricPoint, Gravy, Aromaticity, MolecularWeight, SecondaryStructure),
     *(PLDDT, PTM, InterfacePTM, FoldContent, Globularity, Symmetry, HydrophobicSurface, ReferenceRMSD, TMScore),
-    Command,
+    *(Command, PythonFunction, LearnedReward, Sum, Product, GeometricMean, Threshold, LogProbability),
 )
 REWARDS: Registry[NamedReward] = Registry("rewards", "reward", KINDS)
+"""What a section's `kind` may be: dataclasses of their options, and kinds that are built from the section itself."""
 PATHS = ("box", "file", "folder", "ligand", "path", "predictor", "receptor", "reference")
 """Options of the rewards above that may name a file or a folder: relative ones start at the experiment's folder."""
 
@@ -61,4 +68,6 @@ def build(name: str, options: Mapping[str, Any], where: str = "") -> NamedReward
     >>> build("gc", {"low": 0.4, "high": 0.6})
     GCFraction(low=0.4, high=0.6)
     """
+    if issubclass(REWARDS.find(name), FromSection):
+        raise ConfigError(f'reward "{name}" is built from more than options: name it in a section of an experiment')
     return REWARDS.build(name, options, where)

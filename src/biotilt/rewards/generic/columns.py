@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from biotilt.errors import ConfigError, RewardError, suggest
+from biotilt.options import build_options
 from biotilt.rewards.generic.base import Compound, Infeasible, NamedReward, NotScored, as_score, digest, source_version
+from biotilt.rewards.generic.section import Section
 
 Marks = Mapping[str, tuple[float, str]]  # of each column of one design: score, and the reason of NaN or −inf
 WHOLE = ""  # the only column of a reward that gives one number
@@ -135,8 +137,21 @@ class Column:
         return as_score(row[self.column]) if self.column in row else NotScored(f'no column "{self.column}"')
 
 
-class Several(ABC):
+class GivesColumns(ABC):
     """A kind of reward that can give several named numbers a design; `[reward] column` then picks one."""
+
+    @classmethod
+    @abstractmethod
+    def source_of(cls, section: Section) -> Source:
+        """Return what gives them, as a section says; ConfigError names the key when something is missing."""
+
+
+class Several(GivesColumns):
+    """One that is a dataclass of its options."""
+
+    @classmethod
+    def source_of(cls, section: Section) -> Source:
+        return build_options(cls, section.options, f"{section.key}.options").source()
 
     @abstractmethod
     def source(self) -> Source:

@@ -6,12 +6,14 @@ import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self, cast
 
 import torch
 from torch import Tensor
 
 from biotilt.errors import ConfigError, RewardError
+from biotilt.options import Flag, Number, check_options
 from biotilt.rewards.generic.base import (
     Compound,
     DifferentiableReward,
@@ -22,9 +24,10 @@ from biotilt.rewards.generic.base import (
     digest,
     take_after,
 )
+from biotilt.rewards.generic.section import FromPart, FromParts
 
 
-class _Combination(Compound):
+class _Combination(Compound, FromParts):
     """Parts with one coefficient each; a design that any part cannot score, or calls infeasible, stays so.
 
     `names` are those of the parts, all different.
@@ -183,7 +186,19 @@ class GeometricMean(Product):
         super().__init__(parts, [weight / total for weight in self.weights])
 
 
-class Threshold(OfOne):
+@dataclass(frozen=True)
+class ThresholdOptions:
+    """Bounds in the units of the part, and whether its score is kept between them."""
+
+    at_least: Number | None = None
+    at_most: Number | None = None
+    keep: Flag = True
+
+    def __post_init__(self) -> None:
+        check_options(self, 'reward "threshold"')
+
+
+class Threshold(OfOne, FromPart):
     """A part, and −inf, infeasible, where it is below `at_least` or above `at_most`: units and bounds are the part's.
 
     Inside, both bounds included, the score is the part's own; with `keep` false it is 0, so that in a sum the part
@@ -198,11 +213,14 @@ class Threshold(OfOne):
     [-inf, 0.4, -inf]
     """
 
+    name = "threshold"
+    Options = ThresholdOptions
     differentiable = False
 
     def __init__(
         self, part: NamedReward, at_least: float | None = None, at_most: float | None = None, keep: bool = True
     ) -> None:
+        ThresholdOptions(at_least, at_most, keep)
         if at_least is None and at_most is None:
             raise ConfigError(f'threshold of "{part.name}" needs a bound: at_least = … or at_most = …')
         self.part, self.keep = part, keep

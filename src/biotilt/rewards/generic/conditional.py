@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -10,10 +11,29 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biotilt.errors import ConfigError, RewardError
+from biotilt.options import Number, Positive, check_options
 from biotilt.rewards.generic.base import DifferentiableReward, NamedReward, NotScored, OfOne, digest, take_after
+from biotilt.rewards.generic.section import FromPart
 
 
-class LogProbability(OfOne):
+@dataclass(frozen=True)
+class LogProbabilityOptions:
+    """Bounds and the scale of the error, in the units of the part."""
+
+    above: Number | None = None
+    below: Number | None = None
+    spread: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        check_options(self, 'reward "log_probability"')
+        above, below = self.above, self.below
+        if above is None and below is None:
+            raise ConfigError('reward "log_probability" needs a bound: options = { above = … } or { below = … }')
+        if above is not None and below is not None and not above < below:
+            raise ConfigError(f'reward "log_probability": above = {above} must be less than below = {below}')
+
+
+class LogProbability(OfOne, FromPart):
     """r(x) = log σ((f(x) − above)/spread) + log σ((below − f(x))/spread), either bound left out if None.
 
     It is log p(y | x) for the event y: "the true value lies above (below) the bound", when f errs by a logistic noise
@@ -30,16 +50,12 @@ class LogProbability(OfOne):
     """
 
     name = "log_probability"
+    Options = LogProbabilityOptions
 
     def __init__(
         self, part: NamedReward, above: float | None = None, below: float | None = None, spread: float = 1.0
     ) -> None:
-        if above is None and below is None:
-            raise ConfigError(f'reward "{self.name}" needs a bound: options = {{ above = … }} or {{ below = … }}')
-        if above is not None and below is not None and not above < below:
-            raise ConfigError(f'reward "{self.name}": above = {above} must be less than below = {below}')
-        if not 0 < spread < math.inf:
-            raise ConfigError(f'reward "{self.name}": spread must be > 0, got {spread}')
+        LogProbabilityOptions(above, below, spread)
         self.part, self.above, self.below, self.spread = part, above, below, spread
         self.version = f"1-{digest(repr((part.name, part.version, above, below, spread)))}"
         self.differentiable = part.differentiable

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from biotilt.errors import ConfigError, DataError
 from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
 from biotilt.options import Below1, Depth, Kernel, Length, Symbols, Whole, Width, build_options, check_options
+from biotilt.rewards.generic.section import FromSection, Section
 from biotilt.schema import Name, StoredTensors
 from biotilt.spaces import Alphabet, Letters, Text, as_text, stored_space
 
@@ -115,9 +116,10 @@ class Regressor(nn.Module):
         return self.out(h).squeeze(-1)
 
 
-class LearnedReward:
+class LearnedReward(FromSection):
     """The mean of an ensemble of regressors, as a reward of strings and, differentiably, of letter probabilities."""
 
+    name: str = "learned"
     differentiable = True
 
     def __init__(
@@ -127,6 +129,12 @@ class LearnedReward:
         self.space = as_text(space)
         self.length = members[0].config.length
         self.name, self.version, self.units = name, version, units
+
+    @classmethod
+    def of_section(cls, section: Section) -> LearnedReward:
+        if section.path is None:
+            raise ConfigError(f"{section.key}.path: this key is missing; `biotilt fit-oracle` makes such a file")
+        return cls.load(section.base / section.path)
 
     def score_one_hot(self, probabilities: Tensor) -> Tensor:
         """Return predictions `(B,)` of letter probabilities (or one-hots) `(B, L, V)`; gradients flow."""

@@ -1,0 +1,67 @@
+"""Kinds of rewards that a section of an experiment file builds from more than options: parts, functions, files."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from biotilt.errors import ConfigError
+from biotilt.options import build_options
+from biotilt.rewards.generic.base import NamedReward
+
+
+@dataclass(frozen=True)
+class Section:
+    """What a section says, its parts built; `key` says where it is, `base` is the folder that paths start at."""
+
+    key: str
+    base: Path = Path()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parts: Sequence[NamedReward] = ()
+    weights: Sequence[float] = ()
+    function: str | None = None
+    per_design: bool = False
+    path: str | None = None
+
+
+class FromSection(ABC):
+    """A kind that is built from a section; any other is a dataclass, built from the section's options alone."""
+
+    @classmethod
+    @abstractmethod
+    def of_section(cls, section: Section) -> NamedReward:
+        """Build the reward; ConfigError names the key when something is missing."""
+
+
+class FromParts(FromSection):
+    """A kind made of several parts and their weights."""
+
+    name: str
+
+    def __init__(self, parts: Sequence[NamedReward], weights: Sequence[float] = ()) -> None: ...
+
+    @classmethod
+    def of_section(cls, section: Section) -> Any:
+        if not section.parts:
+            key = section.key
+            raise ConfigError(f'{key}.parts: a {cls.name} needs parts, for example [[{key}.parts]] kind = "gc"')
+        return cls(section.parts, section.weights)
+
+
+class FromPart(FromSection):
+    """A kind made of one part and of options, those of its dataclass `Options`."""
+
+    name: str
+    Options: ClassVar[type]
+
+    def __init__(self, part: NamedReward, **options: Any) -> None: ...
+
+    @classmethod
+    def of_section(cls, section: Section) -> Any:
+        if len(section.parts) != 1:
+            raise ConfigError(f"{section.key}.parts: {cls.name} needs one part, and has {len(section.parts)}")
+        build_options(cls.Options, section.options, f"{section.key}.options")  # names the key of a fault
+        return cls(section.parts[0], **section.options)
