@@ -25,9 +25,9 @@ from biotilt.networks import CNN, CNNConfig
 from biotilt.processes import AnyOrder
 
 try:
-    from biotilt.spaces import DNA
+    from biotilt.spaces import as_space
 except ImportError:  # versions before that, which this is compared with
-    from biotilt.designs import DNA  # type: ignore[import-not-found]
+    from biotilt.designs import as_codec as as_space  # type: ignore[import-not-found, no-redef]
 
 LENGTH = 64
 
@@ -42,7 +42,9 @@ def main() -> None:
         folder = Path(name)
         config = CNNConfig(4, LENGTH, channels=options.channels, blocks=5, dilations=(1,))
         torch.manual_seed(0)
-        Model(Policy(AnyOrder(LENGTH, 4, per_step=8), CNN(config).eval()), DNA).save(folder / "base.safetensors")
+        Model(Policy(AnyOrder(LENGTH, 4, per_step=8), CNN(config).eval()), as_space("dna")).save(
+            folder / "base.safetensors"
+        )
         section: dict[str, Any] = {"path": "base.safetensors"}
         if options.rank:
             section["lora"] = {"rank": options.rank}
