@@ -21,7 +21,7 @@ from biotilt.processes.conditioned import conditioned
 from biotilt.testing import law, tilted_law, total_variation
 from biotilt.testing.exact import lexicographic_index
 from biotilt.training import TrainConfig, Trainer
-from biotilt.values import LogZ, build_value
+from biotilt.values import VALUES, LogZ
 from biotilt.values.learned import LearnedValueConfig
 
 L, V, ALPHA = 2, 2, 0.5
@@ -134,10 +134,11 @@ def config(rounds: int, batch: int = 256, lr: float = 0.03) -> TrainConfig:
 def test_each_condition_gets_its_own_tilted_law(objective, rounds):
     torch.manual_seed(0)
     value = None
-    if objective.value is not None:
+    if objective.value_name is not None:
         options = LearnedValueConfig(lr=0.01, target_rate=0.2) if isinstance(objective, VIDD) else LogZ().config
         fresh = policy_of(BASES)
-        value = build_value(objective.value, lambda: value_network(fresh, ValueSize(24, 1)), PROCESS, options)
+        network = lambda width, depth: value_network(fresh, ValueSize(24, 1))  # noqa: E731
+        value = VALUES.find(objective.value_name).build(options, PROCESS, network)
     found, shares = tuned(objective, value, config(rounds))
     assert torch.allclose(shares, torch.tensor(SHARES, dtype=torch.float64), atol=1e-6)
     for c in range(2):
