@@ -389,14 +389,12 @@ def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | 
                 "from where it is now, load_model(path, factory=lambda: biotilt.load_model(…))"
             )
         return Model.load(stored.path)
-    if stored.factory is None:
-        stored = stored.model_copy(update={"factory": "the function given"})
     if factory is None and not trust:
         raise UntrustedRun(
             f"{path}: its network is built by {stored.shown}, which is not part of biotilt: hand over "
             "that function (load_model(path, factory=…)), or say --trust (in Python: trust=True) to have it imported"
         )
-    origin = Origin(stored.factory, stored.options)
+    origin = Origin(stored.factory or "the function given", stored.options)
     if factory is None:
         return Model.of_origin(origin)
     given = factory(**stored.options)

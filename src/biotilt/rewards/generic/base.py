@@ -11,9 +11,9 @@ import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, ClassVar, Literal, Protocol, Self, cast, overload
+from typing import Any, Literal, Protocol, Self, cast, overload
 
 import torch
 from torch import Tensor
@@ -178,7 +178,7 @@ class TensorReward:
     units: str = ""
     reads: str = "points"
 
-    differentiable: ClassVar[bool] = True
+    differentiable: bool = field(default=True, init=False)
 
     def __post_init__(self) -> None:
         if self.reads not in ("points", "images"):
