@@ -271,6 +271,6 @@ def test_designs_that_cannot_be_scored_are_written_with_the_reason(keys, tmp_pat
     records = read_designs(tmp_path / "run" / "failures.csv", run.model.space.written_in)
     ledger = Ledger(Store(tmp_path / "run" / "oracle.sqlite"), "tuning", "picky")
     asked = [row.design for row in ledger.rows() if not row.cached]
-    assert sorted(r.sequence for r in records) == sorted(d for d in asked if "TT" in d) != []
+    assert sorted(r.design for r in records) == sorted(d for d in asked if "TT" in d) != []
     assert {r.values["reason"] for r in records} == {"ValueError: TT is not for me"}
     assert all(math.isfinite(row["reward"]) for row in run.rows)

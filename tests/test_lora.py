@@ -15,14 +15,14 @@ from biotilt.model import Model
 from biotilt.models.lora import LoRA, adapted
 from biotilt.networks import CNN, CNNConfig
 from biotilt.processes import AnyOrder
-from biotilt.spaces import DNA
+from biotilt.spaces import as_space
 
 pytest.importorskip("peft")
 
 
 def model() -> Model:
     torch.manual_seed(0)
-    return Model(Policy(AnyOrder(8, 4), CNN(CNNConfig(4, 8, channels=16, blocks=2)).eval()), DNA)
+    return Model(Policy(AnyOrder(8, 4), CNN(CNNConfig(4, 8, channels=16, blocks=2)).eval()), as_space("dna"))
 
 
 STATES = torch.tensor([[0, 4, 2, 4, 1, 3, 4, 0], [4] * 8], dtype=torch.int8)

@@ -8,8 +8,9 @@ import types
 import pytest
 
 from biotilt import progress as module
-from biotilt.progress import Progress, in_notebook, progress
+from biotilt.progress import in_notebook, progress
 from biotilt.training import Ended, RunInfo
+from biotilt.tuning_progress import Progress
 
 
 class Clock:

@@ -362,7 +362,7 @@ def test_the_model_is_saved_first_and_no_file_vetoes_another(keys, whole, tmp_pa
             raise BiotiltError("cannot write history.json")
         real(path, value)
 
-    for module in ("run", "folder"):
+    for module in ("run", "folder_state"):
         monkeypatch.setattr(f"biotilt.{module}.write_json", fails_for_history)
     with pytest.raises(BiotiltError, match=r"cannot write history\.json"):
         biotilt.tune(Experiment.from_dict(keys, Path()), folder)

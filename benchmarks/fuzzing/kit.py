@@ -25,7 +25,7 @@ from biotilt.plugins import REGISTRIES
 from biotilt.processes import PROCESSES as REGISTERED
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
-from biotilt.spaces import Padded, alphabet
+from biotilt.spaces import Padded, alphabet, as_space
 from biotilt.tasks import FOLDER, starter, task_names
 from biotilt.training import EachRound
 from fuzzing.watch import Refused
@@ -80,7 +80,7 @@ def make_kit(folder: Path) -> Kit:
 
 def _make_models(folder: Path) -> None:
     for name, options in PROCESSES.items():
-        _generator(folder / f"{name}.safetensors", name, options, alphabet("dna"))
+        _generator(folder / f"{name}.safetensors", name, options, as_space("dna"))
     _generator(folder / "padded.safetensors", "any_order", {"per_step": 4}, Padded(alphabet("protein"), 12))
     torch.manual_seed(0)
     config = RegressorConfig(letters=4, length=LENGTH, channels=4, layers=1, kernel=3, hidden=4, dropout=0.0)

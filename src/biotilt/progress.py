@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from html import escape
 from importlib import import_module
 
-from biotilt.training.callbacks import Callback, Ended, Row, RunInfo
-
 SECONDS_BETWEEN_LINES = 5.0
-# keys of a row of tuning, in the order shown; an objective has the effective sample size or the clipped part
-TUNING = {
-    "reward": "reward",
-    "held_out": "held-out",
-    "kl": "KL",
-    "ess": "ESS",
-    "clip_fraction": "clipped",
-    "calls": "calls",
-}
-
 Show = Callable[[int, Mapping[str, float]], None]
 
 
@@ -41,23 +29,6 @@ def progress(unit: str, total: int, labels: Mapping[str, str] | None = None) -> 
     kind = _notebook if in_notebook() else _bar if sys.stderr.isatty() else _lines
     with kind(unit, total, text) as show:
         yield show
-
-
-class Progress(Callback):
-    """Shows how tuning goes."""
-
-    def __init__(self) -> None:
-        self._open = ExitStack()
-        self._show: Show = lambda done, figures: None
-
-    def on_start(self, run: RunInfo) -> None:
-        self._show = self._open.enter_context(progress("round", run.rounds, TUNING))
-
-    def on_round(self, row: Row, history: Sequence[Row]) -> None:
-        self._show(int(row["round"]), row)
-
-    def on_end(self, ended: Ended) -> None:
-        self._open.close()
 
 
 def in_notebook() -> bool:

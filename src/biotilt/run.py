@@ -30,12 +30,13 @@ from biotilt.folder_state import can_be_read, check_run, read_history, refuse_ot
 from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
-from biotilt.progress import Progress, in_notebook
+from biotilt.progress import in_notebook
 from biotilt.record import read_record
 from biotilt.training import Callback, Trainer
 from biotilt.training.callbacks import Row
 from biotilt.training.checkpoint import STOPPED
 from biotilt.trust import is_own
+from biotilt.tuning_progress import Progress
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -210,10 +210,10 @@ class Images(Arrays):
     so that a file is its design. States are flat, from −1, black, to 1.
 
     >>> space = Images(1, 2, 1)
-    >>> space.decode(torch.tensor([[-1.5, 0.0]]))[0].ravel().round(4).tolist()
+    >>> [round(float(pixel), 4) for pixel in space.decode(torch.tensor([[-1.5, 0.0]]))[0].ravel()]
     [0.0, 0.502]
-    >>> space.design_of(space.key(np.array([[[0.2], [1.0]]]))).ravel().tolist()
-    [0.20000000298023224, 1.0]
+    >>> [round(float(pixel), 4) for pixel in space.design_of(space.key(np.array([[[0.2], [1.0]]]))).ravel()]
+    [0.2, 1.0]
     """
 
     height: int

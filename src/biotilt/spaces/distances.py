@@ -54,8 +54,9 @@ def euclidean(points: Sequence[np.ndarray]) -> tuple[float, list[float]]:
 
     NaN and [] for fewer than two. O(N² D) time, O(N D) memory.
 
-    >>> euclidean([np.array([0.0, 0.0]), np.array([3.0, 4.0]), np.array([0.0, 1.0])])
-    (3.414213562373095, [1.0, 4.242640687119285, 1.0])
+    >>> mean, nearest = euclidean([np.array([0.0, 0.0]), np.array([3.0, 4.0]), np.array([0.0, 1.0])])
+    >>> round(mean, 6), [round(distance, 6) for distance in nearest]
+    (3.414214, [1.0, 4.242641, 1.0])
     """
     if len(points) < 2:
         return math.nan, []
