@@ -46,7 +46,8 @@ class ModelSection(_Section):
     """The pretrained generator, and changes to its process (`per_step`, `num_steps`).
 
     `path` of a safetensors file; or `factory`, a function of your own, "module:function" or "file.py:function", that
-    returns a model (`biotilt.wrap`) when called with `options`. `lora`: adapters, {rank = 8, alpha = 16, targets = []},
+    returns a model (`biotilt.wrap`) when called with `options`; or `source`, the name of a model that is built from
+    `options` (`biotilt list models`). `lora`: adapters, {rank = 8, alpha = 16, targets = []},
     which alone are then trained and stored.
 
     `condition`: what its network is told in every call, a label or a number; a list of several, one drawn for each
@@ -55,6 +56,7 @@ class ModelSection(_Section):
 
     path: PathText | None = None
     factory: PathText | None = None
+    source: Text | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     process: dict[str, Any] = Field(default_factory=dict)
     lora: dict[str, Any] | None = None
@@ -63,17 +65,20 @@ class ModelSection(_Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSection:
-        if (self.path is None) == (self.factory is None):
-            raise ValueError('give either path, of a safetensors file, or factory, such as "my_models.py:load"')
+        if sum(given is not None for given in (self.path, self.factory, self.source)) != 1:
+            raise ValueError(
+                'give one of path, of a safetensors file, factory, such as "my_models.py:load", and source, a name'
+            )
         if self.guidance and self.condition is None:
             raise ValueError("guidance strengthens a condition: name one, condition = …")
         return self
 
 
 class RewardSection(_Section):
-    """A reward. `kind`: "python" (`function`), "learned" (`path`), "sum", "product" or "geometric_mean" (`parts`),
-    "log_probability" or "threshold" (one of `parts`, with `options`), or a built-in one with its `options`; "none"
-    switches off a task's `held_out`. `weight`: its weight in a sum, exponent in a product.
+    """A reward. `kind`: "python" (`function`), "log_density" (`function`, of a reference), "learned" (`path`), "sum",
+    "product" or "geometric_mean" (`parts`), "log_probability" or "threshold" (one of `parts`, with `options`), or a
+    built-in one with its `options`; "none" switches off a task's `held_out`. `weight`: its weight in a sum, exponent in
+    a product.
 
     `column`: which one it is of the named outputs that a function or a program gives; sections that name the same one
     share its calls.
@@ -297,7 +302,7 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         tables = isinstance(value, dict) and isinstance(under.get(key), dict)
         named = {"reward": "kind", "held_out": "kind", "objective": "name", "sampler": "name"}.get(key)
-        another = tables and key == "model" and bool({"path", "factory"} & value.keys())
+        another = tables and key == "model" and bool({"path", "factory", "source"} & value.keys())
         named_anew = named in value and (named == "kind" or value[named] != under[key].get(named)) if tables else False
         whole = not tables or another or named_anew
         merged[key] = value if whole else merge(under[key], value)

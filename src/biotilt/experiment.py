@@ -23,7 +23,8 @@ from biotilt.files import write_json
 from biotilt.folder import LEDGER, RECORD
 from biotilt.locate import located
 from biotilt.model import Model
-from biotilt.models.origin import Origin
+from biotilt.models.origin import FactoryOrigin, Origin, SourceOrigin
+from biotilt.models.reference import base_density
 from biotilt.networks import ValueSize, value_network
 from biotilt.options import plain, shown
 from biotilt.oracle import Backend, Limits, Oracle, Shared, Store, build_backend, check_backend
@@ -123,11 +124,13 @@ class Experiment:
         if lora is not None and model.lora is None:
             model = model.with_lora(**lora)
         model = told_as(config.model, model)
-        reward = given["reward"] if "reward" in given else load_reward(config.reward, base, "reward", target)
+        reward = given["reward"] if "reward" in given else load_reward(config.reward, base, "reward", target, model)
         held_out = given.get("held_out")
         if held_out is None and config.held_out is not None and config.held_out.kind != "none":
-            held_out = load_reward(config.held_out, base, "held_out", target)
-        constraints = [load_reward(c, base, f"constraints.{i}", target) for i, c in enumerate(config.constraints)]
+            held_out = load_reward(config.held_out, base, "held_out", target, model)
+        constraints = [
+            load_reward(c, base, f"constraints.{i}", target, model) for i, c in enumerate(config.constraints)
+        ]
         experiment = cls(config, base, model, reward, held_out, constraints)
         experiment._check_conditional()
         # all refuse what does not fit before any compute
@@ -381,24 +384,29 @@ def comparable(experiment: Experiment) -> bool:
     return judge is None or getattr(judge, "units", "") == getattr(experiment.reward, "units", "")
 
 
-def load_reward(section: RewardSection, base: Path, key: str, target: str | None = None) -> NamedReward:
+def load_reward(
+    section: RewardSection, base: Path, key: str, target: str | None = None, model: Model | None = None
+) -> NamedReward:
     """Build a reward as `build_reward` does; what its file sets in this process when it is run stays with it."""
     with isolated() as world:
-        made = build_reward(section, base, key, target)
+        made = build_reward(section, base, key, target, model)
     adopt(made, world)
     return made
 
 
-def build_reward(section: RewardSection, base: Path, key: str, target: str | None = None) -> NamedReward:
+def build_reward(
+    section: RewardSection, base: Path, key: str, target: str | None = None, model: Model | None = None
+) -> NamedReward:
     """Build a reward from its section; ConfigError names the key when something is missing.
 
-    `target` is given to the rewards that have an option of that name and whose section does not set it.
+    `target` is given to the rewards that have an option of that name and whose section does not set it; `model`, the
+    base, to those that are weighed against the density of its designs.
     """
     kind = REWARDS.find(section.kind, f"{key}.kind")
-    parts = [build_reward(part, base, f"{key}.parts.{i}", target) for i, part in enumerate(section.parts)]
+    parts = [build_reward(part, base, f"{key}.parts.{i}", target, model) for i, part in enumerate(section.parts)]
     given = Section(
         key, base, _options(section, base, target), parts, [part.weight for part in section.parts],
-        section.function, section.per_design, section.path,
+        section.function, section.per_design, section.path, None if model is None else lambda: base_density(model),
     )  # fmt: skip
     said = {name: getattr(section, name) for name in ("direction", "range", "units")}
     if section.column is not None:
@@ -441,16 +449,19 @@ def load_base(section: ModelSection, base: Path) -> Model:
 
     Raises ConfigError, which names the key, when it cannot be built, or does not do what every algorithm expects.
     """
-    if section.factory is None:
-        assert section.path is not None  # the section checked that it is either
+    if section.path is not None:
         try:
             return Model.load(base / section.path, **section.process)
         except ConfigError as error:
             raise ConfigError(f"model.process: {error}") from error
-    try:
-        model = Model.of_origin(Origin.of(section.factory, section.options, base))
-    except ConfigError as error:
-        raise ConfigError(f"model.factory: {error}") from error
+    if section.source is not None:
+        model = Model.of_origin(SourceOrigin(section.source, section.options))
+    else:
+        assert section.factory is not None  # the section checked that it is one of the three
+        try:
+            model = Model.of_origin(FactoryOrigin.of(section.factory, section.options, base))
+        except ConfigError as error:
+            raise ConfigError(f"model.factory: {error}") from error
     return model.with_process(**section.process) if section.process else model
 
 

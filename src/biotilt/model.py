@@ -19,7 +19,7 @@ from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_we
 from biotilt.models.checks import check_network, check_rebuilding, device_of
 from biotilt.models.conditions import Conditions, Given, Told
 from biotilt.models.lora import LoRA, adapted, merged
-from biotilt.models.origin import FileOrigin, Origin, fingerprint
+from biotilt.models.origin import FactoryOrigin, FileOrigin, Origin, SourceOrigin, fingerprint
 from biotilt.networks import NETWORKS, describe_network
 from biotilt.networks.conditional import Conditional
 from biotilt.networks.targets import Targetable
@@ -34,18 +34,19 @@ from biotilt.spaces.told import ToldText
 
 
 class StoredOrigin(BaseModel):
-    """What builds a network of which only a part is stored: a function, or a file; and a hash of the rest."""
+    """What builds a network of which a part is stored: a function, a name or a file; and a hash of the rest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     factory: Text | None = None
+    source: Text | None = None
     options: dict[str, Any] = {}
     path: Text | None = None
     frozen: Name
 
     @property
     def shown(self) -> str:
-        return f'"{self.factory or self.path}"'
+        return f'"{self.factory or self.source or self.path}"'
 
 
 class StoredTold(BaseModel):
@@ -81,7 +82,8 @@ class GeneratorFile(StoredTensors):
 class Model:
     """A policy together with the space of what it designs.
 
-    `origin`: where its network comes from: a function, if it is not one of ours (`biotilt.wrap`), or its file. `lora`:
+    `origin`: where its network comes from: a function, if it is not one of ours (`biotilt.wrap`), the name of a source,
+    or its file. `lora`:
     the adapters that it has. `conditions`: what the network can be told; `told`: what it is told (`with_condition`).
     """
 
@@ -255,11 +257,11 @@ class Model:
 
     @classmethod
     def of_origin(cls, origin: Origin) -> Model:
-        """Return the model that a function of the user's builds; ConfigError when it builds none."""
+        """Return the model that a function of the user's, or a source, builds; ConfigError when it builds none."""
         given = origin.build()
         if not isinstance(given, Model):
             raise ConfigError(
-                f'model "{origin.factory}" must return a model, such as biotilt.wrap makes, not {type(given).__name__}'
+                f"model {origin.shown} must return a model, such as biotilt.wrap makes, not {type(given).__name__}"
             )
         return replace(given, origin=origin)
 
@@ -291,11 +293,13 @@ class Model:
         if not isinstance(self.origin, Origin):
             describe_network(self._bare().policy.net)  # ours are what their description says
             return
+        if self.origin.is_ours:
+            return
 
         def save(policy: Policy, path: Path) -> None:
             replace(self, policy=policy).save(path)
 
-        check_rebuilding(self.policy, save, self.origin.factory)
+        check_rebuilding(self.policy, save, self.origin.shown)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None, *, half: bool = False) -> None:
         """Write the model as one safetensors file, weights in float16 if `half`; `extra` is kept with it.
@@ -315,7 +319,7 @@ class Model:
             about |= {} if self.conditions is None else {"conditions": self.conditions.labels}
             weights: dict[str, Tensor] = self.policy.net.state_dict()
         else:
-            about |= {"origin": vars(self.origin) | {"frozen": fingerprint(self.policy.net)}}
+            about |= {"origin": asdict(self.origin) | {"frozen": fingerprint(self.policy.net)}}
             weights = {name: self.policy.net.get_parameter(name) for name in own_names(self.policy.net)}
         save_tensors(path, halved(weights) if half else weights, about | (extra or {}))
 
@@ -389,16 +393,19 @@ def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | 
                 "from where it is now, load_model(path, factory=lambda: biotilt.load_model(…))"
             )
         return Model.load(stored.path)
-    if factory is None and not trust:
+    if stored.source is not None:
+        origin: Origin = SourceOrigin(stored.source, stored.options)
+    else:
+        origin = FactoryOrigin(stored.factory or "the function given", stored.options)
+    if factory is not None:
+        given = factory(**stored.options)
+        return given if stored.path is not None else replace(given, origin=origin)
+    if not trust and not origin.is_ours:
         raise UntrustedRun(
             f"{path}: its network is built by {stored.shown}, which is not part of biotilt: hand over "
             "that function (load_model(path, factory=…)), or say --trust (in Python: trust=True) to have it imported"
         )
-    origin = Origin(stored.factory or "the function given", stored.options)
-    if factory is None:
-        return Model.of_origin(origin)
-    given = factory(**stored.options)
-    return given if stored.path is not None else replace(given, origin=origin)
+    return Model.of_origin(origin)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from biotilt.models.sources import MODELS
 from biotilt.networks import NETWORKS
 from biotilt.objectives import OBJECTIVES
 from biotilt.processes import PROCESSES
@@ -15,5 +16,5 @@ from biotilt.training.trackers import TRACKERS
 from biotilt.values import VALUES
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    each.kind: each for each in (PROCESSES, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, SPACES, TRACKERS, VALUES)
+    each.kind: each for each in (PROCESSES, MODELS, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, SPACES, TRACKERS, VALUES)
 }

@@ -30,6 +30,7 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
     `kind` names the kind ("samplers") and its entry-point group (`biotilt.samplers`), `one` a part of it in messages
     ("sampler"). `own_files`: each part has a file to itself, whose first line says what it is; else its docstring does.
     `key`: the attribute, and the key of tables, that holds the name; `make` makes a part of its `Options`.
+    `lazy`: parts of ours by name, "module:class", which are imported when they are named, as a plug-in's are.
 
     >>> registry: Registry[Any] = Registry("shapes", "shape")
     >>> @registry.register
@@ -41,10 +42,12 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
     """
 
     def __init__(
-        self, kind: str, one: str, parts: Iterable[type[Any]] = (), *, own_files: bool = False, key: str = "name",
+        self, kind: str, one: str, parts: Iterable[type[Any]] = (), *,
+        lazy: Mapping[str, str] | None = None, own_files: bool = False, key: str = "name",
         make: Callable[[Any, Any], T] = lambda part, options: part(options),
     ) -> None:  # fmt: skip
         self.kind, self.one, self.own_files, self.key, self._make = kind, one, own_files, key, make
+        self._lazy = {name: EntryPoint(name, place, f"biotilt.{kind}") for name, place in (lazy or {}).items()}
         self._parts: dict[str, type[T]] = {}
         self._points: dict[str, list[EntryPoint]] | None = None  # of plug-ins that are not loaded yet
         for part in parts:
@@ -140,6 +143,10 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
         name = self._name(type(part))
         return name if isinstance(name, str) and self.get(name) is type(part) else None
 
+    def is_ours(self, name: str) -> bool:
+        """Whether a name is that of a lazy part of ours, whose code is a part of biotilt and not somebody else's."""
+        return name in self._lazy
+
     def summaries(self) -> dict[str, str]:
         """Return a line about each part, by name: what its file or its docstring says first."""
         return {name: self._about(part) for name, part in self.items()}
@@ -162,7 +169,7 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
     def _found(self) -> dict[str, list[EntryPoint]]:
         """Return the entry points of plug-ins that are not loaded yet, by name; the disk is searched once."""
         if self._points is None:
-            self._points = {}
+            self._points = {name: [point] for name, point in self._lazy.items()}
             for point in entry_points(group=f"biotilt.{self.kind}"):
                 self._points.setdefault(point.name, []).append(point)
         return self._points
@@ -193,4 +200,6 @@ def _place(part: type) -> str:
 
 
 def _package(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else "a package"
+    if point.dist is None:
+        return "biotilt" if point.value.startswith("biotilt.") else "a package"
+    return point.dist.name

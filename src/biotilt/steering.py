@@ -24,9 +24,10 @@ from biotilt.oracle import Store
 
 @dataclass
 class Steered:
-    """Designs with their scores (NaN where not scored) and weights, which sum to 1; log of Z where it is known.
+    """Designs with their scores (NaN where not scored) and weights, which sum to 1.
 
-    `warnings`: sentences about judges that gave no design a finite score. `store`: all scores that were asked for.
+    `log_z`: log of Z where it is known, and its standard error. `warnings`: sentences about judges that gave no design
+    a finite score. `store`: all scores that were asked for.
     """
 
     designs: list[Any]
@@ -34,6 +35,7 @@ class Steered:
     weights: list[float]
     held_out: list[float] | None
     log_z: float | None
+    log_z_error: float | None
     calls: int
     seconds: float
     metrics: dict[str, float]
@@ -121,7 +123,7 @@ def _drawn(
     weights = drawn.log_weight.softmax(0) if usable else torch.full_like(drawn.log_weight, math.nan)
     return Steered(
         designs, rewards.tolist(), weights.tolist(), None if held_out is None else held_out.tolist(), drawn.log_z,
-        oracle.oracle.calls, time.perf_counter() - started, drawn.metrics,
+        drawn.log_z_error, oracle.oracle.calls, time.perf_counter() - started, drawn.metrics,
         experiment.model.space, warnings, store,
     )  # fmt: skip
 

@@ -20,9 +20,10 @@ from biotilt.atomic import make_folder, temporary_name
 from biotilt.config import Config, RewardSection
 from biotilt.errors import UntrustedRun
 from biotilt.files import shown_path
+from biotilt.models.sources import MODELS
 from biotilt.rewards.registry import KINDS
 
-HARMLESS = {kind.name for kind in KINDS} - {"python"} | {"none"}
+HARMLESS = {kind.name for kind in KINDS} - {"python", "log_density"} | {"none"}
 """Kinds of rewards that run nothing but biotilt and the packages it names, unless an option below is given."""
 PROGRAMS = ("command", "program")
 ABOUT_PROGRAMS = ("environment", "folder")
@@ -34,7 +35,8 @@ def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
 
     `replaced`: the sections, "model", "reward" or "held_out", for which a caller gives an object of its own.
     """
-    factory = None if "model" in replaced else config.model.factory
+    given = "model" in replaced
+    factory, source = (None, None) if given else (config.model.factory, config.model.source)
     waiting: list[RewardSection | None] = [
         *(None if "reward" in replaced else config.reward, None if "held_out" in replaced else config.held_out),
         *config.constraints,
@@ -42,6 +44,8 @@ def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
     found = [f"what a Ray cluster answers ({config.oracle.address})"] if config.oracle.address else []
     if factory is not None:
         found.append(f"the Python function {factory}")
+    if source is not None and not MODELS.is_ours(source):
+        found.append(f'the model "{source}" of a plug-in')
     while waiting:
         section = waiting.pop(0)
         if section is None:
@@ -53,7 +57,7 @@ def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
         found += [
             f"the program {json.dumps(words)}{f' with {json.dumps(about)}' if about else ''}" for words in programs
         ]
-        if section.kind == "python":
+        if section.kind in ("python", "log_density"):
             found.append(f"the Python function {section.function}")
         elif section.kind not in HARMLESS:
             found.append(f'the reward "{section.kind}" of a plug-in')

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.formulas.resampling import log_mean_exp, systematic_resample
+from biotilt.formulas.resampling import log_mean_error, log_mean_exp, systematic_resample
 
 WEIGHTS = torch.tensor([0.05, 0.4, 0.0, 0.13, 0.3, 0.02, 0.1, 0.0])
 LOG_WEIGHT = WEIGHTS.log() + 7.0  # any constant: weights need not be normalised
@@ -82,3 +82,32 @@ def test_log_mean_exp():
     x = torch.tensor([[0.0, -torch.inf], [math.log(3.0), -torch.inf]])
     torch.testing.assert_close(log_mean_exp(x), torch.tensor([math.log(2.0), -torch.inf]))
     torch.testing.assert_close(log_mean_exp(x + 1e4, 1)[0], torch.tensor(1e4 - math.log(2.0)))
+
+
+def test_the_error_of_a_mean_is_the_textbook_one_in_any_unit():
+    weights = torch.tensor([0.5, 2.0, 0.0, 7.0, 1.1], dtype=torch.float64)
+    expected = (weights.std() / math.sqrt(5) / weights.mean()).item()
+    for shift in (0.0, 3e3):
+        assert log_mean_error(weights.log() + shift) == pytest.approx(expected, rel=1e-9)
+    assert log_mean_error(torch.zeros(4)) == pytest.approx(0, abs=1e-7)
+    assert log_mean_error(torch.zeros(1)) is None and log_mean_error(torch.full((3,), -torch.inf)) is None
+
+
+def test_the_error_after_resampling_is_the_spread_over_runs():
+    """Particles on three states, weighed, drawn anew and weighed again: the variance of Ẑ/Z over 20,000 runs."""
+    g, runs, count = generator(), 20_000, 12
+    start, first = torch.tensor([0.5, 0.3, 0.2]), torch.tensor([0.4, 1.0, 2.2])
+    move, second = torch.tensor([[0.8, 0.2], [0.3, 0.7], [0.5, 0.5]]), torch.tensor([0.3, 1.4])
+    state = torch.multinomial(start.expand(runs, 3), count, replacement=True, generator=g)
+    weight = first[state]
+    kept = torch.multinomial(weight, count, replacement=True, generator=g)
+    after = torch.multinomial(move[state.gather(1, kept)].flatten(0, 1), 1, generator=g).view(runs, count)
+    last = second[after]
+    estimates = (weight.mean(1) * last.mean(1)).double()
+    z = (start * first) @ move @ second
+    assert estimates.mean().item() == pytest.approx(z.item(), rel=0.01)
+    spread = (estimates.std() / z).item()
+    told = [log_mean_error(w.log(), k, 1) for w, k in zip(last[:4000], kept[:4000])]
+    rms = math.sqrt(sum(t * t for t in told if t is not None) / len(told))
+    assert rms == pytest.approx(spread, rel=0.08)
+    assert log_mean_error(last[0].log(), kept[0], 1) > log_mean_error(last[0].log())  # type: ignore[operator]

@@ -44,7 +44,6 @@ def test_without_a_push_designs_are_the_reference(steps):
     designs = sample(Policy(process, Zero()), 20_000, generator())
     assert designs.mean(0).abs().max() < 4 * 1.7 / math.sqrt(20_000)
     assert (designs.std(0) / 1.7 - 1).abs().max() < 4 / math.sqrt(40_000)
-    torch.testing.assert_close(process.log_reference(designs[:5]), normal(designs[:5], 0, 1.7))
 
 
 def test_the_push_is_in_units_of_the_scale():
@@ -103,7 +102,6 @@ def test_held_coordinates_stay_and_cost_nothing():
     states = rollout(Policy(process, Affine()), 6, generator(7)).states
     assert (states[..., 1] == -0.6).all() and process.free == 2
     design = states[-1]
-    torch.testing.assert_close(process.log_reference(design), free.log_reference(design[:, [0, 2]]))
     one, two = replace(process, num_steps=1), replace(free, num_steps=1)
     torch.testing.assert_close(
         one.denoising_loss(Affine(), design, generator()),

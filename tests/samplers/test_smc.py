@@ -219,3 +219,14 @@ def test_memory_does_not_grow_with_steps(sampler):
     context.roles.base = context.roles.proposal = base
     sampler.draw(context, 5)
     assert len(net.shown) >= 40 and net.most <= 4
+
+
+@pytest.mark.parametrize("resample", [0.0, 1.0])
+def test_the_error_of_log_z_covers_its_spread_over_runs(resample):
+    """Systematic resampling makes less noise than the estimate knows of, so it may be too large, but not too small."""
+    base, sampler = base_of(FINITE), SMC(value="monte_carlo", resample=resample)
+    exact = tilted_law(law(base), reward_of(FINITE), ALPHA)[1]
+    found = [sampler.draw(context_of(base, value=MonteCarlo(), seed=seed), 60) for seed in range(60)]
+    off = torch.tensor([(each.log_z or 0) - exact for each in found])
+    told = torch.tensor([each.log_z_error or 0 for each in found])
+    assert 0.75 * off.square().mean().sqrt() < told.mean() < 3 * off.square().mean().sqrt()

@@ -258,7 +258,7 @@ def steer(
 @app.command("list")
 @answering
 def list_parts() -> Answer:
-    """List the processes, objectives, samplers and rewards there are, those of plug-ins included."""
+    """List the processes, models, objectives, samplers, rewards and so on there are, those of plug-ins included."""
     from biotilt.plugins import REGISTRIES
 
     found = {kind: registry.summaries() for kind, registry in REGISTRIES.items()}
@@ -393,7 +393,8 @@ def _steered(found: Any, out: Path | None) -> str:
         lines.append(f"the closest two differ at {found.closest} of {longest} positions")
         lines += [f"warning: {said}" for said in [near_copies(found.designs)] if said]
     if found.log_z is not None:
-        lines.append(f"log Z = {pretty(found.log_z)}")
+        error = "" if found.log_z_error is None else f" ± {found.log_z_error:.2g}"
+        lines.append(f"log Z = {pretty(found.log_z)}{error}")
     lines += [f"warning: {warning}" for warning in found.warnings]
     if out is not None:
         return "\n".join([*lines, f"wrote {out}"])

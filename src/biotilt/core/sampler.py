@@ -20,13 +20,14 @@ class Draws:
 
     `designs` `(N, ...)`; `rewards` `(N,)`, NaN where not scored; `log_weight` `(N,)`, −inf for a design that counts
     nothing, all 0 when the designs count the same. `log_z`: log of an estimate of Z = E_pre[exp(r/α)], None
-    where the sampler has none.
+    where the sampler has none; `log_z_error`: its standard error, None where it is not known.
     """
 
     designs: Tensor
     rewards: Tensor
     log_weight: Tensor
     log_z: float | None = None
+    log_z_error: float | None = None
     metrics: Metrics = field(default_factory=dict)
 
     def resampled(self, count: int, generator: Generator) -> Tensor:

@@ -34,3 +34,29 @@ def log_mean_exp(log_weight: Tensor, dim: int = 0) -> Tensor:
     0.5
     """
     return log_weight.logsumexp(dim) - math.log(log_weight.shape[dim])
+
+
+def log_mean_error(log_weight: Tensor, lineage: Tensor | None = None, resampled: int = 0) -> float | None:
+    """Return the standard error of the log of an estimate of Z by N ≥ 2 weights `(N,)`; None for one.
+
+    √V, by the delta method, of the relative variance V of the estimate (Lee and Whiteley 2018, arXiv 1509.00394):
+
+        V = 1 − (N/(N−1))^(R+1) · (1 − Σ_e W_e²),
+
+    W_e the share of the weight that descends from the particle e of the start, `lineage` `(N,)`, after R = `resampled`
+    resamplings. Unbiased for multinomial resampling, too large for systematic; of use only while many lineages live.
+    Without resampling it is the relative error of a mean of independent weights, and never less than that here.
+
+    >>> log_mean_error(torch.tensor([1.0, 3.0]).log())  # the mean is 2, its standard error √2/√2
+    0.5
+    """
+    count = len(log_weight)
+    if count < 2 or not log_weight.isfinite().any():
+        return None
+    shares = log_weight.double().softmax(0)
+    factor = count / (count - 1)
+    variance = 1 - factor * (1 - shares.square().sum().item())
+    if lineage is not None and resampled:
+        families = shares.new_zeros(count).index_add(0, lineage, shares)
+        variance = max(variance, 1 - factor ** (resampled + 1) * (1 - families.square().sum().item()))
+    return math.sqrt(max(variance, 0.0))

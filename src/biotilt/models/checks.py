@@ -95,7 +95,7 @@ def check_rebuilding(policy: Policy, save: Callable[[Policy, Path], None], name:
     here = answer(changed)
     if abs(there - here) > TOLERANCE * max(1.0, abs(here)):
         raise ConfigError(
-            f'the network that "{name}" builds in another process is not the same: does it draw weights at random, or '
+            f"the network that {name} builds in another process is not the same: does it draw weights at random, or "
             "depend on what was set before? Seed it, or load its weights"
         )
 

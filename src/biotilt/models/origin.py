@@ -1,8 +1,9 @@
-"""Where a network comes from that is not one of ours, so that another process can build it again."""
+"""Where a network comes from that is not stored whole, so that another process can build it again."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,49 @@ from torch import nn
 
 from biotilt.errors import ConfigError
 from biotilt.loading import Reference
+from biotilt.models.sources import MODELS
 
 
 @dataclass(frozen=True)
-class Origin:
+class Origin(ABC):
+    """What builds a model, as JSON can hold it: its fields are keys of `[model]` too."""
+
+    @property
+    @abstractmethod
+    def shown(self) -> str:
+        """What messages call it."""
+
+    @property
+    @abstractmethod
+    def is_ours(self) -> bool:
+        """Whether it runs nothing but biotilt: it needs nobody's trust, and no proof that it can be built again."""
+
+    @abstractmethod
+    def build(self) -> Any:
+        """Return what it builds, which should be a model; ConfigError where it cannot."""
+
+
+@dataclass(frozen=True)
+class SourceOrigin(Origin):
+    """A model by the name it is registered by, ours or a plug-in's, and its options."""
+
+    source: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> str:
+        return f'"{self.source}"'
+
+    @property
+    def is_ours(self) -> bool:
+        return MODELS.is_ours(self.source)
+
+    def build(self) -> Any:
+        return MODELS.build(self.source, self.options, "model.options", "model.source").build()
+
+
+@dataclass(frozen=True)
+class FactoryOrigin(Origin):
     """A function of the user's that returns the model, and the options it is called with.
 
     `factory`: "module:function", or "file.py:function" with the whole path of the file; `options`: as JSON holds them.
@@ -24,8 +64,16 @@ class Origin:
     factory: str
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def shown(self) -> str:
+        return f'"{self.factory}"'
+
+    @property
+    def is_ours(self) -> bool:
+        return False
+
     @classmethod
-    def of(cls, reference: str, options: dict[str, Any] | None = None, base: Path = Path()) -> Origin:
+    def of(cls, reference: str, options: dict[str, Any] | None = None, base: Path = Path()) -> FactoryOrigin:
         """Return the origin that a reference names, whose relative file starts at the folder `base`."""
         return cls(Reference(reference, base, "model", ConfigError).absolute(), dict(options or {}))
 

@@ -12,7 +12,7 @@ from biotilt.errors import ConfigError, suggest
 from biotilt.model import Model
 from biotilt.models.conditions import Conditions
 from biotilt.models.foreign import Foreign
-from biotilt.models.origin import Origin
+from biotilt.models.origin import FactoryOrigin
 from biotilt.options import shown
 from biotilt.processes import PROCESSES
 from biotilt.spaces import Space, Text, as_space, as_text
@@ -75,7 +75,7 @@ def wrap(
     if told is None and unconditional is not None:
         raise ConfigError("unconditional: say which conditions the network takes")
     shown_net = Foreign(net, call, tokens, prefix, suffix, told).eval()
-    return Model(Policy(built, shown_net), space, Origin.of(factory) if factory else None, conditions=told)
+    return Model(Policy(built, shown_net), space, FactoryOrigin.of(factory) if factory else None, conditions=told)
 
 
 def _process(given: str | dict[str, Any], space: Space[Any], length: int | None) -> Process:

@@ -84,11 +84,6 @@ class RandomWalk(Relaxable):
         held = None if self.fixed is None else self.fixed.mask.to(x.device)
         return GaussianKernel(x, self._hold(x + push), std, self._hold(x + left * push), held)
 
-    def log_reference(self, design: Tensor) -> Tensor:
-        """Return log N(y; 0, σ² I) of designs `(B, D)` over the coordinates that are free, `(B,)`."""
-        each = -(design / self.scale).square() / 2 - math.log(self.scale) - math.log(2 * math.pi) / 2
-        return self._free(each).sum(-1)
-
     def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor:
         """Draw x[k] `(B, D)` given x[K] = `design`, by the Brownian bridge from the origin to it."""
         share = self._share(design, k)

@@ -6,7 +6,9 @@ from biotilt.rewards.generic.columns import Column, Source, columns
 from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Threshold
 from biotilt.rewards.generic.command import Command
 from biotilt.rewards.generic.conditional import LogProbability
+from biotilt.rewards.generic.gaussian_base import GaussianBase
 from biotilt.rewards.generic.load import load_function, load_source
+from biotilt.rewards.generic.log_density import LogDensity
 from biotilt.rewards.generic.section import FromPart, FromParts, FromSection
 from biotilt.rewards.registry import REWARDS, build
 from biotilt.rewards.rna.properties import ForbiddenMotifs, GCFraction, UpstreamAUG
@@ -21,8 +23,10 @@ __all__ = [
     "FromSection",
     "FunctionReward",
     "GCFraction",
+    "GaussianBase",
     "GeometricMean",
     "Infeasible",
+    "LogDensity",
     "LogProbability",
     "NamedReward",
     "NotScored",

@@ -13,6 +13,7 @@ from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Thresho
 from biotilt.rewards.generic.command import Command
 from biotilt.rewards.generic.conditional import LogProbability
 from biotilt.rewards.generic.learned import LearnedReward
+from biotilt.rewards.generic.log_density import LogDensity
 from biotilt.rewards.generic.python import PythonFunction
 from biotilt.rewards.generic.section import FromSection
 from biotilt.rewards.molecule.docking import Vina
@@ -51,7 +52,7 @@ KINDS: tuple[Any, ...] = (
     *(Substructure, Vina),
     *(Instability, IsoelectricPoint, Gravy, Aromaticity, MolecularWeight, SecondaryStructure),
     *(PLDDT, PTM, InterfacePTM, FoldContent, Globularity, Symmetry, HydrophobicSurface, ReferenceRMSD, TMScore),
-    *(Command, PythonFunction, LearnedReward, Sum, Product, GeometricMean, Threshold, LogProbability),
+    *(Command, PythonFunction, LogDensity, LearnedReward, Sum, Product, GeometricMean, Threshold, LogProbability),
 )
 REWARDS: Registry[NamedReward] = Registry("rewards", "reward", KINDS)
 """What a section's `kind` may be: dataclasses of their options, and kinds that are built from the section itself."""

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from biotilt.core import Context, Density, Draws, Sampler, has, log_weight_of
-from biotilt.formulas.resampling import log_mean_exp
+from biotilt.formulas.resampling import log_mean_error, log_mean_exp
 from biotilt.options import Number, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights
 
@@ -42,6 +42,7 @@ class BestOfN(Sampler):
         designs, log_ratio = proposal.chains(context, round(self.factor * count))
         rewards = context.target.scores(designs)
         log_weight = log_weight_of(rewards, context.alpha)
-        log_z = log_mean_exp(log_weight + log_ratio).item() if weighed else None
+        all_weights = log_weight + log_ratio
+        known = (log_mean_exp(all_weights).item(), log_mean_error(all_weights)) if weighed else (None, None)
         best = log_weight.argsort(descending=True, stable=True)[:count]
-        return Draws(designs[best], rewards[best], equal_weights(rewards[best]), log_z)
+        return Draws(designs[best], rewards[best], equal_weights(rewards[best]), *known)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Context, Density, Draws, Kernel, Tiltable, log_weight_of
-from biotilt.formulas.resampling import log_mean_exp
+from biotilt.formulas.resampling import log_mean_error, log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight
 
@@ -38,4 +38,4 @@ def draw_guided(context: Context, count: int, score: Callable[[Kernel, Tensor, i
     log_weight = log_weight_of(rewards, context.alpha) + log_ratio
     need_a_weight(log_weight, "designs")
     metrics = {"ess": effective_fraction(log_weight).item()}
-    return Draws(x, rewards, log_weight, log_mean_exp(log_weight).item(), metrics)
+    return Draws(x, rewards, log_weight, log_mean_exp(log_weight).item(), log_mean_error(log_weight), metrics)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from biotilt.core import Capability, Context, Density, Draws, Sampler, log_weight_of
-from biotilt.formulas.resampling import log_mean_exp
+from biotilt.formulas.resampling import log_mean_error, log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.samplers.proposal import Proposal, need_a_weight
 
@@ -18,8 +18,9 @@ class Importance(Sampler):
     """`count` designs of the proposal with weights w = exp(r/α) Π_k p_pre(x[k+1]|x[k]) / p_proposal(x[k+1]|x[k]).
 
     Σ w f / Σ w tends to E_{p*}[f], and the mean of w is unbiased for Z, whatever the proposal, as long as it can
-    make whatever the base can. One oracle call a design. `metrics["ess"]`, the effective share of the designs, says how
-    far the proposal is from p*; with the base as proposal and a strong tilt it is near 1/`count`.
+    make whatever the base can; the error of its log is that of a mean. One oracle call a design. `metrics["ess"]`, the
+    effective share of the designs, says how far the proposal is from p*; with the base as proposal and a strong tilt it
+    is near 1/`count`.
 
     Raises RewardError when no design has a weight.
     """
@@ -34,4 +35,5 @@ class Importance(Sampler):
         log_weight = log_weight_of(rewards, context.alpha) + log_ratio
         need_a_weight(log_weight, "designs")
         metrics = {"ess": effective_fraction(log_weight).item()}
-        return Draws(designs, rewards, log_weight, log_mean_exp(log_weight).item(), metrics)
+        log_z, error = log_mean_exp(log_weight).item(), log_mean_error(log_weight)
+        return Draws(designs, rewards, log_weight, log_z, error, metrics)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from biotilt.core import Capability, Context, Density, Draws, Evaluates, Sampler, Value
-from biotilt.formulas.resampling import log_mean_exp, systematic_resample
+from biotilt.formulas.resampling import log_mean_error, log_mean_exp, systematic_resample
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.options import Name, Share, check_options
 from biotilt.samplers.proposal import Proposal, need_a_weight, value_after
@@ -31,6 +31,9 @@ class SMC(Sampler):
     `temper` = False leaves k/K out, which suits a value that is right from the start: weights are then constant if v
     is the soft value and the proposal p*. A guess of the whole design from an early state is overconfident, and
     resampling by it in full can be worse than no resampling.
+
+    The error of log Z is estimated from one run, by how the weight is spread over the particles of the start: too large
+    where few of their lineages survive, and with systematic resampling. Several runs with other seeds tell more.
 
     A state that cannot be scored keeps the value of the one before it; a design that cannot, or is infeasible, weighs
     nothing. K oracle calls a particle, times those of the value.
@@ -60,11 +63,13 @@ class SMC(Sampler):
         x = context.roles.proposal.process.noise(count, context.generator)
         scores = value = torch.zeros(count, device=x.device)
         log_weight, log_z, resampled = torch.zeros_like(value), 0.0, 0
+        lineage = torch.arange(count, device=x.device)
         for k in range(steps):
             if k > 0 and self.value != "none" and effective_fraction(log_weight) < self.resample:
                 log_z += log_mean_exp(log_weight).item()
                 kept = systematic_resample(log_weight, context.generator)
                 x, value, log_weight = x[kept], value[kept], torch.zeros_like(log_weight)
+                lineage = lineage[kept]
                 resampled += 1
             (x,), (log_ratio,) = proposal.children(context, x, k, 1)
             last = k + 1 == steps
@@ -76,4 +81,5 @@ class SMC(Sampler):
             # a particle without hope weighs nothing already: a difference from −inf would be NaN
             value = after.masked_fill(after == -torch.inf, 0)
         metrics = {"ess": effective_fraction(log_weight).item(), "resampled": float(resampled)}
-        return Draws(x, scores, log_weight, log_z + log_mean_exp(log_weight).item(), metrics)
+        error = log_mean_error(log_weight, lineage, resampled)
+        return Draws(x, scores, log_weight, log_z + log_mean_exp(log_weight).item(), error, metrics)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from biotilt.core import Capability, Context, Density, Draws, Evaluates, Sampler, Value
 from biotilt.formulas.categorical import draw as draw_category
-from biotilt.formulas.resampling import log_mean_exp
+from biotilt.formulas.resampling import log_mean_error, log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.options import Few, Name, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight, value_after
@@ -71,7 +71,7 @@ class SVDD(Sampler):
         if self.choose == "argmax":
             return Draws(x, value, equal_weights(value))
         metrics = {"ess": effective_fraction(log_weight).item()}
-        return Draws(x, value, log_weight, log_mean_exp(log_weight).item(), metrics)
+        return Draws(x, value, log_weight, log_mean_exp(log_weight).item(), log_mean_error(log_weight), metrics)
 
     def _choose(self, log_a: Tensor, after: Tensor, context: Context) -> Tensor:
         """Return the index `(B,)` of the chosen child; where none has a weight, any that could be scored."""

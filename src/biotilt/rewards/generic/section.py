@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,11 +11,15 @@ from typing import Any, ClassVar
 from biotilt.errors import ConfigError
 from biotilt.options import build_options
 from biotilt.rewards.generic.base import NamedReward
+from biotilt.rewards.generic.gaussian_base import GaussianBase
 
 
 @dataclass(frozen=True)
 class Section:
-    """What a section says, its parts built; `key` says where it is, `base` is the folder that paths start at."""
+    """What a section says, its parts built; `key` says where it is, `base` is the folder that paths start at.
+
+    `density` returns that of the base model's designs; ConfigError where it is not known. None without a model.
+    """
 
     key: str
     base: Path = Path()
@@ -25,6 +29,7 @@ class Section:
     function: str | None = None
     per_design: bool = False
     path: str | None = None
+    density: Callable[[], GaussianBase] | None = None
 
 
 class FromSection(ABC):

@@ -1,0 +1,23 @@
+"""Models by name: ours, and those of plug-ins (entry-point group `biotilt.models`)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from biotilt.registry import Registry
+
+
+class Source(Protocol):
+    """A model that is built from options: a dataclass of them."""
+
+    name: ClassVar[str]
+
+    def build(self) -> Any:
+        """Return a `biotilt.Model`: the same one in every process, weights included."""
+        ...
+
+
+MODELS: Registry[Source] = Registry(
+    "models", "model", lazy={"reference": "biotilt.models.reference:Reference"}, own_files=True
+)
+"""Imported when they are named: pretrained families need heavy packages."""
