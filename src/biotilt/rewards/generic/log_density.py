@@ -68,8 +68,8 @@ class LogDensity(FromSection):
                 reward([point.numpy() for point in points])
             except Exception as error:  # the same
                 raise ConfigError(
-                    f"log_density: the function must take points (B, {len(base.std)}) as a torch tensor or a numpy array "
-                    f"and return (B,); for a tensor it {told}; for an array: {error}"
+                    f"log_density: the function must take points (B, {len(base.std)}), a torch tensor or a numpy "
+                    f"array, and return (B,); for a tensor it {told}; for an array: {error}"
                 ) from error
         return reward
 
