@@ -249,3 +249,15 @@ def test_the_network_is_the_same_every_time_and_leaves_random_numbers_alone():
     assert all(torch.equal(a, b) for a, b in zip(first.policy.net.parameters(), second.policy.net.parameters()))
     torch.manual_seed(5)
     assert torch.equal(drawn, torch.rand(1))
+
+
+def test_the_page_runs_as_it_stands(tmp_path, monkeypatch, biotilt_cli):
+    page = (Path(__file__).parents[1] / "docs/densities.md").read_text(encoding="utf-8")
+    for language, name in (("python", "mine.py"), ("toml", "mine.toml")):
+        (tmp_path / name).write_text(page.partition(f"```{language}\n")[2].partition("```")[0])
+    monkeypatch.chdir(tmp_path)
+    for line in page.partition("```sh\n")[2].partition("```")[0].splitlines():
+        result = biotilt_cli(*line.split()[1:])
+        assert result.exit_code == 0, result.output + result.stderr
+    log_z, error = (float(word) for word in result.stdout.partition("log Z = ")[2].split("\n")[0].split(" ± "))
+    assert abs(log_z - math.log(3)) < 4 * error + 0.001 and error < 0.02
