@@ -167,7 +167,7 @@ def test_no_two_parts_share_a_word_of_ten_residues():
     tags = ("HHHH", "VPRGS", "ENLYFQ", "GSSG")
 
     def words(rows):
-        every = {r.design[i : i + 10] for r in rows for i in range(len(r.design) - 9)}
+        every = {r.sequence[i : i + 10] for r in rows for i in range(len(r.sequence) - 9)}
         return {word for word in every if not any(tag in word for tag in tags)}
 
     seen = {name: words(rows) for name, rows in parts.items()}
@@ -181,7 +181,7 @@ def test_no_two_parts_share_a_word_of_ten_residues():
 def test_the_shipped_predictors_are_as_good_as_their_cards_say():
     rows = labelled_parts(DATA)["test"]
     predictor = load_predictor("held_out")
-    right = sum(a == b for row, text in zip(rows, predictor.predict([r.design for r in rows]))
+    right = sum(a == b for row, text in zip(rows, predictor.predict([r.sequence for r in rows]))
                 for a, b in zip(row.classes, text))  # fmt: skip
     q3 = read_json(task_folder("protein") / "held_out.json")["metrics"]["q3"]
     assert right / sum(len(row.classes) for row in rows) == pytest.approx(q3, abs=2e-3)
