@@ -184,3 +184,33 @@ def test_roles_of_a_wrapped_network_share_its_frozen_half(folder, monkeypatch):
     for role in (roles.policy, roles.proposal, roles.base):
         ours, theirs = (net.get_parameter("net.embed.weight") for net in (role.net, base.net))
         assert ours.data_ptr() == theirs.data_ptr()
+
+
+def test_what_differentiates_in_the_states_is_refused_before_any_call(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    asked: list[str] = []
+
+    class Score:
+        name, version, differentiable = "score", "1", True
+
+        def __call__(self, designs):
+            asked.extend(designs)
+            return [0.0 for _ in designs]
+
+        def score_one_hot(self, x):
+            return x.sum((1, 2))
+
+    with pytest.raises(ConfigError, match=r"backprop differentiates the network in its states, and this one reads"):
+        biotilt.Experiment.load("own.toml", overrides=["objective.name=backprop"], reward=Score())
+    assert not asked
+    biotilt.Experiment.load("own.toml", overrides=["sampler.name=guidance"], reward=Score()).sampler_and_value()
+
+
+class Stepped(nn.Module):
+    def forward(self, x: Tensor, timestep: Tensor) -> Tensor:
+        return x
+
+
+def test_a_timestep_may_count_to_a_thousand_so_it_is_not_taken_for_the_time():
+    with pytest.raises(ConfigError, match=r"takes \(x, timestep\), and it is not clear.*call=lambda"):
+        biotilt.wrap(Stepped(), space="dna", length=4)

@@ -23,6 +23,7 @@ from biotilt.files import write_json
 from biotilt.folder import LEDGER, RECORD
 from biotilt.locate import located
 from biotilt.model import Model
+from biotilt.models.checks import reads_relaxed
 from biotilt.models.origin import FactoryOrigin, Origin, SourceOrigin
 from biotilt.models.reference import base_density
 from biotilt.networks import ValueSize, value_network
@@ -284,7 +285,9 @@ class Experiment:
 
     def _parts(self, value: Value | None) -> Parts:
         differentiable = all(reward.differentiable for reward in (self.reward, *self.constraints))
-        return Parts(self.model.policy.process, value, differentiable, PROCESSES.values(), VALUES.values())
+        policy = self.model.policy
+        relaxed = not isinstance(self.model.origin, Origin) or reads_relaxed(policy)  # networks of ours do
+        return Parts(policy.process, value, differentiable, PROCESSES.values(), VALUES.values(), relaxed)
 
     @property
     def device(self) -> torch.device:

@@ -30,7 +30,16 @@ from biotilt.core.objective import (
     roll_in_metrics,
     trainable,
 )
-from biotilt.core.parts import Algorithm, Network, Parts, Value, check_capabilities, check_parts, has
+from biotilt.core.parts import (
+    Algorithm,
+    Network,
+    Parts,
+    Value,
+    check_capabilities,
+    check_parts,
+    has,
+    require_relaxed_states,
+)
 from biotilt.core.policy import (
     Policy,
     Roles,
@@ -140,6 +149,7 @@ __all__ = [
     "needed",
     "own_names",
     "path_kl",
+    "require_relaxed_states",
     "roll_in_metrics",
     "rollout",
     "sample",

@@ -37,13 +37,17 @@ class Value:
 
 @dataclass(frozen=True)
 class Parts:
-    """What an algorithm is to work with; `known`, `known_values`: classes that an error may recommend."""
+    """What an algorithm is to work with; `known`, `known_values`: classes that an error may recommend.
+
+    `relaxed_states`: whether the network reads relaxed states, so that gradients flow through it to them.
+    """
 
     process: Process
     value: Value | None = None
     differentiable: bool = False
     known: Collection[type[Process]] = ()
     known_values: Collection[type[Value]] = ()
+    relaxed_states: bool = True
 
 
 class Algorithm:
@@ -92,6 +96,15 @@ def check_parts(algorithm: Algorithm, parts: Parts) -> None:
             "`biotilt fit-oracle` can); every algorithm that only asks for scores will do, such as vidd, ppo or smc"
         )
     algorithm.check(parts)
+
+
+def require_relaxed_states(parts: Parts, who: str) -> None:
+    """Raise ConfigError when the network does not read the relaxed states that `who` differentiates it in."""
+    if not parts.relaxed_states:
+        raise ConfigError(
+            f"{who} differentiates the network in its states, and this one reads letters only: use what asks for "
+            "scores, such as vidd, ppo or smc"
+        )
 
 
 def has(process: Process, capability: type[Capability]) -> bool:

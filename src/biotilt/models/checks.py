@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import OfLetters, Policy, own_names, share
+from biotilt.core import OfLetters, Policy, Relaxable, own_names, share
 from biotilt.errors import ConfigError, one_line
 
 ROWS = 4
@@ -44,6 +44,20 @@ def check_network(policy: Policy) -> None:
                 f"{(first - alone).abs().max():.2g}): batch statistics act in evaluation mode; freeze them"
             )
         x = _stepped(policy, first, x, k, generator)
+
+
+@torch.no_grad()
+def reads_relaxed(policy: Policy) -> bool:
+    """Return whether a network also reads relaxed states, which algorithms that differentiate in states give it."""
+    process, generator = policy.process, torch.Generator(device_of(policy.net)).manual_seed(0)
+    x = process.noise(1, generator)
+    if not isinstance(process, Relaxable):
+        return False
+    try:
+        policy.net(*process.inputs(process.relaxed(x), 0))
+    except Exception:  # whatever a stranger's network raises when it is shown floats in place of tokens
+        return False
+    return True
 
 
 def _asked(policy: Policy, x: Tensor, k: int) -> Tensor:
@@ -87,7 +101,7 @@ def check_rebuilding(policy: Policy, save: Callable[[Policy, Path], None], name:
     """
     changed = Policy(policy.process, share(policy.net))
     for own in own_names(changed.net):
-        changed.net.get_parameter(own).mul_(1.01)
+        changed.net.get_parameter(own).add_(0.01)  # what starts at zero, as adapters do, has to come back too
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         save(changed, path)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from biotilt.errors import ConfigError
 from biotilt.models.conditions import Conditions
 
-TIMES = ("t", "time", "times", "timestep", "timesteps")
-"""Names of an argument that is taken for the time in [0, 1], 1 = noise."""
+TIMES = ("t", "time", "times")
+"""Names of an argument that is taken for the time in [0, 1], 1 = noise; a `timestep` may count to 1,000."""
 CONDITIONS = ("condition", "conditions", "cond", "c", "y", "label", "labels", "class_labels")
 """Names of an argument that is taken for the condition."""
 

@@ -24,6 +24,7 @@ from biotilt.core import (
     draw_rows,
     kernel_at,
     needed,
+    require_relaxed_states,
     rollout,
 )
 from biotilt.errors import ConfigError
@@ -83,6 +84,7 @@ class RewardBackprop(Objective):
         return None
 
     def check(self, parts: Parts) -> None:
+        require_relaxed_states(parts, self.name)
         if self.steps > parts.process.steps:
             raise ConfigError(
                 f"objective.steps = {self.steps}, but the chain has {parts.process.steps} steps; 0 means all of them"

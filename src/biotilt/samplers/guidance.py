@@ -14,11 +14,13 @@ from biotilt.core import (
     Draws,
     Expecting,
     Kernel,
+    Parts,
     Relaxable,
     Reveals,
     Sampler,
     Tiltable,
     needed,
+    require_relaxed_states,
 )
 from biotilt.options import NotNegative, check_options
 from biotilt.samplers.guided import draw_guided
@@ -54,6 +56,10 @@ class Guidance(Sampler):
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")
+
+    def check(self, parts: Parts) -> None:
+        if not isinstance(parts.process, Reveals):  # there the design alone is differentiated
+            require_relaxed_states(parts, self.name)
 
     def draw(self, context: Context, count: int) -> Draws:
         """Return `count` designs; raises RewardError when `correct` and no design has a weight."""
