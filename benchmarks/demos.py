@@ -26,7 +26,7 @@ from biotilt.experiment import Experiment
 from biotilt.files import write_text
 from biotilt.folder import TUNED
 from biotilt.run import Run, resume, tune
-from biotilt.tasks import task_names
+from biotilt.tasks import TASKS
 
 NEEDS_MORE = {"docking"}  # tasks that are run only when they are named, with what they need
 
@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/demos.jsonl"))
     parser.add_argument("--runs", type=Path, default=Path("runs/results"))
-    parser.add_argument("--tasks", nargs="*", choices=task_names(), default=sorted({*task_names()} - NEEDS_MORE))
+    parser.add_argument("--tasks", nargs="*", choices=sorted(TASKS), default=sorted({*TASKS} - NEEDS_MORE))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="for the tasks that are named")
     options = parser.parse_args()

@@ -36,7 +36,7 @@ from biotilt.core import kernel_at
 from biotilt.model import Model
 from biotilt.rewards.rna.folding import MFEMatch, fold_compound
 from biotilt.spaces.paired import PAIRS, Paired, partners_of
-from biotilt.tasks import task_folder
+from biotilt.tasks import find_task
 
 ENERGIES: dict[str, Any] = {"parameters": "turner1999", "dangles": 1}
 Row = dict[str, Any]
@@ -287,7 +287,7 @@ def main() -> None:
         print(table(finished(options.out)) if options.table else (bound if options.bound else published)(options.data))
         return
     torch.set_num_threads(1)
-    model = Model.load(options.model or task_folder("rna_fold") / "generator.safetensors")
+    model = Model.load(options.model or find_task("rna_fold").folder / "generator.safetensors")
     limits = {"max_folds": options.folds, "max_seconds": options.seconds}
     for seed, row in waiting(options.data, options.out, options.seeds):
         if options.puzzles and row["Puzzle #"] not in options.puzzles:

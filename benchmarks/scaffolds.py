@@ -19,7 +19,7 @@ import torch
 from biotilt.files import write_text
 from biotilt.model import Model
 from biotilt.rewards.molecule.properties import chem, parse
-from biotilt.tasks import task_folder
+from biotilt.tasks import find_task
 
 SCAFFOLDS = ["*c1ccncc1", "*C1CCNCC1", "O=C1CCCN1*", "*c1ccc(C(N)=O)cc1", "*c1nc2ccccc2o1"]
 
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("scaffolds.jsonl"))
     parser.add_argument("--count", type=int, default=500, help="designs a scaffold")
     arguments = parser.parse_args()
-    model = Model.load(task_folder("molecule") / "generator.safetensors")
+    model = Model.load(find_task("molecule").folder / "generator.safetensors")
     space: Any = model.space
     lines = []
     for scaffold in SCAFFOLDS:

@@ -30,9 +30,10 @@ from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
 from biotilt.judge import comparable, reference
 from biotilt.oracle import Oracle, Store
+from biotilt.outputs import measures_of
 from biotilt.samplers import BestOfN
 from biotilt.steering import steer
-from biotilt.tasks import task_measures, task_names
+from biotilt.tasks import TASKS
 
 METHODS = ("base", "best_of_n", "smc", "vidd", "ppo")
 Kls = tuple[float | None, float | None]
@@ -86,7 +87,6 @@ def judged(
     experiment: Experiment, method: str, designs: list[str], kls: Kls, calls: int, seconds: float
 ) -> dict[str, Any]:
     """Return the panel's row of a set of designs, with the task's own measures."""
-    config = experiment.config
     scores = [
         None if reward is None else oracle(experiment, reward).score(designs)
         for reward in (experiment.reward, experiment.held_out)
@@ -98,7 +98,7 @@ def judged(
     )  # fmt: skip
     if not comparable(experiment):
         row["gap"] = None
-    return row | {"more": measure_all(task_measures(config.panel or config.task, config), designs)}
+    return row | {"more": measure_all(measures_of(experiment), designs)}
 
 
 def oracle(experiment: Experiment, reward: Any) -> Oracle:
@@ -165,7 +165,7 @@ def said(results: list[dict[str, Any]], seed: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tasks", nargs="*", default=task_names(), choices=task_names())
+    parser.add_argument("--tasks", nargs="*", default=sorted(TASKS), choices=sorted(TASKS))
     parser.add_argument("--methods", nargs="*", default=list(METHODS), choices=METHODS)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--samples", type=int, default=640)

@@ -6,12 +6,12 @@ Run it with the experiment beside it: biotilt tune examples/my_reward.toml
 from __future__ import annotations
 
 from biotilt.rewards.generic.learned import LearnedReward
-from biotilt.tasks import task_folder
+from biotilt.tasks import find_task
 
 PAIRS = str.maketrans("ACGT", "TGCA")
 
 # The task's own predictor, so that it can be one part of a sum.
-ribosome_load = LearnedReward.load(task_folder("utr") / "optimised.safetensors")
+ribosome_load = LearnedReward.load(find_task("utr").folder / "optimised.safetensors")
 
 
 def unpaired(designs: list[str]) -> list[float]:

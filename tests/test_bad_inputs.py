@@ -56,6 +56,7 @@ CHANGES = {
     "no value, where one is needed": ({"sampler": {"name": "svdd", "value": "none"}}, "sampler.value", '"none"'),
     "a value that makes no rows": ({"objective": {"value": "state"}}, "vidd works with values that turn", "surrogate"),
     "key of no value": ({"value": {"draw": 3}}, "value.draw: unknown key", 'mean "draws"'),
+    "panel of no task": ({"panel": "enhancr"}, 'panel: unknown task "enhancr"', '"enhancer"'),
     "option NaN": ({"objective": {"name": "ppo", "clip": NAN}}, "objective.clip", "finite"),
     "option out of range": ({"objective": {"beta": 1.5}}, "objective.beta: must be ≤ 1", "1.5"),
     "no updates": ({"objective": {"updates": 0}}, "objective.updates", "≥ 1"),

@@ -9,7 +9,7 @@ from biotilt.constraints import LagrangianConfig
 from biotilt.errors import ConfigError
 from biotilt.objectives import PPO, VIDD
 from biotilt.samplers import SMC
-from biotilt.tasks import starter, task_defaults, task_names
+from biotilt.tasks import TASKS, find_task
 from biotilt.training import TrainConfig
 from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean, SurrogateConfig
 
@@ -103,14 +103,14 @@ def test_tables_merge_key_by_key_but_another_reward_or_objective_replaces_its_ta
     assert merge(under, {"alpha": {"x": 1}})["alpha"] == {"x": 1}
 
 
-@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("task", sorted(TASKS))
 def test_the_starter_file_states_the_defaults_of_its_task(task, tmp_path):
     path = tmp_path / "starter.toml"
-    path.write_text(starter(task), encoding="utf-8")
+    path.write_text(find_task(task).starter(), encoding="utf-8")
     said, _ = read_toml(path)
     assert said["task"] == task
-    defaults = parse_config(task_defaults(task))
-    started = parse_config(merge(task_defaults(task), said))
+    defaults = parse_config(find_task(task).defaults())
+    started = parse_config(merge(find_task(task).defaults(), said))
     assert started.build_train() == defaults.build_train()
     assert started.build_objective() == defaults.build_objective()
     assert started.build_sampler() == defaults.build_sampler()
@@ -119,9 +119,9 @@ def test_the_starter_file_states_the_defaults_of_its_task(task, tmp_path):
     assert {key: getattr(started, key) for key in same} == {key: getattr(defaults, key) for key in same}
 
 
-@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("task", sorted(TASKS))
 def test_the_starter_file_shows_every_section_and_every_option(task):
-    text = starter(task)
+    text = find_task(task).starter()
     for section in ("model", "reward", "held_out", "objective", "value", "train", "design", "oracle", "sampler"):
         assert f"[{section}]" in text, section
     said = override({}, [])

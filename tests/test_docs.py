@@ -41,15 +41,16 @@ SUFFIXES = "py|md|toml|txt|json|safetensors|html|png|csv|csv.gz|fasta|sqlite"
 # The ready-made task with a run of seconds in place of minutes; what a page says itself still wins.
 SMALL = """
 import runpy, sys
-import biotilt.experiment as experiment
-full = experiment.task_defaults
+from biotilt.config import merge
+from biotilt.tasks import Task
+full = Task.defaults
 small = {
     "objective": {"updates": 2, "states": 8},
     "value": {"imagine": 8, "keep": 8},
     "train": {"max_calls": 16, "batch": 8},
     "output": {"samples": 8},
 }
-experiment.task_defaults = lambda name: experiment.merge(full(name), small)
+Task.defaults = lambda self: merge(full(self), small)
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
 
@@ -96,13 +97,13 @@ def test_the_files_of_a_run_are_described():
 def test_toml_blocks_are_experiments():
     from biotilt.config import merge, parse_config
     from biotilt.experiment import build_reward
-    from biotilt.tasks import task_defaults
+    from biotilt.tasks import find_task
 
     pages = [ROOT / "README.md", ROOT / "docs/python.md"]
     found = [tomllib.loads(text) for page in pages for _, text in blocks(page, "toml")]
     assert len(found) > len(pages)
     for data in found:
-        config = parse_config(merge(task_defaults(data["task"]), data))
+        config = parse_config(merge(find_task(data["task"]).defaults(), data))
         assert build_reward(config.reward, ROOT / "examples", "reward")(["ACGT" * 12 + "AA"])
 
 
@@ -271,10 +272,10 @@ def _rounded(value: Any) -> str:
 
 
 def test_the_cards_name_the_largest_measurement_of_the_task():
-    from biotilt.tasks import task_defaults
+    from biotilt.tasks import find_task
 
     largest = max(json.loads((UTR / f"{m}.json").read_text())["measured_max"] for m in ("optimised", "held_out"))
-    assert f"{largest:.2f}" == f"{task_defaults('utr')['reference']['measured_max']:.2f}"
+    assert f"{largest:.2f}" == f"{find_task('utr').defaults()['reference']['measured_max']:.2f}"
     assert f"either oracle's data is {largest:.2f}." in " ".join(CARDS.read_text(encoding="utf-8").split())
 
 

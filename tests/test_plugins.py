@@ -14,27 +14,33 @@ import torch
 from biotilt import Experiment, steer
 from biotilt.core import Parts, Policy, check_parts
 from biotilt.errors import CheckpointError, ConfigError
+from biotilt.evaluation.measure import measure_all
 from biotilt.model import Model
 from biotilt.networks import CNN, NETWORKS, CNNConfig
 from biotilt.objectives import PathConsistency
+from biotilt.outputs import measures_of
 from biotilt.plugins import REGISTRIES
 from biotilt.processes import AnyOrder
 from biotilt.rewards import build
 from biotilt.samplers import SAMPLERS, SMC
 from biotilt.spaces import DNA, Letters, build_space
+from biotilt.tasks import TASKS, find_task
 
 PARTS = '''"""Parts of another package."""
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import nn
 
+from biotilt.evaluation.measure import Measure
 from biotilt.core import Guessing, StateValue
 from biotilt.options import Count, Length, Symbols, Width
 from biotilt.rewards import FromParts
 from biotilt.samplers import Ancestral
 from biotilt.spaces import Tokens
+from biotilt.tasks import Task
 
 
 class Twice(Ancestral):
@@ -94,6 +100,16 @@ class CountA:
         return [self.factor * d.count("A") for d in designs]
 
 
+class Purines(Task):
+    """Four letters, mostly A and G."""
+
+    name = "purines"
+    folder = Path(__file__).parent
+
+    def measures(self, config):
+        return [Measure("a", "A", "Mean number of A.", lambda designs: "".join(designs).count("A") / len(designs))]
+
+
 class Worse(FromParts):
     """The worst of its parts, times their weights."""
 
@@ -132,7 +148,9 @@ class Plain(nn.Module):
     def forward(self, x, t):
         return self.layers(x.long()).view(len(x), self.config.length, self.config.letters)
 '''
-REGISTERED = """[biotilt.spaces]
+REGISTERED = """[biotilt.tasks]
+purines = strange_parts:Purines
+[biotilt.spaces]
 upside = strange_parts:Upside
 [biotilt.values]
 worst = strange_parts:Worst
@@ -212,6 +230,19 @@ def test_a_reward_is_made_of_parts(installed):
         Experiment.from_dict(keys | {"reward": {"kind": "worse"}}, installed)
     with pytest.raises(ConfigError, match='"worse" is built from more than options'):
         build("worse", {})
+
+
+def test_a_task_is_a_folder_of_files(installed):
+    Model(Policy(AnyOrder(4, 4), CNN(CNNConfig(4, 4))), Letters(DNA)).save(installed / "generator.safetensors")
+    keys = 'alpha = 0.3\n[model]\npath = "@TASK@/generator.safetensors"\n[reward]\nkind = "count_a"\n'
+    (installed / "task.toml").write_text(keys, encoding="utf-8")
+    experiment = Experiment.for_task("purines", train={"max_calls": 64})
+    assert experiment.config.alpha == 0.3 and experiment.reward(["AAGA"]) == [3.0]
+    assert measure_all(measures_of(experiment), ["AAGA", "ACGT"]) == {"a": 2.0}
+    assert 'task = "purines"' in find_task("purines").starter()
+    assert TASKS.summaries()["purines"] == "Four letters, mostly A and G."
+    with pytest.raises(ConfigError, match='task: unknown task "purine"; did you mean "purines"'):
+        Experiment.for_task("purine")
 
 
 def test_a_space_is_stored_with_its_generator(installed):

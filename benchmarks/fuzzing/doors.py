@@ -28,7 +28,7 @@ from biotilt.spaces import (
     write_designs,
 )
 from biotilt.spaces.paired import Paired
-from biotilt.tasks import FOLDER
+from biotilt.tasks import find_task
 from fuzzing.doors_cli import cli
 from fuzzing.doors_files import checkpoints, models, runs
 from fuzzing.kit import Kit, random_part
@@ -263,7 +263,7 @@ def _texts(rng: random.Random, kit: Kit, folder: Path) -> None:
     elif how == 2:
         Paired(text)
     elif how == 3:
-        Model.load(FOLDER / "molecule" / "generator.safetensors").fixed(text, "scaffold")
+        Model.load(find_task("molecule").folder / "generator.safetensors").fixed(text, "scaffold")
     elif how == 4:
         build("substructure", {"smarts": text})(["CCO"])
     else:

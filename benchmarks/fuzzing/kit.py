@@ -26,7 +26,7 @@ from biotilt.processes import PROCESSES as REGISTERED
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
 from biotilt.spaces import Padded, alphabet, as_space
-from biotilt.tasks import FOLDER, starter, task_names
+from biotilt.tasks import TASKS, find_task
 from biotilt.training import EachRound
 from fuzzing.watch import Refused
 
@@ -75,7 +75,7 @@ def make_kit(folder: Path) -> Kit:
     (folder / "free.toml").write_text(_toml({key: value for key, value in bases[0].items() if key != "design"}))
     for name in OBJECTIVES:
         _make_runs(folder, name)
-    return Kit(folder, {name: starter(name) for name in task_names()}, bases)
+    return Kit(folder, {name: find_task(name).starter() for name in sorted(TASKS)}, bases)
 
 
 def _make_models(folder: Path) -> None:
@@ -218,7 +218,8 @@ def load_run(folder: Path) -> Run:
 def shipped() -> list[Path]:
     """Return the generators that come with biotilt, of every space."""
     return [
-        FOLDER / task / "generator.safetensors" for task in ("utr", "utr_varying", "molecule", "rna_fold", "enhancer")
+        find_task(task).folder / "generator.safetensors"
+        for task in ("utr", "utr_varying", "molecule", "rna_fold", "enhancer")
     ]
 
 

@@ -41,7 +41,7 @@ from biotilt.rewards.generic.columns import GivesColumns, Source, plan, sources
 from biotilt.rewards.generic.section import FromSection, Section
 from biotilt.rewards.registry import PATHS
 from biotilt.spaces import Text
-from biotilt.tasks import task_defaults
+from biotilt.tasks import find_task
 from biotilt.training import Callback, Trainer
 from biotilt.trust import mark, require_trust
 from biotilt.values import VALUES
@@ -97,7 +97,7 @@ class Experiment:
         with _locating(source, text):
             data = plain(data)
             if "task" in data:
-                data = merge(task_defaults(data["task"]), data)
+                data = merge(find_task(data["task"]).defaults(), data)
             given: dict[str, Any] = {}
             for key, own in (("reward", reward), ("held_out", held_out)):
                 if isinstance(own, Mapping):  # a section, as in a file
@@ -118,6 +118,8 @@ class Experiment:
         """Build the objects that a configuration names, but for the model and the rewards that are given."""
         model = given["model"] if "model" in given else load_base(config.model, base)
         lora = config.model.lora
+        if config.panel is not None:
+            find_task(config.panel, "panel")
         target = config.design.target
         if target is not None:
             model = model.for_target(target)

@@ -18,7 +18,7 @@ from biotilt.model import Model
 from biotilt.oracle import Oracle, Store
 from biotilt.schema import Card
 from biotilt.spaces import Alphabet, Text, read_designs
-from biotilt.tasks import has_reward_of_task, task_defaults
+from biotilt.tasks import find_task, has_reward_of_task
 
 
 class Finished(Protocol):
@@ -143,7 +143,7 @@ def _card(model: Path) -> dict[str, Any]:
 def _measured_max(experiment: Experiment) -> float | None:
     """Return the largest value ever measured: as the experiment says, or as the cards of its oracles do."""
     config = experiment.config
-    highest, known = config.reference.measured_max, task_defaults(config.task) if config.task else {}
+    highest, known = config.reference.measured_max, find_task(config.task).defaults() if config.task else {}
     if highest == known.get("reference", {}).get("measured_max") and known and not has_reward_of_task(config):
         highest = None  # the task measured something else
     if highest is not None or config.reward.kind != "learned":

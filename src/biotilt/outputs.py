@@ -31,7 +31,7 @@ from biotilt.report.words import verdict_words
 from biotilt.samplers import BestOfN
 from biotilt.schema import Accounts
 from biotilt.spaces import Text
-from biotilt.tasks import task_measures
+from biotilt.tasks import find_task
 
 Components = dict[str, dict[str, list[float]]]
 
@@ -117,15 +117,18 @@ def _drawn(
         yield judge.row("harvest", items, (None, None), calls, spent, loglik=loglik, optimised=scores)
 
 
+def measures_of(experiment: Experiment) -> list[Measure]:
+    """Return the measures that the panel of an experiment shows beside those of every panel."""
+    panel = experiment.config.panel or experiment.config.task
+    return [] if panel is None else find_task(panel, "panel").measures(experiment.config)
+
+
 def finish(
     experiment: Experiment, judge: Judge, rows: Mapping[str, Designs], problems: Problems,
     files: Mapping[str, str] = TABLES,
 ) -> dict[str, Any]:  # fmt: skip
     """Complete rows and tables with measures, parts and constraints; return what the summary says of them."""
-    config = experiment.config
-    measures: list[Measure] = problems.attempt(
-        "the measures of the task", [], lambda: task_measures(config.panel or config.task, config)
-    )
+    measures: list[Measure] = problems.attempt("the measures of the task", [], lambda: measures_of(experiment))
     reward = quantity(experiment.reward)
     held_out = None if experiment.held_out is None else quantity(experiment.held_out)
     components, directions = _components(experiment, judge, rows, problems)

@@ -21,7 +21,7 @@ from biotilt.report import ReportData, render_report
 from biotilt.report.columns import row_title
 from biotilt.report.shown import in_field, shown_rows, sign_of
 from biotilt.spaces import Text
-from biotilt.tasks import has_reward_of_task, task_folder, task_pictures
+from biotilt.tasks import find_task, has_reward_of_task
 
 TOP, PICTURES = 20, 12  # designs on the page, and those that are drawn where a task draws them
 
@@ -88,7 +88,9 @@ def report_data(
         notes=task_card(experiment).get("notes", []),
         fixed=None if fixed is None or not letters else fixed.mask.tolist(),
         measures=summary["measures"],
-        pictures=problems.attempt("the pictures", [], lambda: task_pictures(panel, best[:PICTURES])),
+        pictures=problems.attempt(
+            "the pictures", [], lambda: find_task(panel, "panel").pictures(best[:PICTURES]) if panel else []
+        ),
         overview=problems.attempt(
             "the picture of the designs", "", lambda: space.picture(sets) if isinstance(space, Pictured) else ""
         ),
@@ -123,5 +125,5 @@ def _task_frontier(config: Config) -> list[dict[str, Any]]:
     """Return the runs over α that ship with a task; none when the reward is another than the task's."""
     if config.task is None or not has_reward_of_task(config):
         return []
-    path = task_folder(config.task) / "frontier.json"
+    path = find_task(config.task).folder / "frontier.json"
     return read_json(path)["points"] if path.is_file() else []

@@ -12,9 +12,11 @@ from biotilt.registry import Registry
 from biotilt.rewards import REWARDS
 from biotilt.samplers import SAMPLERS
 from biotilt.spaces import SPACES
+from biotilt.tasks import TASKS
 from biotilt.training.trackers import TRACKERS
 from biotilt.values import VALUES
 
 REGISTRIES: dict[str, Registry[Any]] = {
-    each.kind: each for each in (PROCESSES, MODELS, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, SPACES, TRACKERS, VALUES)
+    each.kind: each
+    for each in (PROCESSES, MODELS, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, SPACES, TASKS, TRACKERS, VALUES)
 }

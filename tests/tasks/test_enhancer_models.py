@@ -14,11 +14,11 @@ import torch
 from biotilt.experiment import Experiment
 from biotilt.rewards.dna.motifs import Motif, jaspar_matrix, log_odds, reverse_complement
 from biotilt.rewards.generic.learned import LearnedReward
-from biotilt.tasks import task_defaults, task_folder, task_measures, task_quality
+from biotilt.tasks import find_task
 from biotilt.tasks.enhancer.motifs import MATRICES, motif_hits, shipped_matrices
 from biotilt.tasks.enhancer.panel import cpg_ratio, gc_fraction, motif_correlation
 
-FOLDER = task_folder("enhancer")
+FOLDER = find_task("enhancer").folder
 MODELS = ["generator", "optimised", "held_out", "wtc11_optimised", "wtc11_held_out"]
 HNF4A_SITE = "CAAAGTCCA"
 
@@ -47,11 +47,11 @@ def test_the_cards_show_the_measured_numbers(model):
 
 def test_the_largest_measurement_is_that_of_the_cards():
     largest = max(card(model)["measured_max"] for model in ("optimised", "held_out"))
-    assert task_defaults("enhancer")["reference"]["measured_max"] == pytest.approx(largest)
+    assert find_task("enhancer").defaults()["reference"]["measured_max"] == pytest.approx(largest)
 
 
 def test_quality_is_that_of_the_cards():
-    measured = task_quality("enhancer")["measured"]
+    measured = find_task("enhancer").quality()["measured"]
     assert measured["Pearson, held-out oracle"] == card("held_out")["metrics"]["unseen_pearson"]
     assert measured["nats on unseen elements"] == card("generator")["metrics"]["unseen_nats"]
 
@@ -92,7 +92,7 @@ def test_hits_are_those_of_the_motif_reward():
 
 
 def test_measures_of_a_set_of_designs():
-    found = {measure.key: measure for measure in task_measures("enhancer", None)}
+    found = {measure.key: measure for measure in find_task("enhancer").measures(None)}
     assert list(found) == ["motif_r", "wtc11", "contrast", "gc", "cpg"]
     designs = elements(40, 5)
     assert found["gc"].compute(designs) == pytest.approx(0.4, abs=0.02)

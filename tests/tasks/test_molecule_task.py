@@ -13,10 +13,10 @@ from biotilt.errors import ConfigError
 from biotilt.experiment import Experiment
 from biotilt.files import read_json
 from biotilt.model import Model
-from biotilt.tasks import task_defaults, task_folder, task_quality
+from biotilt.tasks import find_task
 from biotilt.tasks.molecule import panel, quality
 
-TASK = task_folder("molecule")
+TASK = find_task("molecule").folder
 BENZENE, TOLUENE, PYRIDINE = "c1ccccc1", "Cc1ccccc1", "c1ccncc1"
 
 
@@ -96,7 +96,7 @@ def test_the_shipped_generator_draws_molecules_and_fits_its_cards() -> None:
     assert quality.uniqueness(designs) == 1.0
     assert model.space.written_in is None
     card = read_json(TASK / "generator.json")["metrics"]
-    measured = set(task_quality("molecule")["measured"].values())
+    measured = set(find_task("molecule").quality()["measured"].values())
     assert {card["fcd"], card["valid"], card["unseen_scaffolds_nats"]} <= measured
     assert card["unseen_scaffolds_nats"] < card["test_nats_of_letter_frequencies"] / 2
     text = (TASK / "MODEL_CARDS.md").read_text()
@@ -128,7 +128,7 @@ def test_a_scaffold_is_held_in_an_experiment() -> None:
 def test_docking_asks_for_a_receptor_and_says_where_some_are(tmp_path: Path) -> None:
     pytest.importorskip("vina")
     pytest.importorskip("meeko")
-    assert task_defaults("docking")["reward"]["kind"] == "vina"
+    assert find_task("docking").defaults()["reward"]["kind"] == "vina"
     with pytest.raises(ConfigError, match=r"no receptor is given.*github.com/dockstring"):
         Experiment.for_task("docking")
     receptor = tmp_path / "receptor.pdbqt"

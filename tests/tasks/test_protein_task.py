@@ -11,7 +11,7 @@ import torch
 from biotilt.files import read_json
 from biotilt.model import Model
 from biotilt.rewards.protein.secondary import CLASSES, SecondaryConfig, SecondaryPredictor, load_predictor
-from biotilt.tasks import task_defaults, task_folder, task_quality
+from biotilt.tasks import find_task
 from biotilt.tasks.protein import metrics
 from biotilt.tasks.protein.corpus import Labelled, labelled_parts, natural_sequences, related
 from biotilt.tasks.protein.oracles import as_tensors, fit_member, quality
@@ -127,7 +127,7 @@ def test_pictures_have_one_block_a_residue():
 
 
 def test_the_generator_writes_proteins_of_any_length_up_to_150():
-    model = Model.load(task_defaults("protein")["model"]["path"])
+    model = Model.load(find_task("protein").defaults()["model"]["path"])
     designs = model.sample(16, seed=3)
     assert designs == model.sample(16, seed=3)
     assert all(0 < len(design) <= 150 and set(design) <= set(metrics.LETTERS) for design in designs)
@@ -135,11 +135,11 @@ def test_the_generator_writes_proteins_of_any_length_up_to_150():
 
 
 def test_files_are_small():
-    assert sum(f.stat().st_size for f in task_folder("protein").glob("*.safetensors")) < 2e6
+    assert sum(f.stat().st_size for f in find_task("protein").folder.glob("*.safetensors")) < 2e6
 
 
 def test_the_cards_agree_with_their_files():
-    folder = task_folder("protein")
+    folder = find_task("protein").folder
     cards = (folder / "MODEL_CARDS.md").read_text(encoding="utf-8")
     for name in ("generator", "optimised", "held_out"):
         section = cards.split(f"## {name}.safetensors")[1].split("\n## ")[0]
@@ -151,8 +151,8 @@ def test_the_cards_agree_with_their_files():
 
 
 def test_quality_repeats_the_cards():
-    folder = task_folder("protein")
-    shown = task_quality("protein")["measured"]
+    folder = find_task("protein").folder
+    shown = find_task("protein").quality()["measured"]
     assert shown["Q3 of held_out"] == read_json(folder / "held_out.json")["metrics"]["q3"]
     assert (
         shown["nats a protein, clusters it never saw"] == read_json(folder / "generator.json")["metrics"]["test_nats"]
@@ -183,5 +183,5 @@ def test_the_shipped_predictors_are_as_good_as_their_cards_say():
     predictor = load_predictor("held_out")
     right = sum(a == b for row, text in zip(rows, predictor.predict([r.sequence for r in rows]))
                 for a, b in zip(row.classes, text))  # fmt: skip
-    q3 = read_json(task_folder("protein") / "held_out.json")["metrics"]["q3"]
+    q3 = read_json(find_task("protein").folder / "held_out.json")["metrics"]["q3"]
     assert right / sum(len(row.classes) for row in rows) == pytest.approx(q3, abs=2e-3)

@@ -15,7 +15,7 @@ from biotilt.experiment import Experiment
 from biotilt.files import read_json
 from biotilt.model import Model
 from biotilt.spaces.paired import PAIRS, Paired, partners_of
-from biotilt.tasks import task_folder
+from biotilt.tasks import find_task
 from biotilt.tasks.rna_fold import corpus, panel, recipe
 from biotilt.training import PretrainConfig
 
@@ -135,7 +135,7 @@ def test_pictures_have_every_letter_and_pair():
 
 @pytest.mark.parametrize("target", [TARGET, OTHER, "." * 6 + "(((...)))" * 4])
 def test_the_shipped_generator_serves_any_target(target):
-    model = Model.load(task_folder("rna_fold") / "generator.safetensors").for_target(target)
+    model = Model.load(find_task("rna_fold").folder / "generator.safetensors").for_target(target)
     designs = model.sample(20, seed=3)
     assert designs == model.sample(20, seed=3)
     assert len(set(designs)) > 15
@@ -145,7 +145,7 @@ def test_the_shipped_generator_serves_any_target(target):
 
 
 def test_the_shipped_generator_knows_what_folds():
-    model = Model.load(task_folder("rna_fold") / "generator.safetensors").for_target(TARGET)
+    model = Model.load(find_task("rna_fold").folder / "generator.safetensors").for_target(TARGET)
     rnas = iter(model.sample(30, seed=0))
     defects = recipe.folded([TARGET] * 30, lambda _: next(rnas))
     chance = random.Random(0)
@@ -179,7 +179,7 @@ def _defect(rna: str, target: str) -> float:
 
 
 def test_the_cards_numbers_are_those_of_the_json():
-    folder = task_folder("rna_fold")
+    folder = find_task("rna_fold").folder
     metrics = read_json(folder / "generator.json")["metrics"]
     rows = [line.split("|") for line in (folder / "MODEL_CARDS.md").read_text(encoding="utf-8").splitlines()]
     stated = {row[1].split("`")[1]: row[2].strip() for row in rows if len(row) == 4 and "`" in row[1]}

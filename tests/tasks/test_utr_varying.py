@@ -14,10 +14,10 @@ import torch
 from biotilt.core import sample
 from biotilt.experiment import Experiment
 from biotilt.rewards.generic.learned import LearnedReward
-from biotilt.tasks import task_defaults, task_folder, task_measures, task_quality
+from biotilt.tasks import find_task
 from biotilt.tasks.utr_varying.recipe import SPACE, clusters, inner_pads, on_one_scale, read_varying, split
 
-FOLDER = task_folder("utr_varying")
+FOLDER = find_task("utr_varying").folder
 MODELS = ["generator", "optimised", "held_out"]
 
 
@@ -95,10 +95,10 @@ def rounded(value: float | list[float]) -> str:
 
 
 def test_quality_and_maximum_are_those_of_the_cards():
-    measured = task_quality("utr_varying")["measured"]
+    measured = find_task("utr_varying").quality()["measured"]
     assert measured["Pearson, held_out oracle, human"] == card("held_out")["metrics"]["human_test_pearson"]
     largest = max(card(model)["measured_max"] for model in MODELS[1:])
-    assert task_defaults("utr_varying")["reference"]["measured_max"] == pytest.approx(largest, abs=1e-4)
+    assert find_task("utr_varying").defaults()["reference"]["measured_max"] == pytest.approx(largest, abs=1e-4)
 
 
 def test_samples_have_many_lengths():
@@ -122,7 +122,7 @@ def test_an_upstream_start_codon_lowers_the_load():
 
 
 def test_measures_by_hand():
-    found = {measure.key: measure.compute for measure in task_measures("utr_varying", None)}
+    found = {measure.key: measure.compute for measure in find_task("utr_varying").measures(None)}
     designs = ["ATGC" * 5, "G" * 30]
     expected = {"length": 25.0, "length_sd": 5.0, "measured_lengths": 0.5, "upstream_aug": 0.5, "gc": 40 / 50}
     assert {key: compute(designs) for key, compute in found.items()} == pytest.approx(expected)

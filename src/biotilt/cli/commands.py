@@ -89,9 +89,9 @@ def init(
 ) -> Answer:
     """Write a commented experiment file to start from."""
     from biotilt.files import write_text
-    from biotilt.tasks import starter
+    from biotilt.tasks import find_task
 
-    text = starter(task)
+    text = find_task(task).starter()
     if file.exists() and not force:
         raise ConfigError(f"{file} exists; name another file, or say --force")
     write_text(file, text)
@@ -310,9 +310,9 @@ app.command("fit-oracle")(fit_oracle)
 def task_list() -> Answer:
     """List the ready-made tasks: what each is good for, and how good its models were on real data they never saw."""
     from biotilt.digits import pretty
-    from biotilt.tasks import task_names, task_quality, task_title
+    from biotilt.tasks import TASKS, find_task
 
-    found = {name: {"title": task_title(name), **task_quality(name)} for name in task_names()}
+    found = {name: {"title": title, **find_task(name).quality()} for name, title in TASKS.summaries().items()}
     blocks = [
         "\n".join([f"{name}: {about['title']}", *(f"  {line}" for line in [about.get("good_for")] if line)]
         + [f"  {label}: {pretty(value)}" for label, value in about.get("measured", {}).items()])

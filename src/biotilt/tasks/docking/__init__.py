@@ -1,1 +1,26 @@
-"""The task `docking`: drug-like molecules that dock (AutoDock Vina) to a receptor of your own."""
+"""The task `docking`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from biotilt.evaluation.measure import Measure
+from biotilt.tasks.base import Task
+
+
+class Docking(Task):
+    """drug-like molecules that dock (AutoDock Vina) to a receptor of your own."""
+
+    name: ClassVar[str] = "docking"
+    folder: ClassVar[Path] = Path(__file__).parent
+
+    def measures(self, config: Any) -> list[Measure]:
+        from biotilt.tasks.docking import panel
+
+        return panel.measures()
+
+    def pictures(self, designs: list[str]) -> list[str]:
+        from biotilt.tasks.docking import panel
+
+        return panel.pictures(designs)
