@@ -19,6 +19,7 @@ from biotilt.testing.exact import (
 )
 from biotilt.testing.gaussian import Mixture, MixtureDenoiser, affine_law, energy_distance
 from biotilt.testing.reveal import reveal_law, reveal_soft_values
+from biotilt.testing.rows import RowCounter, Rows
 from biotilt.testing.scorers import FunctionScorer, TableScorer
 from biotilt.testing.values import ExactValue
 
@@ -27,6 +28,8 @@ __all__ = [
     "FunctionScorer",
     "Mixture",
     "MixtureDenoiser",
+    "RowCounter",
+    "Rows",
     "Space",
     "TableScorer",
     "affine_law",

@@ -1,0 +1,55 @@
+"""The counter of network rows, by hand."""
+
+from __future__ import annotations
+
+import torch
+
+from biotilt.core import Context, Policy, Replay, Roles, rollout
+from biotilt.networks import value_network
+from biotilt.networks.mlp import MLP, MLPConfig
+from biotilt.processes import AnyOrder
+from biotilt.testing import RowCounter, Rows
+from biotilt.values import LearnedValueConfig, Return
+
+
+def context() -> Context:
+    process = AnyOrder(6, 3, per_step=2)
+    base = Policy(process, MLP(MLPConfig(3, 6, 8)))
+    value = Return(value_network(base), process, "return", LearnedValueConfig())
+    return Context(
+        Roles.start(base), lambda designs: designs.sum(-1).float(), 1.0, torch.Generator(), Replay(None), value
+    )
+
+
+def test_rows_are_counted_by_role_and_by_graph():
+    shared = context()
+    roles, value = shared.roles, shared.value
+    assert isinstance(value, Return)
+    with RowCounter.of(shared) as rows:
+        rollout(roles.proposal, 5, shared.generator, base=roles.base)
+        x = roles.base.process.noise(7, shared.generator)
+        value.action_value(shared, x, 0)
+        roles.policy.kernel(x, 0)
+        with torch.no_grad():
+            roles.policy.kernel(x[:4], 0)
+    assert dict(rows) == {
+        "policy": Rows(plain=4, graph=7),
+        "base": Rows(plain=5 * 3),
+        "proposal": Rows(plain=5 * 3),
+        "value.net": Rows(graph=7),
+        "value.target": Rows(),
+    }
+    assert rows.total == Rows(plain=34, graph=14) and rows.total.total == 48
+    roles.policy.kernel(x, 0)
+    assert rows["policy"] == Rows(plain=4, graph=7), "outside nothing is counted"
+
+
+def test_a_graph_that_only_the_states_need_is_counted():
+    """The base's weights take no gradient, but it passes on that of relaxed states."""
+    shared = context()
+    base = shared.roles.base
+    x = torch.nn.functional.one_hot(base.process.noise(3, shared.generator).long(), 4).float().requires_grad_()
+    with RowCounter(base=base.net) as rows:
+        base.kernel(x, 0)
+        base.kernel(x.detach(), 0)
+    assert rows["base"] == Rows(plain=3, graph=3)
