@@ -161,7 +161,7 @@ def test_commands_take_the_threshold_and_say_how_many_clusters_there_are(biotilt
     said = biotilt_cli("pretrain", "d.csv", "--alphabet", "dna", *small).stdout
     assert "80 designs, split by 40 clusters of 80% identity" in said
     refused = biotilt_cli("pretrain", "d.csv", "--alphabet", "dna", *small, "--identity", "1.5")
-    assert refused.exit_code == 2 and "identity must be in (0, 1]" in refused.stderr
+    assert refused.exit_code == 2 and "split.identity: must be ≤ 1, got 1.5" in refused.stderr
 
 
 # --- the card ---

@@ -11,10 +11,11 @@ from typing import Any
 
 import torch
 
-from biotilt.core import Density, StateValue, draw_loss, has, rollout, sample
+from biotilt.constraints import unpriced
+from biotilt.core import Density, StateValue, draw_loss, has, needed, rollout, sample
 from biotilt.errors import NothingScored
 from biotilt.experiment import Experiment
-from biotilt.oracle import Store
+from biotilt.oracle import Oracle, Store
 from biotilt.training import TrainConfig
 
 # Below a fiftieth of the rewards' spread few designs carry all the weight exp(r/α); above ten times it all
@@ -102,7 +103,7 @@ def _estimate_seconds(experiment: Experiment, train: TrainConfig, per_design: di
     if len(context.memory):
         # a small round has few rows; a step of the run draws more of them, and may score designs itself
         copies = -(-(objective.batch_size or train.batch) // len(context.memory))
-        trainer.oracle.max_calls = None
+        needed(unpriced(trainer.oracle), Oracle).max_calls = None
         context.memory.rows = {key: torch.cat([value] * copies) for key, value in rows.items()}
         _, updating = _timed(lambda: draw_loss(trainer.objective, context)[0].backward())
     scoring = train.batch * sum(per_design.values())

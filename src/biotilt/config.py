@@ -18,7 +18,6 @@ from biotilt.locate import located
 from biotilt.objectives import OBJECTIVES
 from biotilt.options import (
     Count,
-    CountFrom0,
     Flag,
     NotNegative,
     Number,
@@ -32,6 +31,7 @@ from biotilt.options import (
     explain,
     plain,
 )
+from biotilt.oracle.workers.limits import Megabytes, Retries, Seconds, Workers
 from biotilt.samplers import SAMPLERS
 from biotilt.training import EarlyStopping, TrainConfig
 from biotilt.training.trackers import TRACKERS, Tracker
@@ -137,11 +137,11 @@ class OracleSection(_Section):
     cache: PathText | None = None
     batch_size: Count = 1024
     backend: Text = "inline"
-    workers: Annotated[Count, Field(le=1024)] | None = None
+    workers: Workers | None = None
     address: Text | None = None
-    time_limit: Annotated[Positive, Field(le=1e7)] | None = None
-    memory_limit: Annotated[Positive, Field(le=1e9)] | None = None
-    retries: Annotated[CountFrom0, Field(le=1000)] = 1
+    time_limit: Seconds | None = None
+    memory_limit: Megabytes | None = None
+    retries: Retries = 1
     chunk: Count | None = None
     max_unscored: Share = 0.5
 

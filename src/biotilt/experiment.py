@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from biotilt.config import Config, ModelSection, RewardSection, merge, override, parse_config, read_toml
-from biotilt.constraints import Adapting, Constrained, Constraint
+from biotilt.constraints import Adapting, Bounds, Constrained, Constraint
 from biotilt.core import Algorithm, Context, Metrics, Objective, Parts, Replay, Roles, Sampler, Value, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.errors import CheckpointError, ConfigError
@@ -150,7 +150,7 @@ class Experiment:
                 "gap between the two; leave the key out, or add one"
             )
         for section, constraint in zip(config.constraints, constraints):
-            Constraint(section.name or constraint.name, lambda states: states, section.at_least, section.at_most)
+            Bounds(section.name or constraint.name, section.at_least, section.at_most)
         return experiment
 
     def rewards(self) -> dict[str, NamedReward]:
@@ -230,7 +230,7 @@ class Experiment:
         for section, reward in zip(self.config.constraints, self.constraints):
             name = section.name or reward.name
             scorer = self.oracle(reward, store, f"{self._run_id(folder)}:constraint:{name}")
-            found.append(Constraint(name, scorer, section.at_least, section.at_most))
+            found.append(Constraint(scorer, Bounds(name, section.at_least, section.at_most)))
         return found
 
     def oracle(self, reward: NamedReward, store: Store, run_id: str, *, max_calls: int | None = None) -> Oracle:

@@ -21,7 +21,7 @@ from biotilt.errors import ConfigError, DataError
 from biotilt.files import write_json
 from biotilt.model import Model
 from biotilt.networks import NETWORKS
-from biotilt.options import build_options, shown
+from biotilt.options import Below1, Rate, build_options, check_options, shown
 from biotilt.processes import PROCESSES
 from biotilt.processes.letters import LetterProcess
 from biotilt.record import command_line, versions
@@ -43,15 +43,14 @@ class Split:
     which is right only where relatives are kept apart otherwise.
     """
 
-    validation: float = 0.07
-    test: float = 0.1
-    identity: float | None = 0.8
+    validation: Below1 = 0.07
+    test: Below1 = 0.1
+    identity: Rate | None = 0.8
 
     def __post_init__(self) -> None:
-        if not (self.validation >= 0 and self.test >= 0 and self.validation + self.test < 1):
-            raise DataError(f"validation and test shares must be ≥ 0 and sum below 1, got {self}")
-        if self.identity is not None and not 0 < self.identity <= 1:
-            raise DataError(f"identity must be in (0, 1], got {self.identity}")
+        check_options(self, "split")
+        if self.validation + self.test >= 1:
+            raise ConfigError(f"split: validation and test must sum below 1, got {self.validation} and {self.test}")
 
     def rows(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return shuffled row numbers of the training, validation and test parts."""

@@ -166,6 +166,23 @@ def build_options(kind: Any, options: Any, where: str) -> Any:
     return part
 
 
+def check_option(kind: Any, value: Any, where: str, key: str) -> Any:
+    """Return one option as the type `kind` takes it, such as `Share`, where there is no dataclass of options.
+
+    Raises ConfigError naming `where` and `key` as `check_options` does.
+    """
+    try:
+        return _single(kind).validate_python(value)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise ConfigError(_sentence(fault, where, [key, *map(str, fault["loc"])], lambda path: [])) from error
+
+
+@cache
+def _single(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
 def _validated(kind: type, options: dict[str, Any], where: str) -> dict[str, Any]:
     try:
         return _adapter(kind).validate_python(options)

@@ -65,15 +65,19 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
         if isinstance(part, str):
 
             def named(kind: type[C]) -> type[C]:
-                self[part] = kind  # type: ignore[assignment]  # that it is a T is the contract's to test
+                self._add(part, kind)
                 return kind
 
             return named
-        self[self._name(part)] = part
+        self._add(self._name(part), part)
         return part
 
     def __setitem__(self, name: str, part: type[T]) -> None:
         """Register a class; one that is defined again, as in a notebook, replaces itself."""
+        self._add(name, part)
+
+    def _add(self, name: str, part: type[Any]) -> None:
+        """Register a class; that it is a T, the contracts test."""
         if not isinstance(part, type):
             raise ConfigError(f'{self.kind}: "{one_line(name)}" must be a class, got {shown(part)}')
         if self._name(part) != name:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from biotilt import notebook
 from biotilt.atomic import check_output, remove_leftovers, write_each
+from biotilt.constraints import unpriced
+from biotilt.core import needed
 from biotilt.core.space import Record, Space
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment, fixed_positions
@@ -197,8 +199,8 @@ def tune(
         write_each(  # what cannot be bought again first
             lambda: model.save(folder / TUNED),
             lambda: write_history(folder, trainer.history, trainer.stopped),
-            lambda: write_json(folder / ACCOUNTS, _accounts(trainer.oracle)),
-            lambda: _write_failures(trainer.oracle, experiment.model.space, folder),
+            lambda: write_json(folder / ACCOUNTS, _accounts(needed(unpriced(trainer.oracle), Oracle))),
+            lambda: _write_failures(needed(unpriced(trainer.oracle), Oracle), experiment.model.space, folder),
         )
     return Run(folder, experiment, model, trainer.history, trainer.stopped)
 

@@ -19,6 +19,7 @@ from biotilt.errors import ConfigError, RewardError
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
 from biotilt.model import Model
+from biotilt.options import Count, check_option
 from biotilt.oracle import Store
 
 
@@ -82,8 +83,7 @@ def steer(
     `report(calls)` is called whenever the oracle was asked. Raises ConfigError when the parts do not fit together, and
     NothingScored, with the most common reasons, when no design that the sampler asked about got a finite score.
     """
-    if count < 1:
-        raise ConfigError(f"count must be ≥ 1, got {count}")
+    check_option(Count, count, "", "count")
     sampler, value = experiment.sampler_and_value()
     started = time.perf_counter()
     base = experiment.model.policy

@@ -89,7 +89,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(objective, tmp_
         def state_dict(self) -> dict[str, int]:
             return {"calls": self.calls}
 
-        def load_state_dict(self, state: dict[str, int]) -> None:
+        def load_state_dict(self, state: dict[str, int], *, behind: bool = False) -> None:
             self.calls = state["calls"]
 
     def trainer(folder: Any) -> Trainer:

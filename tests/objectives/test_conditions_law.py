@@ -63,7 +63,7 @@ class Lookup:
     def state_dict(self) -> dict[str, int]:
         return {}
 
-    def load_state_dict(self, state: dict[str, int]) -> None: ...
+    def load_state_dict(self, state: dict[str, int], *, behind: bool = False) -> None: ...
 
 
 def context_of(objective: Any, policy: Policy, value: Any = None, seed: int = 0) -> Context:

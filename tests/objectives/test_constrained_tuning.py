@@ -10,7 +10,7 @@ import torch
 from joint_problem import ALPHA, JOINT, P_STAR, REWARD, L, V, normal, policy_of
 from torch import Tensor
 
-from biotilt.constraints import Adapting, Constrained, Constraint, LagrangianConfig
+from biotilt.constraints import Adapting, Bounds, Constrained, Constraint, LagrangianConfig
 from biotilt.core import Context, Policy, Replay, Roles
 from biotilt.networks.table import StateTable
 from biotilt.objectives import PPO, VIDD, RewardWeighted
@@ -29,7 +29,7 @@ class Saved(TableScorer):
     def state_dict(self) -> dict[str, int]:
         return {}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, int], *, behind: bool = False) -> None:
         pass
 
 
@@ -46,7 +46,7 @@ def exact(limit: float, sign: float) -> tuple[float, Tensor]:
 def tuned(objective: Any, calls: int, *, value: Any = None, **bounds: float) -> tuple[Tensor, list[dict[str, float]]]:
     """Return the law of the averaged policy, and the history."""
     base = policy_of(JOINT)
-    constraint = Constraint("g", Saved(base.process, G.float()), **bounds)
+    constraint = Constraint(Saved(base.process, G.float()), Bounds("g", **bounds))
     scorer = Constrained(Saved(base.process, REWARD.float()), [constraint], ALPHA, CONFIG)
     generator = torch.Generator().manual_seed(0)
     context = Context(Roles.start(base), scorer, ALPHA, generator, Replay(objective.capacity), value)
@@ -120,7 +120,7 @@ def trainer_in(folder: Path, objective: Any, value: Any, fails_at: int = 10**9) 
     judge = Oracle(
         FunctionReward(dying, "g"), store=store, max_calls=None, space=Written(decode), run_id="t:constraint"
     )
-    scorer = Constrained(oracle, [Constraint("g", judge, at_least=0.9)], ALPHA, LagrangianConfig(draws=4))
+    scorer = Constrained(oracle, [Constraint(judge, Bounds("g", at_least=0.9))], ALPHA, LagrangianConfig(draws=4))
     context = Context(
         Roles.start(base), scorer, ALPHA, torch.Generator().manual_seed(3), Replay(objective.capacity), value
     )

@@ -29,7 +29,7 @@ class Lookup:
     def state_dict(self) -> dict[str, int]:
         return {"calls": self.calls}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, int], *, behind: bool = False) -> None:
         self.calls = state["calls"]
 
 

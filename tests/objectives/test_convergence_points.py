@@ -43,7 +43,7 @@ class Counted(FunctionScorer):
     def state_dict(self) -> dict[str, int]:
         return {"calls": self.calls}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, int], *, behind: bool = False) -> None:
         self.calls = state["calls"]
 
 

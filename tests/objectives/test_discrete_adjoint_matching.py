@@ -219,7 +219,7 @@ class Counted(TableScorer):
     def state_dict(self) -> dict[str, int]:
         return {"calls": self.calls}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, int], *, behind: bool = False) -> None:
         self.calls = state["calls"]
 
 

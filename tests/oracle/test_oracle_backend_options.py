@@ -40,10 +40,10 @@ def test_an_address_of_ray_needs_a_port():
 
 @pytest.mark.parametrize("key", ["time_limit", "memory_limit", "chunk"])
 def test_limits_are_positive(key):
-    with pytest.raises(ConfigError, match=f"oracle.{key} must be > 0, got 0"):
+    with pytest.raises(ConfigError, match=f"oracle.{key}: must be (> 0|≥ 1), got 0"):
         Limits(**{key: 0})
 
 
 def test_retries_are_not_negative():
-    with pytest.raises(ConfigError, match=r"oracle\.retries must be >= 0, got -1"):
+    with pytest.raises(ConfigError, match=r"oracle\.retries: must be ≥ 0, got -1"):
         Limits(retries=-1)

@@ -94,7 +94,7 @@ def test_a_part_of_the_wrong_length_is_named():
     [
         (lambda p: Sum([]), "at least one part"),
         (lambda p: Sum(p, [1.0]), "2 parts but 1 weights"),
-        (lambda p: Sum(p, [1.0, NAN]), "must be finite"),
+        (lambda p: Sum(p, [1.0, NAN]), r"weights\.1 must be a finite number"),
         (lambda p: Product(p, [1.0, 1.0, 1.0]), "2 parts but 3 exponents"),
         (lambda p: Product(p, [1.0, 0.0]), "must be positive"),
         (lambda p: Product(p, [1.0, -1.0]), "must be positive"),

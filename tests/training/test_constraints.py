@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.constraints import Adapting, Constrained, Constraint, LagrangianConfig, Multiplier
+from biotilt.constraints import Adapting, Bounds, Constrained, Constraint, LagrangianConfig, Multiplier
 from biotilt.core import Replay
 from biotilt.core.objective import Round
 from biotilt.errors import CheckpointError, ConfigError
@@ -35,7 +35,7 @@ class Column:
     def state_dict(self) -> dict[str, int]:
         return {"calls": len(self.asked)}
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, int], *, behind: bool = False) -> None:
         self.asked = [[]] * state["calls"]
 
 
@@ -45,7 +45,9 @@ def designs(*letters: int) -> Tensor:
 
 def priced(*prices: float, constraints: list[Constraint] | None = None, reward: Column | None = None) -> Constrained:
     scorer = Constrained(
-        reward or Column(1.0, 2.0, 3.0), constraints or [Constraint("g", Column(10.0, 20.0, 40.0), at_least=1.0)], ALPHA
+        reward or Column(1.0, 2.0, 3.0),
+        constraints or [Constraint(Column(10.0, 20.0, 40.0), Bounds("g", at_least=1.0))],
+        ALPHA,
     )
     for multiplier, price in zip(scorer.multipliers, prices, strict=True):
         multiplier.price = price
@@ -119,8 +121,8 @@ def test_a_constant_constraint_has_the_way_to_its_limit_as_unit():
 
 
 def test_the_score_is_the_reward_and_the_priced_constraints():
-    first = Constraint("g", Column(10.0, 20.0, 40.0), at_least=1.0, at_most=9.0)
-    both = [first, Constraint("h", Column(5.0, 6.0, 7.0), at_most=1)]
+    first = Constraint(Column(10.0, 20.0, 40.0), Bounds("g", at_least=1.0, at_most=9.0))
+    both = [first, Constraint(Column(5.0, 6.0, 7.0), Bounds("h", at_most=1))]
     scorer = priced(0.5, 0.25, 2.0, constraints=both)
     assert [m.name for m in scorer.multipliers] == ["g_at_least", "g_at_most", "h_at_most"]
     expected = [1 + 0.5 * 10 - 0.25 * 10 - 2 * 5, 2 + 0.25 * 20 - 2 * 6, 3 + 0.25 * 40 - 2 * 7]
@@ -130,7 +132,7 @@ def test_the_score_is_the_reward_and_the_priced_constraints():
 @pytest.mark.parametrize("price", [0.0, 0.5])
 @pytest.mark.parametrize("key", ["at_least", "at_most"])
 def test_marks_win_over_prices(price, key):
-    g = Constraint("g", Column(NAN, -INF, 1.0, -INF, NAN), **{key: 0.0})
+    g = Constraint(Column(NAN, -INF, 1.0, -INF, NAN), Bounds("g", **{key: 0.0}))
     scores = priced(price, constraints=[g], reward=Column(1.0, 1.0, -INF, NAN, -INF))(designs(0, 1, 2, 3, 4))
     assert scores.isnan().tolist() == [True, False, False, True, True]
     assert scores[1] == scores[2] == -INF
@@ -198,19 +200,24 @@ def test_a_replay_of_values_is_dropped_and_none_on_policy_is_touched():
 
 
 def test_an_infeasible_row_of_a_replay_keeps_its_floor():
-    scorer = priced(0.3, constraints=[Constraint("g", Column(10.0, -INF, NAN), at_least=1.0)])
+    scorer = priced(0.3, constraints=[Constraint(Column(10.0, -INF, NAN), Bounds("g", at_least=1.0))])
     memory = Replay(10, {"designs": designs(0, 1, 2), "rewards": torch.tensor([1.0, -9.0, 2.0])})
     scorer._reprice(memory, [0.2])
     assert memory.rows["rewards"].tolist() == pytest.approx([3.0, -9.0, 2.0])
 
 
-def test_all_else_is_the_oracle():
-    oracle = Column(1.0, 2.0, 3.0)
-    oracle.calls, oracle.meanwhile = 7, None  # type: ignore[attr-defined]
+def test_calls_and_the_work_meanwhile_are_the_oracles():
+    class Working(Column):
+        calls = 7
+        meanwhile = None
+
+    oracle = Working(1.0, 2.0, 3.0)
     scorer = priced(0.5, reward=oracle)
     assert scorer.calls == 7
     scorer.meanwhile = list
-    assert oracle.meanwhile is list  # type: ignore[attr-defined]
+    assert oracle.meanwhile is list
+    with pytest.raises(ConfigError, match="Unhurried, and Column is none"):
+        priced(0.5, reward=Column(1.0)).meanwhile = list
 
 
 def test_the_state_is_json_and_restores_every_digit():
@@ -229,7 +236,7 @@ def test_the_state_is_json_and_restores_every_digit():
 
 def test_the_state_of_an_oracle_alone_starts_again():
     scorer = priced(0.7)
-    scorer.constraints[0].scorer.load_state_dict = lambda state: seen.append(dict(state))  # type: ignore[attr-defined]
+    scorer.constraints[0].scorer.load_state_dict = lambda state, behind: seen.append(dict(state))  # type: ignore[attr-defined]
     seen: list[dict] = []
     scorer.load_state_dict({"calls": 0})
     assert scorer.multipliers[0].price == 0.0 and seen == [{"position": 0, "calls": 0}]
@@ -237,7 +244,7 @@ def test_the_state_of_an_oracle_alone_starts_again():
 
 def test_a_checkpoint_of_other_constraints_is_refused():
     state = priced(0.5).state_dict()
-    other = priced(0.5, constraints=[Constraint("g", Column(1.0), at_least=2.0)])
+    other = priced(0.5, constraints=[Constraint(Column(1.0), Bounds("g", at_least=2.0))])
     with pytest.raises(CheckpointError, match="saved with the constraints g_at_least"):
         other.load_state_dict(state)
 
@@ -258,7 +265,7 @@ def test_adapting_is_the_objective_but_for_what_a_round_starts_with():
 
 def test_the_mean_reward_is_that_of_the_reward_alone():
     scorer = priced(
-        0.5, reward=Column(1.0, 2.0, NAN, -INF), constraints=[Constraint("g", Column(*[9.0] * 4), at_most=1)]
+        0.5, reward=Column(1.0, 2.0, NAN, -INF), constraints=[Constraint(Column(*[9.0] * 4), Bounds("g", at_most=1))]
     )
     assert scorer.mean_reward is None
     scorer(designs(0, 1, 2))
@@ -268,11 +275,15 @@ def test_the_mean_reward_is_that_of_the_reward_alone():
 
 @pytest.mark.parametrize(
     ("bounds", "message"),
-    [({}, "needs a finite bound"), ({"at_least": INF}, "finite"), ({"at_least": 2.0, "at_most": 1.0}, "above at_most")],
+    [
+        ({}, "needs a bound"),
+        ({"at_least": INF}, "at_least must be a finite number"),
+        ({"at_least": 2.0, "at_most": 1.0}, "above at_most"),
+    ],
 )
 def test_bounds_are_checked(bounds, message):
     with pytest.raises(ConfigError, match=f'constraint "g".*{message}'):
-        Constraint("g", Column(1.0), **bounds)
+        Constraint(Column(1.0), Bounds("g", **bounds))
 
 
 @pytest.mark.parametrize(
@@ -285,6 +296,6 @@ def test_options_are_checked(options):
 
 def test_names_must_differ():
     with pytest.raises(ConfigError, match="two constraints have one name"):
-        Constrained(Column(1.0), [Constraint("g", Column(1.0), at_least=0.0)] * 2, ALPHA)
+        Constrained(Column(1.0), [Constraint(Column(1.0), Bounds("g", at_least=0.0))] * 2, ALPHA)
     with pytest.raises(ConfigError, match="no constraint"):
         Constrained(Column(1.0), [], ALPHA)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, Protocol, runtime_checkable
 
 import typer
 from typer.core import TyperGroup
@@ -58,7 +58,7 @@ def answering(function: Callable[..., Answer]) -> Callable[..., None]:
         for name, option in _OPTIONS.items()
     ]
     parameters = [*signature.parameters.values(), *extra]
-    run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
+    run.__dict__["__signature__"] = signature.replace(parameters=parameters, return_annotation=None)
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     return run
 
@@ -175,16 +175,23 @@ def _guarded(run: Callable[[], None], as_json: bool, debug: bool) -> int:
         return code
 
 
+@runtime_checkable
+class _OfCommandLine(Protocol):
+    """An error in the command line itself: click's, or that of the copy of click in newer releases of typer."""
+
+    def format_message(self) -> str: ...
+
+
 def _told(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the message of what ended a command."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, one_line(error, LONGEST) or "interrupted"
     if isinstance(error, BiotiltError):
         return ERROR, str(error)
-    if hasattr(error, "format_message"):  # of the command line itself
+    if isinstance(error, _OfCommandLine):
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "biotilt"
-        return ERROR, f"{error.format_message().rstrip('.')}; see `{path} --help`"  # type: ignore[attr-defined]
+        return ERROR, f"{error.format_message().rstrip('.')}; see `{path} --help`"
     told = one_line(error)
     if isinstance(error, MemoryError) or "can't allocate memory" in told or "out of memory" in told:
         return ERROR, f"not enough memory ({told}): smaller batches or models need less"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -129,7 +129,8 @@ def fit_oracle(
     test: Annotated[float, typer.Option(help="Share of the rows to report correlations on.")] = 0.1,
     identity: Identity = 0.8,
     replicates: Annotated[
-        str, typer.Option(help="Rows of one sequence: mean (one row, their mean) or keep (as they are).")
+        Literal["mean", "keep"],
+        typer.Option(help="Rows of one sequence: mean (one row, their mean) or keep (as they are)."),
     ] = "mean",
     seed: FitSeed = 0,
 ) -> Answer:
@@ -154,7 +155,7 @@ def fit_oracle(
             members=members,
             config=config,
             split=split,
-            replicates=replicates,  # type: ignore[arg-type]
+            replicates=replicates,
             seed=seed,
             report=lambda member, epoch, error: show(member * epochs + epoch + 1, {"error": error}),
         )

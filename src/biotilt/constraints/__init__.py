@@ -11,7 +11,7 @@ has λ → 0. At the fixed point the policy is p* ∝ p_pre exp((r + Σ s λ g)/
 """
 
 from biotilt.constraints.adapting import Adapting
-from biotilt.constraints.constrained import Constrained, Constraint
+from biotilt.constraints.constrained import Bounds, Constrained, Constraint, unpriced
 from biotilt.constraints.multiplier import LagrangianConfig, Multiplier
 
-__all__ = ["Adapting", "Constrained", "Constraint", "LagrangianConfig", "Multiplier"]
+__all__ = ["Adapting", "Bounds", "Constrained", "Constraint", "LagrangianConfig", "Multiplier", "unpriced"]

@@ -12,39 +12,48 @@ from torch import Tensor
 
 from biotilt.constraints.multiplier import LagrangianConfig, Multiplier
 from biotilt.core import Context, Metrics, RelaxedScorer, Replay, needed, sample
-from biotilt.core.protocols import Scorer
+from biotilt.core.protocols import CountingScorer, Demanding, StatefulScorer, Unhurried
 from biotilt.errors import CheckpointError, ConfigError
+from biotilt.options import Number, check_options
 from biotilt.schema import checked
 
 
 @dataclass(frozen=True)
-class Constraint:
-    """E_policy[g] ≥ `at_least` and/or ≤ `at_most`, in units of g; `scorer` gives g `(B,)` of designs `(B, ...)`.
+class Bounds:
+    """E_policy[g] ≥ `at_least` and/or ≤ `at_most`, in units of g; `name` is shown in the history.
 
-    `scorer` is an oracle of its own, with `state_dict` and `load_state_dict`; `name` is shown in the history.
     Raises ConfigError when there is no bound, or no number between them.
     """
 
     name: str
-    scorer: Scorer
-    at_least: float | None = None
-    at_most: float | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
 
     def __post_init__(self) -> None:
+        where = f'constraint "{self.name}"'
+        check_options(self, where)
         given = [bound for bound in (self.at_least, self.at_most) if bound is not None]
-        if not given or not all(math.isfinite(bound) for bound in given):
-            raise ConfigError(f'constraint "{self.name}" needs a finite bound: at_least = … or at_most = …')
+        if not given:
+            raise ConfigError(f"{where} needs a bound: at_least = … or at_most = …")
         if len(given) == 2 and given[0] > given[1]:
-            raise ConfigError(f'constraint "{self.name}": at_least = {given[0]} is above at_most = {given[1]}')
+            raise ConfigError(f"{where}: at_least = {given[0]} is above at_most = {given[1]}")
 
-    def bounds(self) -> list[Multiplier]:
+    def multipliers(self) -> list[Multiplier]:
         """Return a fresh multiplier for each bound."""
         both = (("at_least", 1.0, self.at_least), ("at_most", -1.0, self.at_most))
-        return [Multiplier(f"{self.name}_{key}", sign, float(limit)) for key, sign, limit in both if limit is not None]
+        return [Multiplier(f"{self.name}_{key}", sign, limit) for key, sign, limit in both if limit is not None]
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """What is bounded: `scorer`, an oracle of its own, gives g `(B,)` of designs `(B, ...)`."""
+
+    scorer: StatefulScorer
+    bounds: Bounds
 
 
 class Constrained:
-    """The oracle of r with the prices of the constraints added: a scorer, and in all else that oracle itself.
+    """The oracle of r with the prices of the constraints added; its calls are those of that oracle.
 
     `oracle` is asked first, so its budget ends the run before any constraint is scored. A design that any reward
     cannot score is NaN; one that any calls infeasible is −inf, whatever the price. `adapt(context)` moves the
@@ -52,32 +61,36 @@ class Constrained:
     """
 
     def __init__(
-        self, oracle: Any, constraints: Sequence[Constraint], alpha: float, config: LagrangianConfig | None = None
+        self,
+        oracle: CountingScorer,
+        constraints: Sequence[Constraint],
+        alpha: float,
+        config: LagrangianConfig | None = None,
     ) -> None:
         if not constraints:
             raise ConfigError("no constraint is given")
         self.oracle, self.constraints, self.alpha = oracle, tuple(constraints), alpha
         self.config = config or LagrangianConfig()
-        self.multipliers = [m for constraint in self.constraints for m in constraint.bounds()]
+        self.multipliers = [m for constraint in self.constraints for m in constraint.bounds.multipliers()]
         if len({m.name for m in self.multipliers}) < len(self.multipliers):
             raise ConfigError(f"two constraints have one name: {', '.join(m.name for m in self.multipliers)}")
-        self._which = [i for i, c in enumerate(self.constraints) for _ in c.bounds()]
+        self._which = [i for i, c in enumerate(self.constraints) for _ in c.bounds.multipliers()]
         self._known: dict[bytes, tuple[float, ...]] = {}
         self._rewards: list[float] = []
 
-    def __getattr__(self, name: str) -> Any:
-        if name == "oracle":  # being unpickled or copied: there is nothing yet to ask
-            raise AttributeError(name)
-        return getattr(self.oracle, name)
+    @property
+    def calls(self) -> int:
+        """The calls of the oracle; designs that constraints are asked for are not among them."""
+        return self.oracle.calls
 
     @property
-    def meanwhile(self) -> Any:
+    def meanwhile(self) -> Callable[[], None] | None:
         """What the oracle does while it waits for scores."""
-        return self.oracle.meanwhile
+        return needed(self.oracle, Unhurried).meanwhile
 
     @meanwhile.setter
-    def meanwhile(self, work: Callable[..., Any]) -> None:
-        self.oracle.meanwhile = work
+    def meanwhile(self, work: Callable[[], None] | None) -> None:
+        needed(self.oracle, Unhurried).meanwhile = work
 
     def __call__(self, states: Tensor) -> Tensor:
         """Return r + Σ s λ̃ g `(B,)` of designs `(B, ...)`."""
@@ -93,7 +106,8 @@ class Constrained:
         """Return the same of relaxed designs, with gradients, `(B,)`."""
         scorers = [needed(constraint.scorer, RelaxedScorer) for constraint in self.constraints]
         values = torch.stack([scorer.relaxed(designs) for scorer in scorers])
-        return self.oracle.relaxed(designs) + self._priced(values, [m.price for m in self.multipliers])
+        rewards = needed(self.oracle, RelaxedScorer).relaxed(designs)
+        return rewards + self._priced(values, [m.price for m in self.multipliers])
 
     @property
     def mean_reward(self) -> float | None:
@@ -132,23 +146,24 @@ class Constrained:
     def require_scores(self) -> None:
         """Raise NothingScored when the reward or a constraint gave no design a finite score."""
         for scorer in (self.oracle, *(constraint.scorer for constraint in self.constraints)):
-            getattr(scorer, "require_scores", lambda: None)()
+            if isinstance(scorer, Demanding):
+                scorer.require_scores()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the oracle's state and, as plain JSON, those of the multipliers and of the constraints' oracles."""
         return self.oracle.state_dict() | {
             "multipliers": [m.state() for m in self.multipliers],
-            "constraints": [c.scorer.state_dict() for c in self.constraints],  # type: ignore[attr-defined]
+            "constraints": [c.scorer.state_dict() for c in self.constraints],
         }
 
-    def load_state_dict(self, state: Mapping[str, Any], **more: Any) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, behind: bool = False) -> None:
         """Go back to a checkpoint; a state of the oracle alone starts the multipliers again.
 
-        `more` is for the oracles. Raises CheckpointError when it was saved with other constraints.
+        Raises CheckpointError when it was saved with other constraints.
         """
         rest = {key: value for key, value in state.items() if key not in ("multipliers", "constraints")}
         saved = state.get("multipliers")
-        fresh = [m for constraint in self.constraints for m in constraint.bounds()]
+        fresh = [m for constraint in self.constraints for m in constraint.bounds.multipliers()]
         if saved is not None:
             restored = checked(saved, list[Multiplier], "the checkpoint's multipliers", CheckpointError)
             if [(m.name, m.sign, m.limit) for m in restored] != [(m.name, m.sign, m.limit) for m in fresh]:
@@ -157,10 +172,10 @@ class Constrained:
                     f"experiment has {', '.join(m.name for m in fresh)}: start the run again"
                 )
             fresh = restored
-        self.oracle.load_state_dict(rest, **more)
+        self.oracle.load_state_dict(rest, behind=behind)
         start = {"position": 0, "calls": 0}
         for constraint, own in zip(self.constraints, state.get("constraints") or [start] * len(self.constraints)):
-            constraint.scorer.load_state_dict(own, **more)  # type: ignore[attr-defined]
+            constraint.scorer.load_state_dict(own, behind=behind)
         self.multipliers, self._known = fresh, {}
 
     def _priced(self, values: Tensor, prices: Sequence[float]) -> Tensor:
@@ -176,3 +191,8 @@ class Constrained:
         if memory.capacity is None or not len(memory) or not any(changes):
             return 0
         return memory.reprice(lambda designs: self._priced(self.measure(designs), changes))
+
+
+def unpriced(scorer: CountingScorer) -> CountingScorer:
+    """Return the oracle of the reward itself, which has the accounts of a run."""
+    return scorer.oracle if isinstance(scorer, Constrained) else scorer

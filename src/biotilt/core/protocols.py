@@ -5,6 +5,7 @@ States run from `x[0]`, pure noise, to `x[K]`, a design. Step `k` maps `x[k]` to
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Generator, Tensor
@@ -87,6 +88,41 @@ class Scorer(Protocol):
     """What an algorithm sees of an oracle: rewards `(B,)`, float, of designs `(B, ...)`."""
 
     def __call__(self, designs: Tensor, /) -> Tensor: ...
+
+
+class StatefulScorer(Scorer, Protocol):
+    """A scorer whose accounts are part of a checkpoint."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the accounts as plain JSON."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any], /, *, behind: bool = False) -> None:
+        """Go back to accounts that were saved; with `behind` even if they count more than is still known."""
+        ...
+
+
+class CountingScorer(StatefulScorer, Protocol):
+    """What tuning asks of the oracle of its reward: accounts that tell the calls they cost."""
+
+    @property
+    def calls(self) -> int: ...
+
+
+@runtime_checkable
+class Demanding(Protocol):
+    """A scorer that can tell at the end of a run that nothing was scored, and why."""
+
+    def require_scores(self) -> None:
+        """Raise NothingScored when no design got a finite score."""
+        ...
+
+
+@runtime_checkable
+class Unhurried(Protocol):
+    """A scorer that does other work, once, while it waits for its next scores."""
+
+    meanwhile: Callable[[], None] | None
 
 
 @runtime_checkable

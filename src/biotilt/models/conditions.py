@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from biotilt.errors import ConfigError, suggest
-from biotilt.options import shown
+from biotilt.options import NotNegative, Positive, check_option, shown
 
 Given = str | float
 """A condition by its label, or as a number."""
@@ -99,10 +99,9 @@ class Told:
             raise ConfigError("name at least one condition")
         if len({label(one) for one in given}) < len(given):
             raise ConfigError(f"a condition is named twice: {shown(list(given))}; a table gives their shares")
-        if not all(0 < weight < math.inf for weight in weights):
-            raise ConfigError(f"the shares of conditions must be above 0, not {shown(weights)}")
-        if not 0 <= guidance < math.inf:
-            raise ConfigError(f"guidance must be ≥ 0, not {guidance}")
+        for one, weight in zip(given, weights):
+            check_option(Positive, weight, "the shares of conditions", label(one))
+        check_option(NotNegative, guidance, "", "guidance")
         total = math.fsum(weights)
         shares = weights if abs(total - 1) < 1e-9 else [weight / total for weight in weights]
         return cls(given, tuple(shares), guidance)

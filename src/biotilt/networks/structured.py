@@ -101,14 +101,14 @@ class Structured(nn.Module):
         """Return the network of another structure, with the same weights."""
         net = Structured(replace(self.config, target=target))
         net.load_state_dict(copy.deepcopy(self.state_dict()))
-        return net.to(self.head[-1].weight.device).train(self.training)  # type: ignore[arg-type]
+        return net.to(self.embed.weight.device).train(self.training)
 
     def blank(self) -> Structured:
         """Return a copy whose outputs start at zero."""
         return blank_copy(self, "head.3")
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        return self.read(x, Structures(*(getattr(self, name) for name in Structures._fields)))
+        return self.read(x, Structures(*(self.get_buffer(name) for name in Structures._fields)))
 
     def read(self, x: Tensor, structures: Structures) -> Tensor:
         """Return the logits of tokens `(B, L)`, or relaxed `(B, L, V+1)`, each with its structure."""

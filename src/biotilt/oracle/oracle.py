@@ -13,8 +13,8 @@ from torch import Tensor
 from biotilt.core import needed
 from biotilt.core.protocols import Reward
 from biotilt.core.space import Space
-from biotilt.errors import BudgetSpent, CheckpointError, ConfigError, LedgerBehind, NothingScored, RewardError
-from biotilt.options import CountFrom0
+from biotilt.errors import BudgetSpent, CheckpointError, LedgerBehind, NothingScored, RewardError
+from biotilt.options import CountFrom0, Share, check_option
 from biotilt.oracle.answers import Answers, Whole
 from biotilt.oracle.ledger import Ledger
 from biotilt.oracle.store import Row, Score, Store, Work
@@ -66,8 +66,7 @@ class Oracle:
         max_unscored: float = 0.5,
         backend: Backend | Answers | None = None,
     ) -> None:
-        if not 0 <= max_unscored <= 1:
-            raise ConfigError(f"oracle.max_unscored must be in [0, 1], got {max_unscored}")
+        check_option(Share, max_unscored, "oracle", "max_unscored")
         self.reward = reward
         self.meanwhile: Callable[[], None] | None = None
         self.max_calls = max_calls

@@ -36,8 +36,9 @@ class _OfLetters(Text, Held[str]):
 
     def fixed(self, given: str | Mapping[str, str], length: int) -> Fixed:
         """Return what a pattern ("GCC...") or a table {"1-3": "GCC"} holds; see `parse_fixed`."""
-        parse = parse_fixed if isinstance(given, str) else fixed_from_positions
-        return parse(given, self.alphabet, length, len(self.symbols))  # type: ignore[arg-type]
+        if isinstance(given, str):
+            return parse_fixed(given, self.alphabet, length, len(self.symbols))
+        return fixed_from_positions(given, self.alphabet, length, len(self.symbols))
 
 
 @dataclass(frozen=True)

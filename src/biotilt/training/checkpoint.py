@@ -11,6 +11,7 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from biotilt.core import Batch, Context, Objective, check_rows
+from biotilt.core.protocols import CountingScorer
 from biotilt.errors import CheckpointError
 from biotilt.files import load_tensors, save_tensors
 from biotilt.options import CountFrom0, Name
@@ -68,7 +69,7 @@ class Resumable(Protocol):
 
     context: Context
     objective: Objective
-    oracle: Any
+    oracle: CountingScorer
     optimiser: torch.optim.Optimizer
     average: nn.Module
     own: tuple[str, ...]
@@ -135,7 +136,7 @@ def load_state(trainer: Resumable, path: Path, *, behind: bool = False) -> None:
         groups.setdefault(group, {})[rest] = value
     try:
         _restore(trainer, groups)
-        trainer.oracle.load_state_dict(about.oracle, **({"behind": True} if behind else {}))
+        trainer.oracle.load_state_dict(about.oracle, behind=behind)
     except (
         KeyError,
         IndexError,

@@ -26,6 +26,7 @@ from biotilt.core import (
     share,
     trainable,
 )
+from biotilt.core.protocols import CountingScorer, Demanding, Unhurried
 from biotilt.errors import (
     BiotiltError,
     BudgetSpent,
@@ -94,18 +95,17 @@ class TrainConfig:
 class Trainer:
     """Tunes `context.roles.policy` by an objective.
 
-    `oracle` offers `state_dict`, `load_state_dict` and `calls` beside being the context's scorer. `monitor`
-    scores the designs of a round by a held-out oracle: `held_out`, its mean, and `held_out_spread` are shown and never
-    learned from. `callbacks` are told of every round by its row, `round, calls, reward, held_out, kl, seconds, …`, and
-    may end the run; `stopped` then says why. With `folder` the run can be resumed from its last checkpoint, bit for
-    bit; the one before it is kept, should that be damaged. `experiment` is written into checkpoints, to know them by;
-    `settings` are for callbacks.
+    `oracle` is the context's scorer, with its accounts. `monitor` scores the designs of a round by a held-out oracle:
+    `held_out`, its mean, and `held_out_spread` are shown and never learned from. `callbacks` are told of every round
+    by its row, `round, calls, reward, held_out, kl, seconds, …`, and may end the run; `stopped` then says why. With
+    `folder` the run can be resumed from its last checkpoint, bit for bit; the one before it is kept, should that be
+    damaged. `experiment` is written into checkpoints, to know them by; `settings` are for callbacks.
     """
 
     context: Context
     objective: Objective
     config: TrainConfig
-    oracle: Any
+    oracle: CountingScorer
     folder: Path | None = None
     monitor: Callable[[Tensor], Metrics] | None = None
     callbacks: Sequence[Callback] = ()
@@ -244,7 +244,8 @@ class Trainer:
 
     def _require_scores(self) -> None:
         """Raise NothingScored at the end of a run that has learned nothing."""
-        getattr(self.oracle, "require_scores", lambda: None)()
+        if isinstance(self.oracle, Demanding):
+            self.oracle.require_scores()
         if self.update == 0:
             raise NothingScored(
                 f"no design of {self.round} rounds got a score from the reward and every constraint, so nothing was "
@@ -255,7 +256,7 @@ class Trainer:
         """Collect designs with their scores; return them and the figures of updates made while they were scored."""
         figures: Metrics = {}
         if self.config.overlap:
-            self.oracle.meanwhile = lambda: figures.update(self._updates())
+            needed(self.oracle, Unhurried).meanwhile = lambda: figures.update(self._updates())
         return self.objective.collect(self.context, self.config.batch), figures
 
     @torch.enable_grad()  # while the oracle works, objectives are inside no_grad

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from biotilt.core import Policy, move_toward
+from biotilt.core import Net, Policy, move_toward
 from biotilt.errors import DataError
 from biotilt.options import BatchSize, Below1, Count, NotNegative, Positive, check_options
 
@@ -83,7 +83,7 @@ def pretrain(
     return best
 
 
-def in_bfloat16(net: nn.Module) -> Callable[..., Tensor]:
+def in_bfloat16(net: Net) -> Callable[..., Tensor]:
     """Return the network as a function whose products are taken in 16 bits, and whose output is in float32."""
 
     def call(x: Tensor, *rest: Any) -> Tensor:

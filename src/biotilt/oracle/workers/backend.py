@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from biotilt.errors import ConfigError, suggest
+from biotilt.options import check_option
 from biotilt.oracle.store import Score
 from biotilt.oracle.workers.inline import Inline, check_inline
-from biotilt.oracle.workers.limits import Limits
+from biotilt.oracle.workers.limits import Limits, Workers
 from biotilt.oracle.workers.scoring import Declaration
 
 
@@ -118,8 +119,8 @@ def check_backend(
     """Raise ConfigError for what `build_backend` cannot build; nothing is started, and no cluster is connected to."""
     if name not in BACKENDS:
         raise ConfigError(f'oracle.backend: unknown backend "{name}"{suggest(name, BACKENDS)}')
-    if workers is not None and workers < 1:
-        raise ConfigError(f"oracle.workers must be >= 1, got {workers}")
+    if workers is not None:
+        check_option(Workers, workers, "oracle", "workers")
     BACKENDS[name][0](workers, limits or Limits(), address)
 
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from biotilt.errors import ConfigError
+from pydantic import Field
+
+from biotilt.options import Count, CountFrom0, Positive, check_options
+
+Seconds = Annotated[Positive, Field(le=1e7)]
+Megabytes = Annotated[Positive, Field(le=1e9)]
+Retries = Annotated[CountFrom0, Field(le=1000)]
+Workers = Annotated[Count, Field(le=1024)]
 
 
 @dataclass(frozen=True)
@@ -19,15 +27,10 @@ class Limits:
     Raises `ConfigError` when one is out of range.
     """
 
-    time_limit: float | None = None
-    memory_limit: float | None = None
-    retries: int = 1
-    chunk: int | None = None
+    time_limit: Seconds | None = None
+    memory_limit: Megabytes | None = None
+    retries: Retries = 1
+    chunk: Count | None = None
 
     def __post_init__(self) -> None:
-        for key in ("time_limit", "memory_limit", "chunk"):
-            value = getattr(self, key)
-            if value is not None and not value > 0:
-                raise ConfigError(f"oracle.{key} must be > 0, got {value}")
-        if self.retries < 0:
-            raise ConfigError(f"oracle.retries must be >= 0, got {self.retries}")
+        check_options(self, "oracle")

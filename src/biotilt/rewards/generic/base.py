@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from biotilt.errors import ConfigError, RewardError
-from biotilt.options import End, check_options
+from biotilt.options import Count, End, check_option, check_options
 from biotilt.spaces.told import condition_of
 
 Direction = Literal["maximise", "minimise"]
@@ -238,8 +238,7 @@ class Declared(OfOne):
             if not low < high:
                 raise ConfigError(f"{where}: range = [{low:g}, {high:g}] must have its low end first")
             object.__setattr__(self, "limits", (low, high))
-        if self.times < 1:
-            raise ConfigError(f"{where}: repeats must be ≥ 1, got {self.times}")
+        check_option(Count, self.times, where, "repeats")
         if self.deterministic is None:
             said = bool(getattr(self.part, "deterministic", True)) and self.times == 1
             object.__setattr__(self, "deterministic", said)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from biotilt.errors import ConfigError, RewardError, suggest
-from biotilt.options import build_options
+from biotilt.options import Count, build_options, check_option
 from biotilt.rewards.generic.base import Compound, Infeasible, NamedReward, NotScored, as_score, digest, source_version
 from biotilt.rewards.generic.section import Section
 
@@ -48,8 +48,7 @@ class Source:
     several = True
 
     def __post_init__(self) -> None:
-        if self.repeats < 1:
-            raise ConfigError(f'reward "{self.name}": repeats must be ≥ 1, got {self.repeats}')
+        check_option(Count, self.repeats, f'reward "{self.name}"', "repeats")
 
     @property
     def version(self) -> str:

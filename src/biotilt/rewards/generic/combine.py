@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from biotilt.errors import ConfigError, RewardError
-from biotilt.options import Flag, Number, check_options
+from biotilt.options import Flag, Number, Positive, check_option, check_options
 from biotilt.rewards.generic.base import (
     Compound,
     DifferentiableReward,
@@ -112,8 +112,7 @@ class Sum(_Combination):
     def __init__(self, parts: Sequence[NamedReward], weights: Sequence[float] = ()) -> None:
         super().__init__(parts, weights, "weights")
         self.weights = self._coefficients
-        if not all(math.isfinite(weight) for weight in self.weights):
-            raise ConfigError(f'reward "{self.name}": weights = {list(self.weights)} must be finite')
+        check_option(tuple[Number, ...], self.weights, f'reward "{self.name}"', "weights")
 
     def _finite(self, counted: list[tuple[str, float, float]]) -> float:
         return math.fsum(weight * score for _, score, weight in counted)
@@ -141,8 +140,7 @@ class Product(_Combination):
     def __init__(self, parts: Sequence[NamedReward], exponents: Sequence[float] = ()) -> None:
         super().__init__(parts, exponents, "exponents")
         self.exponents = self._coefficients
-        if not all(0 < exponent < math.inf for exponent in self.exponents):
-            raise ConfigError(f'reward "{self.name}": exponents = {list(self.exponents)} must be positive and finite')
+        check_option(tuple[Positive, ...], self.exponents, f'reward "{self.name}"', "exponents")
 
     def _finite(self, counted: list[tuple[str, float, float]]) -> float:
         for name, score, _ in counted:
@@ -180,8 +178,7 @@ class GeometricMean(Product):
 
     def __init__(self, parts: Sequence[NamedReward], weights: Sequence[float] = ()) -> None:
         self.weights = tuple(float(weight) for weight in weights) or (1.0,) * len(parts)
-        if not all(0 < weight < math.inf for weight in self.weights):
-            raise ConfigError(f'reward "{self.name}": weights = {list(self.weights)} must be positive and finite')
+        check_option(tuple[Positive, ...], self.weights, f'reward "{self.name}"', "weights")
         total = math.fsum(self.weights)
         super().__init__(parts, [weight / total for weight in self.weights])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version as package_version
 from typing import Annotated, Any, ClassVar
@@ -69,6 +69,9 @@ class Vina:
     max_atoms: Few = 60
     max_torsions: FewFrom0 = 20
     seed: Annotated[Whole, Field(ge=1, lt=2**31)] = 1
+    # the content, not the file: a worker elsewhere need not have it, and a file may change during a run
+    _text: str = field(init=False, repr=False, compare=False)
+    _box: tuple[Point, Point] = field(init=False, repr=False, compare=False)
 
     name: ClassVar[str] = "vina"
     units: ClassVar[str] = "kcal/mol"
@@ -82,9 +85,8 @@ class Vina:
         for package in ("vina", "meeko", "gemmi"):
             needs_extra(package, EXTRA)
         check_options(self, 'reward "vina"')
-        # the content, not the file: a worker elsewhere need not have it, and a file may change during a run
         object.__setattr__(self, "_text", read_receptor(self.receptor))
-        object.__setattr__(self, "_box", checked_box(*self._read_box(), self._text, self.box or self.ligand))  # type: ignore[attr-defined]
+        object.__setattr__(self, "_box", checked_box(*self._read_box(), self._text, self.box or self.ligand))
 
     def _read_box(self) -> tuple[Sequence[float], Sequence[float]]:
         numbers = self.center is not None or self.size is not None
@@ -103,7 +105,7 @@ class Vina:
         packages = [package_version(package) for package in ("vina", "meeko", "rdkit")]
         search = (self.exhaustiveness, self.max_evals, self.poses, self.seed)
         limits = (self.protonation, self.max_atoms, self.max_torsions)
-        return f"1-{digest(repr((self._text, self._box, search, limits, packages)))}"  # type: ignore[attr-defined]
+        return f"1-{digest(repr((self._text, self._box, search, limits, packages)))}"
 
     def __call__(self, designs: list[str]) -> list[float]:
         return [self._score(design) for design in designs]
@@ -131,7 +133,7 @@ class Vina:
     def _docked(self, smiles: str) -> Any:
         """Return this process's engine after it has docked a molecule."""
         text = ligand(smiles, self.protonation, self.seed, self.max_atoms, self.max_torsions)
-        engine = _engine(self._text, *self._box, self.seed)  # type: ignore[attr-defined]
+        engine = _engine(self._text, *self._box, self.seed)
         try:
             engine.set_ligand_from_string(text)
             engine.dock(exhaustiveness=self.exhaustiveness, n_poses=self.poses, max_evals=self.max_evals)

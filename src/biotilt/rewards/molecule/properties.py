@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -254,6 +254,7 @@ class Novelty(_OfMolecule):
     """
 
     file: PathText
+    _molecules: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     name = "novelty"
     units = "1 - Tanimoto"
@@ -266,11 +267,11 @@ class Novelty(_OfMolecule):
     @property
     def version(self) -> str:
         package = needs_extra("rdkit", EXTRA).__version__
-        content = hashlib.sha256("\n".join(self._molecules).encode()).hexdigest()  # type: ignore[attr-defined]
+        content = hashlib.sha256("\n".join(self._molecules).encode()).hexdigest()
         return f"1-{digest(content + package)}"
 
     def measure(self, molecule: Any) -> float:
-        return 1.0 - max(_similarities(molecule, _fingerprints(self._molecules)))  # type: ignore[attr-defined]
+        return 1.0 - max(_similarities(molecule, _fingerprints(self._molecules)))
 
 
 @dataclass(frozen=True)

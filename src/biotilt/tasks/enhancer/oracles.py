@@ -101,13 +101,17 @@ def fit_member(
         shared.motifs.weight.copy_(filters[0])
         shared.motifs.bias.copy_(filters[1])
     standard = {cell: tuple(_standardised(half, train) for half in (train, val)) for cell, (train, val) in data.items()}
-    both = [tuple(torch.cat(columns) for columns in zip(*halves)) for halves in zip(*standard.values())]
-    fit_regressor(shared, both[0], both[1], FitConfig(epochs=TOGETHER, bfloat16=True), generator)  # type: ignore[arg-type]
+    both = [_joined(halves) for halves in zip(*standard.values())]
+    fit_regressor(shared, both[0], both[1], FitConfig(epochs=TOGETHER, bfloat16=True), generator)
     models = {}
     for cell, (train, validation) in data.items():
         models[cell] = copy.deepcopy(shared)
         fit_regressor(models[cell], train, validation, FitConfig(epochs=APART, lr=7e-4, bfloat16=True), generator)
     return models
+
+
+def _joined(parts: tuple[Data, ...]) -> Data:
+    return torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts])
 
 
 def _halves(elements: Elements, seed: int) -> tuple[Data, Data]:
