@@ -16,7 +16,7 @@ from biotilt.oracle import Limits, build_backend
         ("inline", {}, {"memory_limit": 5.0}, r'oracle\.memory_limit .*add oracle\.backend = "pool"'),
         ("inline", {"workers": 2}, {}, r'oracle\.workers .*"pool"'),
         ("pool", {"address": "auto"}, {}, r'oracle\.address .*"ray"'),
-        ("pool", {"workers": 0}, {}, r"oracle\.workers must be >= 1, got 0"),
+        ("pool", {"workers": 0}, {}, r"oracle\.workers: must be ≥ 1, got 0"),
         ("poll", {}, {}, r'unknown backend "poll"; did you mean "pool"'),
     ],
 )

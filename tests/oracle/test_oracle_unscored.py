@@ -44,7 +44,7 @@ def test_the_failures_of_a_resumed_run_go_on_being_counted():
 
 
 def test_a_fraction_is_at_most_one():
-    with pytest.raises(ConfigError, match=r"oracle\.max_unscored must be in \[0, 1\], got 50"):
+    with pytest.raises(ConfigError, match=r"oracle\.max_unscored: must be ≤ 1, got 50"):
         oracle_of(Letters(), max_unscored=50)
 
 

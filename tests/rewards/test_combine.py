@@ -96,8 +96,8 @@ def test_a_part_of_the_wrong_length_is_named():
         (lambda p: Sum(p, [1.0]), "2 parts but 1 weights"),
         (lambda p: Sum(p, [1.0, NAN]), r"weights\.1 must be a finite number"),
         (lambda p: Product(p, [1.0, 1.0, 1.0]), "2 parts but 3 exponents"),
-        (lambda p: Product(p, [1.0, 0.0]), "must be positive"),
-        (lambda p: Product(p, [1.0, -1.0]), "must be positive"),
+        (lambda p: Product(p, [1.0, 0.0]), r"exponents\.1 must be > 0"),
+        (lambda p: Product(p, [1.0, -1.0]), r"exponents\.1 must be > 0"),
     ],
 )
 def test_construction_is_checked(make, words):
