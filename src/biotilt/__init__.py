@@ -11,15 +11,39 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "Alphabet": "biotilt.spaces",
+    "AnyOrder": "biotilt.processes",
+    "BiotiltError": "biotilt.errors",
     "Callback": "biotilt.training.callbacks",
+    "CheckpointError": "biotilt.errors",
+    "Codons": "biotilt.spaces",
+    "ConfigError": "biotilt.errors",
+    "DataError": "biotilt.errors",
     "EarlyStopping": "biotilt.training.stopping",
     "Ended": "biotilt.training.callbacks",
     "Experiment": "biotilt.experiment",
+    "Flow": "biotilt.processes",
+    "Gaussian": "biotilt.processes",
+    "Images": "biotilt.spaces",
+    "Letters": "biotilt.spaces",
+    "LoRA": "biotilt.models.lora",
+    "Masked": "biotilt.processes",
     "Model": "biotilt.model",
+    "Padded": "biotilt.spaces",
+    "Points": "biotilt.spaces",
+    "RandomWalk": "biotilt.processes",
+    "RewardError": "biotilt.errors",
     "Run": "biotilt.run",
     "RunInfo": "biotilt.training.callbacks",
+    "Selfies": "biotilt.spaces.selfies",
+    "Simplex": "biotilt.processes",
+    "Steered": "biotilt.steering",
     "Stop": "biotilt.training.callbacks",
+    "Tokens": "biotilt.spaces",
     "Tracker": "biotilt.training.trackers.base",
+    "Uniform": "biotilt.processes",
+    "UntrustedRun": "biotilt.errors",
+    "alphabet": "biotilt.spaces",
     "fit_oracle": "biotilt.fitting",
     "load_model": "biotilt.run",
     "pretrain_model": "biotilt.fitting",
@@ -31,28 +55,57 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
+    from biotilt.errors import BiotiltError, CheckpointError, ConfigError, DataError, RewardError, UntrustedRun
     from biotilt.experiment import Experiment
     from biotilt.fitting import fit_oracle, pretrain_model
     from biotilt.model import Model
+    from biotilt.models.lora import LoRA
     from biotilt.models.wrap import wrap
+    from biotilt.processes import AnyOrder, Flow, Gaussian, Masked, RandomWalk, Simplex, Uniform
     from biotilt.rewards.generic.base import reward
     from biotilt.run import Run, load_model, resume, tune
-    from biotilt.steering import steer
+    from biotilt.spaces import Alphabet, Codons, Images, Letters, Padded, Points, Tokens, alphabet
+    from biotilt.spaces.selfies import Selfies
+    from biotilt.steering import Steered, steer
     from biotilt.training.callbacks import Callback, Ended, RunInfo, Stop
     from biotilt.training.stopping import EarlyStopping
     from biotilt.training.trackers.base import Tracker
 
 __all__ = [
+    "Alphabet",
+    "AnyOrder",
+    "BiotiltError",
     "Callback",
+    "CheckpointError",
+    "Codons",
+    "ConfigError",
+    "DataError",
     "EarlyStopping",
     "Ended",
     "Experiment",
+    "Flow",
+    "Gaussian",
+    "Images",
+    "Letters",
+    "LoRA",
+    "Masked",
     "Model",
+    "Padded",
+    "Points",
+    "RandomWalk",
+    "RewardError",
     "Run",
     "RunInfo",
+    "Selfies",
+    "Simplex",
+    "Steered",
     "Stop",
+    "Tokens",
     "Tracker",
+    "Uniform",
+    "UntrustedRun",
     "__version__",
+    "alphabet",
     "fit_oracle",
     "load_model",
     "pretrain_model",

@@ -15,22 +15,48 @@ T = TypeVar("T")
 
 
 class BiotiltError(Exception):
-    """Base of every error that biotilt raises on purpose; its message is one line, of at most 2,000 characters."""
+    """Base of every error that biotilt raises on purpose; its message is one line, of at most 2,000 characters.
+
+    >>> try:
+    ...     raise DataError("mine.fasta, line 3: there is no sequence")
+    ... except BiotiltError as error:
+    ...     print(error)
+    mine.fasta, line 3: there is no sequence
+    """
 
     def __init__(self, message: object = "") -> None:
         super().__init__(one_line(message, LONGEST))
 
 
 class ConfigError(BiotiltError):
-    """An experiment file, an override or a combination of parts cannot work."""
+    """An experiment file, an override or a combination of parts cannot work.
+
+    >>> import biotilt
+    >>> biotilt.Experiment.for_task("utr", alpha=-1)
+    Traceback (most recent call last):
+    biotilt.errors.ConfigError: ...alpha: must be > 0, got -1...
+    """
 
 
 class DataError(BiotiltError):
-    """A data file or a design is malformed; the message names file, line and column."""
+    """A data file or a design is malformed; the message names file, line and column.
+
+    >>> import biotilt
+    >>> biotilt.Letters(biotilt.alphabet("dna")).encode(["ACGT", "ACXT"])
+    Traceback (most recent call last):
+    biotilt.errors.DataError: ...X...
+    """
 
 
 class RewardError(BiotiltError):
-    """A reward cannot be loaded, or none of its scores can be used."""
+    """A reward cannot be loaded, or none of its scores can be used.
+
+    >>> import biotilt
+    >>> experiment = biotilt.Experiment.for_task("utr", reward=lambda designs: [1.0])
+    >>> biotilt.steer(experiment, 4)
+    Traceback (most recent call last):
+    biotilt.errors.RewardError: ...
+    """
 
 
 class NothingScored(RewardError):
@@ -38,7 +64,13 @@ class NothingScored(RewardError):
 
 
 class CheckpointError(BiotiltError):
-    """A checkpoint is missing, damaged, or of another model."""
+    """A checkpoint is missing, damaged, or of another model.
+
+    >>> import biotilt, tempfile
+    >>> biotilt.Run.load(tempfile.mkdtemp())
+    Traceback (most recent call last):
+    biotilt.errors.CheckpointError: ... is not the folder of a run: it has no experiment.json
+    """
 
 
 class LedgerBehind(CheckpointError):
@@ -50,7 +82,21 @@ class FolderInUse(BiotiltError):
 
 
 class UntrustedRun(BiotiltError):
-    """The folder of a run that somebody else made would run code of its choice."""
+    """The folder of a run that somebody else made would run code of its choice.
+
+    >>> import biotilt, tempfile, torch
+    >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+    >>> class Net(torch.nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.table = torch.nn.Embedding(5, 4)
+    ...     def forward(self, tokens):
+    ...         return self.table(tokens)
+    >>> biotilt.wrap(Net(), space="dna", length=6, factory="mine:load").save(path)
+    >>> biotilt.load_model(path)
+    Traceback (most recent call last):
+    biotilt.errors.UntrustedRun: ...mine:load...
+    """
 
 
 class CallbackError(BiotiltError):

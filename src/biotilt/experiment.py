@@ -53,6 +53,11 @@ class Experiment:
 
     Make one with `Experiment.load(file)` or `Experiment.for_task("utr")`. `reward`, `held_out`: objects that
     replace what the configuration names.
+
+    >>> import biotilt
+    >>> experiment = biotilt.Experiment.for_task("utr", alpha=0.1, train={"max_calls": 512})
+    >>> experiment.config.alpha, experiment.model.space.medium
+    (0.1, 'text')
     """
 
     config: Config

@@ -114,6 +114,14 @@ def pretrain_model(
     that reveals a tenth of the letters a step; of points and images, `vector_mlp` and `unet`, and `gaussian` diffusion.
 
     Raises ConfigError where the process does not make such designs.
+
+    >>> import random
+    >>> random.seed(0)
+    >>> designs = ["".join(random.choices("ACGT", [5, 1, 1, 1], k=8)) for _ in range(200)]
+    >>> few = PretrainConfig(steps=20, warmup=5)
+    >>> model, metrics = pretrain_model(designs, "dna", network={"channels": 8, "blocks": 1}, config=few)
+    >>> len(model.sample(1)[0]), metrics["train_designs"] > 100
+    (8, True)
     """
     space = as_space(space)
     states = space.encode(designs)
@@ -184,6 +192,14 @@ def fit_oracle(
     mean; "keep" leaves them as they are. Values are learned standardised, whatever their units; predictions are in the
     units given. Raises DataError when fewer than 20 rows have a value, or values are infinite, all the same, or such
     that a score, a float of 32 bits, cannot hold them or tell them apart.
+
+    >>> import random
+    >>> random.seed(0)
+    >>> designs = ["".join(random.choices("ACGT", k=8)) for _ in range(200)]
+    >>> measured = [design.count("G") - design.count("C") for design in designs]
+    >>> oracle, metrics = fit_oracle(designs, measured, "dna", name="load", members=1, config=FitConfig(epochs=2))
+    >>> len(oracle(["ACGTACGT", "GGGGGGGG"])), -1 <= metrics["pearson"] <= 1
+    (2, True)
     """
     space, split = as_text(space), split or Split()
     if replicates not in ("mean", "keep"):

@@ -85,6 +85,11 @@ class Model:
     `origin`: where its network comes from: a function, if it is not one of ours (`biotilt.wrap`), the name of a source,
     or its file. `lora`:
     the adapters that it has. `conditions`: what the network can be told; `told`: what it is told (`with_condition`).
+
+    >>> import biotilt
+    >>> model = biotilt.Experiment.for_task("utr").model
+    >>> [len(design) for design in model.sample(2, seed=0)]
+    [50, 50]
     """
 
     policy: Policy

@@ -50,6 +50,14 @@ class Run:
 
     `stopped`: why it ended before its budget was spent, "" when it did not. `history`, `scored`, `designs` and `panel`
     are pandas DataFrames, which the extra `notebook` brings. In a notebook a run draws itself.
+
+    >>> import biotilt, tempfile
+    >>> experiment = biotilt.Experiment.for_task(
+    ...     "utr", objective={"name": "ppo", "updates": 1}, train={"max_calls": 8, "batch": 8}
+    ... )
+    >>> run = biotilt.tune(experiment, f"{tempfile.mkdtemp()}/run")
+    >>> [row["calls"] for row in run.rows], len(run.sample(3))
+    ([8], 3)
     """
 
     folder: Path
@@ -126,6 +134,13 @@ def load_model(
 
     A network that is not one of ours is built by a function that the file names: give it as `factory`, or say `trust`
     to have it imported, which needs no saying for a run that this user made here. Raises UntrustedRun otherwise.
+
+    >>> import biotilt, tempfile
+    >>> model = biotilt.Experiment.for_task("utr").model
+    >>> path = f"{tempfile.mkdtemp()}/model.safetensors"
+    >>> model.save(path)
+    >>> load_model(path).sample(2, seed=1) == model.sample(2, seed=1)
+    True
     """
     path = Path(path)
     if path.is_dir():
@@ -174,6 +189,16 @@ def tune(
     kill -9), the folder keeps its last checkpoint: call again to go on. Raises ConfigError when the folder holds
     another experiment or a finished run; `overwrite` starts anew, once everything else has been checked. Raises
     FolderInUse when another process works there.
+
+    >>> import biotilt, tempfile
+    >>> def share_of_g(designs):
+    ...     return [design.count("G") / len(design) for design in designs]
+    >>> experiment = biotilt.Experiment.for_task(
+    ...     "utr", reward=share_of_g, objective={"name": "ppo", "updates": 1}, train={"max_calls": 16, "batch": 8}
+    ... )
+    >>> run = tune(experiment, f"{tempfile.mkdtemp()}/run")
+    >>> len(run.rows)
+    2
     """
     folder = Path(folder).absolute()  # a reward may change the working folder
     if not isinstance(experiment, Experiment):
@@ -240,6 +265,20 @@ def resume(
     """Go on with the run in `folder`, bit for bit as if it had never stopped.
 
     Raises UntrustedRun when somebody else made the folder and it names code to run, unless `trust`.
+
+    >>> import biotilt, tempfile
+    >>> class Cut(biotilt.Callback):
+    ...     def on_round(self, row, history):
+    ...         raise OSError("the power was cut")
+    >>> folder = f"{tempfile.mkdtemp()}/run"
+    >>> experiment = biotilt.Experiment.for_task(
+    ...     "utr", objective={"name": "ppo", "updates": 1}, train={"max_calls": 16, "batch": 8}
+    ... )
+    >>> biotilt.tune(experiment, folder, callbacks=[Cut()])
+    Traceback (most recent call last):
+    biotilt.errors.CallbackError: ...the power was cut...
+    >>> [row["calls"] for row in resume(folder).rows]
+    [8, 16]
     """
     place = Path(folder).absolute()
     experiment = Experiment.recorded(Path(folder), reward=reward, held_out=held_out, model=model, trust=trust)

@@ -29,6 +29,12 @@ class Steered:
 
     `log_z`: log of Z where it is known, and its standard error. `warnings`: sentences about judges that gave no design
     a finite score. `store`: all scores that were asked for.
+
+    >>> import biotilt
+    >>> experiment = biotilt.Experiment.for_task("utr", reward=lambda designs: [design.count("G") for design in designs])
+    >>> found = biotilt.steer(experiment, 3)
+    >>> found.calls >= 3, found.document()["rewards"] == found.rewards
+    (True, True)
     """
 
     designs: list[Any]
@@ -82,6 +88,14 @@ def steer(
     `proposal`: a tuned model that draws in place of the base; weights are still relative to the base.
     `report(calls)` is called whenever the oracle was asked. Raises ConfigError when the parts do not fit together, and
     NothingScored, with the most common reasons, when no design that the sampler asked about got a finite score.
+
+    >>> import biotilt
+    >>> def share_of_g(designs):
+    ...     return [design.count("G") / len(design) for design in designs]
+    >>> experiment = biotilt.Experiment.for_task("utr", reward=share_of_g, sampler={"name": "smc"})
+    >>> found = steer(experiment, 4)
+    >>> len(found.designs), round(sum(found.weights), 6)
+    (4, 1.0)
     """
     check_option(Count, count, "", "count")
     sampler, value = experiment.sampler_and_value()

@@ -18,6 +18,12 @@ class LoRA:
 
     `targets`: names of layers or the ends of names ("query"), none for every linear layer and every
     one-dimensional convolution that is neither dilated nor grouped, which peft cannot adapt.
+
+    >>> LoRA(rank=4, targets=("query", "value")).rank
+    4
+    >>> LoRA(rank=0)
+    Traceback (most recent call last):
+    biotilt.errors.ConfigError: model.lora.rank: must be ≥ 1, got 0
     """
 
     rank: Count = 8

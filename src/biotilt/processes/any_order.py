@@ -46,6 +46,9 @@ class AnyOrder(RevealingProcess):
 
     log p(y|x) = −log C(#hidden, m) + Σ_revealed log p(letter). With m > 1 the letters of one step are
     independent given `x`, which no training removes; sampling needs ⌈free/m⌉ network calls.
+
+    >>> AnyOrder(length=12, letters=4, per_step=3).steps
+    4
     """
 
     per_step: Count = 1

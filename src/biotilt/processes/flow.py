@@ -21,6 +21,11 @@ class Flow(GaussianPath):
     and the step is that of the SDE x_{t−Δ} = x_t − Δ (û − (g_t²/2) ∇log p_t) + g_t √Δ z, which has the same marginals
     for every g. `eta` = 1 is the memoryless one (Domingo-Enrich et al. 2024, arXiv 2409.08861); `eta` = 0 is the
     ODE: sampling only. `t_min` = 0.02 leaves noise of std 0.02 in a design, for data of unit scale.
+
+    >>> import torch
+    >>> process = Flow(size=2, num_steps=20)
+    >>> float(process.signal(torch.tensor([0.25])))
+    0.75
     """
 
     prediction: str = "velocity"

@@ -42,6 +42,10 @@ class Masked(RevealingProcess):
 
     `a[k]` = probability that a coordinate is clean, from `schedule` ("loglinear", "cosine", "polynomial") at
     time 1 − k/K; `num_steps` = K ≥ 1. The last step reveals all.
+
+    >>> process = Masked(length=12, letters=4, num_steps=8)
+    >>> process.steps, process.mask
+    (8, 4)
     """
 
     num_steps: Steps = 64

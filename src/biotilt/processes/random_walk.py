@@ -36,6 +36,16 @@ class RandomWalk(Relaxable):
 
     Raises:
         ConfigError: an option outside its range, or `fixed` of another size or without floating-point values.
+
+    >>> import torch
+    >>> from biotilt.core import Policy, sample
+    >>> class Zero(torch.nn.Module):
+    ...     def forward(self, x, t):
+    ...         return torch.zeros_like(x)
+    >>> walk = Policy(RandomWalk(size=2, scale=3.0), Zero())
+    >>> designs = sample(walk, 4000, torch.Generator().manual_seed(0))
+    >>> bool((designs.std(0) - 3.0).abs().max() < 0.1)
+    True
     """
 
     size: Width

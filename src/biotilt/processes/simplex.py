@@ -85,6 +85,12 @@ class Simplex(LetterProcess, Limited):
     (`time = true`), to logits `(B, L, V)` of the letters of the design. `fixed` letters stand at their vertex.
 
     A design depends on x[0] only through a correlation e⁻⁶ of each stick, so v_0 is a constant to that order.
+
+    >>> import torch
+    >>> process = Simplex(length=12, letters=4)
+    >>> sticks = process.noise(2, torch.Generator())
+    >>> sticks.shape, process.tokens(sticks).shape
+    (torch.Size([2, 12, 3]), torch.Size([2, 12]))
     """
 
     num_steps: Steps = 100

@@ -121,6 +121,10 @@ class Uniform(LetterProcess):
     x[0], and at k = 0 the network is shown masks (token V) in place of the free letters. So v_0 is a constant, and
     the designs of the optimal policy have the law ∝ p_pre exp(r/α). A network that saw x[0] would make the
     optimum ∝ p_pre exp(r/α) only given x[0].
+
+    >>> import torch
+    >>> Uniform(length=12, letters=4).noise(2, torch.Generator()).shape
+    torch.Size([2, 12])
     """
 
     num_steps: Steps = 64

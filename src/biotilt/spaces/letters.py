@@ -13,7 +13,7 @@ from torch import Tensor
 from biotilt.core.fixed import Fixed
 from biotilt.core.space import Held
 from biotilt.errors import ConfigError, DataError
-from biotilt.options import Length, Name, build_options
+from biotilt.options import Length, Name, build_options, shown
 from biotilt.spaces.alphabet import KNOWN, PAD, Alphabet
 from biotilt.spaces.alphabet import alphabet as alphabet_called
 from biotilt.spaces.fixed import fixed_from_positions, parse_fixed
@@ -25,6 +25,13 @@ class _OfLetters(Text, Held[str]):
 
     held_by: ClassVar[Literal["fixed", "scaffold"]] = "fixed"
     alphabet: Alphabet
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.alphabet, Alphabet):
+            raise ConfigError(
+                f"{type(self).__name__}: {shown(self.alphabet)} is no Alphabet; give "
+                'biotilt.alphabet("dna"), or one of your own: biotilt.Alphabet("mine", "ACGT")'
+            )
 
     @property
     def name(self) -> str:
@@ -50,7 +57,7 @@ class LettersOptions:
 
 @dataclass(frozen=True)
 class Letters(_OfLetters):
-    """Designs of one length, whatever it is, in the letters of an alphabet.
+    """Designs of one length, whatever it is, in the letters of an alphabet; ConfigError for what is no `Alphabet`.
 
     >>> from biotilt.spaces import DNA
     >>> space = Letters(DNA)
@@ -99,7 +106,7 @@ class Padded(_OfLetters):
     letters. `encode` puts them on the `side` named; "left" keeps the ends of designs in one place.
 
     Raises:
-        ConfigError: `length` is below 1, or another side.
+        ConfigError: `length` is below 1, another side, or the alphabet is none.
 
     >>> from biotilt.spaces import RNA
     >>> space = Padded(RNA, 4)
@@ -121,6 +128,7 @@ class Padded(_OfLetters):
         return cls(_alphabet(options.alphabet), options.length, options.side)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.length < 1 or self.side not in ("left", "right"):
             raise ConfigError(
                 f'padded designs need a length ≥ 1 and a side "left" or "right", got {self.length}, "{self.side}"'

@@ -21,6 +21,10 @@ class RunInfo:
     `rounds`: how many the budget pays for; `history`: the rows of those already made, of a run that goes on.
     `settings`: the keys of the experiment, as plain JSON; empty for a `Trainer` built by hand. `folder` None: nothing
     is kept.
+
+    >>> run = RunInfo("mine", "ppo", 8, 512, None, {}, [{"calls": 64.0}])
+    >>> f"{run.name}: {run.calls} of {run.max_calls} calls are spent"
+    'mine: 64 of 512 calls are spent'
     """
 
     name: str
@@ -39,14 +43,22 @@ class RunInfo:
 
 @dataclass(frozen=True)
 class Stop:
-    """The wish to end a run cleanly after this round; `reason` is stored, and shown on the page."""
+    """The wish to end a run cleanly after this round; `reason` is stored, and shown on the page.
+
+    >>> Stop("two rounds above 8").reason
+    'two rounds above 8'
+    """
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: with its budget, by a callback's `Stop` (`why`), by Ctrl-C, or by an error (`why`)."""
+    """How a run ended: with its budget, by a callback's `Stop` (`why`), by Ctrl-C, or by an error (`why`).
+
+    >>> Ended("stopped", "two rounds above 8")
+    Ended(how='stopped', why='two rounds above 8')
+    """
 
     how: Literal["finished", "stopped", "interrupted", "failed"]
     why: str = ""

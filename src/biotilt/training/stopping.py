@@ -23,6 +23,12 @@ class EarlyStopping(Callback):
     round that ends past them is the last; time before a run was resumed counts. `hacking`: the gap between the mean
     reward and the mean of the held-out oracle has grown, since the first round, whose designs are the base's, by more
     than the panel's check allows, three rounds on end.
+
+    >>> rows = [{"reward": reward, "seconds": 1.0} for reward in (1.0, 2.0, 1.5, 2.0)]
+    >>> EarlyStopping(plateau=3).on_round(rows[-1], rows) is None
+    True
+    >>> EarlyStopping(plateau=2).on_round(rows[-1], rows)
+    Stop(reason='plateau: the mean reward has not improved since round 2, for 2 rounds')
     """
 
     plateau: Count | None = None

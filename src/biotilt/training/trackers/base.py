@@ -22,6 +22,15 @@ class Tracker(Callback):
 
     `name`: what `[train] trackers` calls it. `package`: what must be installed, as pip calls it. A tracker that fails
     while the run goes on is told of no more, with a warning: figures are no reason to end a run.
+
+    >>> class Printed(Tracker):
+    ...     name = "printed"
+    ...     def open(self, run):
+    ...         print("begins:", run.name)
+    ...     def log(self, figures):
+    ...         print(f"{figures['calls']:g} calls, mean reward {figures['reward']:g}")
+    >>> Printed().log({"calls": 64.0, "reward": 1.5})
+    64 calls, mean reward 1.5
     """
 
     name: ClassVar[str]
