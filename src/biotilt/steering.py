@@ -31,7 +31,9 @@ class Steered:
     a finite score. `store`: all scores that were asked for.
 
     >>> import biotilt
-    >>> experiment = biotilt.Experiment.for_task("utr", reward=lambda designs: [design.count("G") for design in designs])
+    >>> def share_of_g(designs):
+    ...     return [design.count("G") / len(design) for design in designs]
+    >>> experiment = biotilt.Experiment.for_task("utr", reward=share_of_g)
     >>> found = biotilt.steer(experiment, 3)
     >>> found.calls >= 3, found.document()["rewards"] == found.rewards
     (True, True)
