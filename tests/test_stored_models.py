@@ -19,10 +19,10 @@ from biotilt.networks import NETWORKS, describe_network
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
 from biotilt.schema import Card
-from biotilt.tasks import FOLDER
+from biotilt.tasks.base import TAIL
 from biotilt.training.checkpoint import History
 
-SHIPPED = sorted(FOLDER.glob("*/*.safetensors"))
+SHIPPED = sorted(TAIL.parent.glob("*/*.safetensors"))
 LOADERS: dict[str, Callable[[Path], Any]] = {
     "generator": Model.load,
     "learned_reward": LearnedReward.load,
@@ -324,7 +324,7 @@ def test_json_files_of_runs_are_read_with_a_schema(tmp_path):
         path.write_text(json.dumps(wrong))
         with pytest.raises(CheckpointError, match=r"x\.json"):
             read_json(path, History)
-    for shipped in FOLDER.glob("*/*.safetensors"):
+    for shipped in TAIL.parent.glob("*/*.safetensors"):
         card = shipped.with_suffix(".json")
         assert not card.is_file() or read_json(card, Card) == json.loads(card.read_text())
     for wrong in ([], {"measured_max": "high"}, {"kmer3_high": [1]}, {"notes": 3}):
