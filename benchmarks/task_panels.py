@@ -28,12 +28,13 @@ from biotilt.evaluation.checks import warnings
 from biotilt.evaluation.measure import measure_all
 from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
-from biotilt.judge import comparable, reference
+from biotilt.judge import reference
 from biotilt.oracle import Oracle, Store
 from biotilt.outputs import measures_of
 from biotilt.samplers import BestOfN
 from biotilt.steering import steer
 from biotilt.tasks import TASKS
+from biotilt.wiring import build_trainer
 
 METHODS = ("base", "best_of_n", "smc", "vidd", "ppo")
 Kls = tuple[float | None, float | None]
@@ -46,7 +47,7 @@ def run(task: str, method: str, seed: int, changes: list[str], samples: int) -> 
     experiment = Experiment.from_dict(override({"task": task}, [f"seed={seed}", *named, *changes]), Path())
     generator = torch.Generator().manual_seed(10_000 + seed)
     how: dict[str, Callable[[Experiment, int, torch.Generator], Drawn]] = {
-        "base": lambda e, n, g: (e.decode(sample(e.model.policy, n, g)), (0.0, 0.0), 0),
+        "base": lambda e, n, g: (e.model.decode(sample(e.model.policy, n, g)), (0.0, 0.0), 0),
         "best_of_n": best_of_n,
         "smc": smc,
         "vidd": tuned,
@@ -65,7 +66,7 @@ def best_of_n(experiment: Experiment, samples: int, generator: torch.Generator) 
         Roles(base, base, base), oracle(experiment, experiment.reward), experiment.config.alpha, generator
     )
     designs = BestOfN(factor=calls / kept).draw(context, kept).designs
-    return experiment.decode(designs), (math.log(calls / kept), None), calls
+    return experiment.model.decode(designs), (math.log(calls / kept), None), calls
 
 
 def smc(experiment: Experiment, samples: int, generator: torch.Generator) -> Drawn:
@@ -77,10 +78,10 @@ def smc(experiment: Experiment, samples: int, generator: torch.Generator) -> Dra
 
 
 def tuned(experiment: Experiment, samples: int, generator: torch.Generator) -> Drawn:
-    trainer, base = experiment.trainer(None), experiment.model.policy
+    trainer, base = build_trainer(experiment, None), experiment.model.policy
     policy = Policy(base.process, trainer.run())
     kls = tuple(path_kl(p, q, samples, generator).mean().item() for p, q in ((policy, base), (base, policy)))
-    return experiment.decode(sample(policy, samples, generator)), kls, trainer.oracle.calls
+    return experiment.model.decode(sample(policy, samples, generator)), kls, trainer.oracle.calls
 
 
 def judged(
@@ -96,20 +97,13 @@ def judged(
         method, designs, scores[0], scores[1], reference=reference(experiment), loglik_base=None,
         kl_policy_base=kls[0], kl_base_policy=kls[1], calls=calls, seconds=seconds,
     )  # fmt: skip
-    if not comparable(experiment):
+    if not experiment.comparable:
         row["gap"] = None
     return row | {"more": measure_all(measures_of(experiment), designs)}
 
 
 def oracle(experiment: Experiment, reward: Any) -> Oracle:
-    return Oracle(
-        reward,
-        store=Store(None),
-        max_calls=None,
-        space=experiment.model.space,
-        read=experiment.model.read,
-        run_id="judging",
-    )
+    return experiment.oracles.of(reward, Store(None), "judging")
 
 
 def table(results: list[dict[str, Any]]) -> str:

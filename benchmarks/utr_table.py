@@ -24,6 +24,7 @@ from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
 from biotilt.files import write_json
 from biotilt.judge import reference
+from biotilt.wiring import build_trainer
 
 SAMPLES = 640
 RECENT = {"name": "vidd", "mirror": 0.5, "refresh": 20, "updates": 20, "states": 64, "buffer": 512}
@@ -65,14 +66,14 @@ def run(variant: str, alpha: float, seed: int, calls: int, changes: dict[str, di
 def tuned_row(name: str, experiment: Experiment) -> tuple[dict[str, Any], list[dict[str, float]]]:
     """Tune an experiment in memory; return the panel's row of 640 fresh designs, and the history."""
     seed = experiment.config.seed
-    trainer = experiment.trainer(None)
+    trainer = build_trainer(experiment, None)
     started = time.perf_counter()
     net = trainer.run()
     seconds = time.perf_counter() - started
     base = experiment.model.policy
     tuned = Policy(base.process, net)
     generator = torch.Generator().manual_seed(10_000 + seed)
-    designs = experiment.decode(sample(tuned, SAMPLES, generator))
+    designs = experiment.model.decode(sample(tuned, SAMPLES, generator))
     assert experiment.held_out is not None
     row = panel(
         name, designs, experiment.reward(designs), experiment.held_out(designs), reference=reference(experiment),

@@ -112,8 +112,8 @@ def test_reward_constraints_and_judge_ask_once_and_every_column_is_in_the_tables
 
 
 def _tuning(run):
-    experiment = run.experiment
-    return experiment._store(run.folder), experiment._run_id(run.folder), experiment.reward.name
+    oracles = run.experiment.oracles
+    return oracles.store(run.folder), oracles.account(run.folder), run.experiment.reward.name
 
 
 @pytest.mark.usefixtures("without_page")
@@ -149,7 +149,7 @@ def test_killed_and_resumed_is_the_same_run(keys, tmp_path, mine, monkeypatch):
         pass
 
     experiment = built(keys, tmp_path)
-    reward = experiment.oracle
+    reward = experiment.oracles.of
 
     def dying(*parts, **more):
         made = reward(*parts, **more)
@@ -164,7 +164,7 @@ def test_killed_and_resumed_is_the_same_run(keys, tmp_path, mine, monkeypatch):
             monkeypatch.setattr(made, "score", killed)
         return made
 
-    monkeypatch.setattr(experiment, "oracle", dying)
+    monkeypatch.setattr(experiment.oracles, "of", dying)
     with pytest.raises(Killed):
         biotilt.tune(experiment, tmp_path / "killed")
     resumed = biotilt.resume(tmp_path / "killed")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import biotilt
+from biotilt.assemble import sampler_and_value
 from biotilt.cli import app
 from biotilt.core import Policy
 from biotilt.errors import ConfigError
@@ -310,7 +311,7 @@ def test_scores_are_kept_by_condition_only_where_the_reward_reads_it(folder):
         asked.clear()
         keys = {"alpha": 1.0, "objective": {"name": "ppo"}, "model": {"path": "unused"}}
         experiment = biotilt.Experiment.from_dict(keys, folder, model=model, reward=reward, proven=True)
-        oracle = experiment.oracle(experiment.reward, Store(None), "run")
+        oracle = experiment.oracles.of(experiment.reward, Store(None), "run")
         oracle(x)
         assert oracle.calls == calls
     assert asked == ["ACGTAC"]
@@ -327,7 +328,7 @@ def test_several_conditions_are_refused_where_designs_are_weighed(folder):
     model = ours().with_condition(["tissue 1", "tissue 0"])
     experiment = biotilt.Experiment.from_dict(keys, folder, model=model, proven=True)
     with pytest.raises(ConfigError, match=r"smc weighs designs against each other.*name one condition"):
-        experiment.sampler_and_value()
+        sampler_and_value(experiment)
     for objective in ({"name": "sdpo"}, {"name": "ppo", "advantage": "group"}):
         with pytest.raises(ConfigError, match="name one condition"):
             biotilt.Experiment.from_dict(keys | {"objective": objective}, folder, model=model, proven=True)

@@ -95,8 +95,8 @@ def test_the_files_of_a_run_are_described():
 
 
 def test_toml_blocks_are_experiments():
+    from biotilt.assemble import build_reward
     from biotilt.config import merge, parse_config
-    from biotilt.experiment import build_reward
     from biotilt.tasks import find_task
 
     pages = [ROOT / "README.md", ROOT / "docs/python.md"]
@@ -133,10 +133,11 @@ def test_no_page_advises_to_install_biotilt_from_an_index():
 
 def test_the_example_runs_and_its_motif_stays():
     from biotilt import Experiment
+    from biotilt.wiring import build_trainer
 
     small = ["objective.updates=2", "objective.states=8", "train.max_calls=16", "train.batch=8"]
     experiment = Experiment.load(ROOT / "examples/my_reward.toml", overrides=small)
-    trainer = experiment.trainer(None)
+    trainer = build_trainer(experiment, None)
     trainer.run()
     assert trainer.history[-1]["calls"] == 16
     assert all(design.endswith("GCCACC") for design in experiment.model.sample(20))

@@ -16,6 +16,7 @@ from biotilt.models.lora import LoRA, adapted
 from biotilt.networks import CNN, CNNConfig
 from biotilt.processes import AnyOrder
 from biotilt.spaces import as_space
+from biotilt.wiring import build_trainer
 
 pytest.importorskip("peft")
 
@@ -104,7 +105,7 @@ def test_only_adapters_are_trained_and_stored(file, tmp_path):
     "name", ["vidd", "ppo", "trajectory_balance", "path_consistency", "wdce", "ddpp", "reward_weighted"]
 )
 def test_objectives_train_adapters_alone(file, name):
-    trainer = experiment(file, objective={"name": name, "updates": 2}).trainer(None)
+    trainer = build_trainer(experiment(file, objective={"name": name, "updates": 2}), None)
     before = copy.deepcopy(trainer.context.roles.policy.net.state_dict())
     trainer.run()
     after = trainer.context.roles.policy.net.state_dict()

@@ -12,6 +12,7 @@ from biotilt import Experiment, reward, steer, tune
 from biotilt.check import check
 from biotilt.errors import ConfigError, NothingScored
 from biotilt.rewards import Infeasible, NotScored
+from biotilt.wiring import build_trainer
 
 
 def experiment(score, *, batch=8, max_calls=32, held_out=None, **changes):
@@ -79,7 +80,7 @@ def test_a_constraint_that_calls_every_design_infeasible(tmp_path):
 def test_a_budget_that_pays_for_no_round(tmp_path):
     objective = {"name": "vidd", "value": "monte_carlo", "teacher": "sampled", "updates": 1}
     greedy = experiment(lambda design: 1.0, objective=objective, train={"batch": 8, "max_calls": 8})
-    trainer = greedy.trainer(None)
+    trainer = build_trainer(greedy, None)
     trainer.oracle.max_calls = 2
     with pytest.raises(
         ConfigError, match=r"train\.max_calls does not pay for one round of this objective: \d+ designs are new but"

@@ -18,7 +18,7 @@ from biotilt.locate import located
 from biotilt.objectives import OBJECTIVES
 from biotilt.options import Count, End, Share, build_options, check_options, plain
 from biotilt.processes import PROCESSES
-from biotilt.record import read_record
+from biotilt.provenance import read_record
 from biotilt.rewards import REWARDS, build
 from biotilt.samplers import SAMPLERS
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import biotilt
+from biotilt.assemble import sampler_and_value
 from biotilt.core import Roles
 from biotilt.errors import ConfigError, UntrustedRun
 from biotilt.files import load_tensors
@@ -203,7 +204,7 @@ def test_what_differentiates_in_the_states_is_refused_before_any_call(folder, mo
     with pytest.raises(ConfigError, match=r"backprop differentiates the network in its states, and this one reads"):
         biotilt.Experiment.load("own.toml", overrides=["objective.name=backprop"], reward=Score())
     assert not asked
-    biotilt.Experiment.load("own.toml", overrides=["sampler.name=guidance"], reward=Score()).sampler_and_value()
+    sampler_and_value(biotilt.Experiment.load("own.toml", overrides=["sampler.name=guidance"], reward=Score()))
 
 
 class Stepped(nn.Module):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from biotilt import Experiment, steer
+from biotilt.assemble import objective_and_value, sampler_and_value
 from biotilt.core import Parts, Policy, check_parts
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.evaluation.measure import measure_all
@@ -255,10 +256,10 @@ def test_a_space_is_stored_with_its_generator(installed):
 def test_a_value_has_options_and_goes_with_every_algorithm_that_takes_its_kind(installed):
     keys = {"task": "utr", "held_out": {"kind": "none"}, "value": {"guesses": 3}}
     objective = {"name": "vidd", "value": "worst", "teacher": "sampled"}
-    _, value = Experiment.from_dict(keys | {"objective": objective}, installed).objective_and_value()
+    _, value = objective_and_value(Experiment.from_dict(keys | {"objective": objective}, installed))
     assert (type(value).__name__, value.guesses) == ("Worst", 3)
     steered = Experiment.from_dict(keys | {"sampler": {"name": "smc", "value": "worst"}}, installed)
-    assert steered.sampler_and_value()[1] == value
+    assert sampler_and_value(steered)[1] == value
     with pytest.raises(ConfigError, match=r"values that are a function of the state.* values that do: state$"):
         check_parts(PathConsistency(), Parts(AnyOrder(3, 4), value, known_values=REGISTRIES["values"].values()))
     with pytest.raises(ConfigError, match=r"value\.guesses: must be ≥ 1"):

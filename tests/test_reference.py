@@ -21,6 +21,7 @@ from biotilt.models.sources import MODELS
 from biotilt.steering import Steered, steer
 from biotilt.testing import Mixture
 from biotilt.trust import code_of
+from biotilt.wiring import build_trainer
 
 LOG_MASS = math.log(3.0)
 GAUSSIAN = Mixture(torch.ones(1), torch.tensor([[1.2, -0.9]]), torch.tensor([[[0.6, 0.2], [0.2, 0.35]]]))
@@ -70,7 +71,7 @@ def of_mixture(x: torch.Tensor) -> torch.Tensor:
 
 
 def tuned(experiment: Experiment) -> tuple[Model, list[dict[str, float]]]:
-    trainer = experiment.trainer(None)
+    trainer = build_trainer(experiment, None)
     net = trainer.run()
     return replace(experiment.model, policy=Policy(experiment.model.policy.process, net)), trainer.history
 

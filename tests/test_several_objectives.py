@@ -9,6 +9,7 @@ import pytest
 import biotilt
 from biotilt import Experiment
 from biotilt.errors import ConfigError
+from biotilt.wiring import build_trainer
 
 TWO = {
     "kind": "sum",
@@ -66,7 +67,7 @@ def test_constraints_are_followed_recorded_and_part_of_the_experiment(keys, tmp_
 def test_what_cannot_work_is_said_before_any_compute(keys, tmp_path, changes, message):
     if message is None:
         with pytest.raises(ConfigError, match=r"train\.overlap"):
-            Experiment.from_dict(keys_of(keys, **changes), tmp_path).trainer(None)
+            build_trainer(Experiment.from_dict(keys_of(keys, **changes), tmp_path), None)
         return
     with pytest.raises(ConfigError, match=message):
         Experiment.from_dict(keys_of(keys, **changes), tmp_path)

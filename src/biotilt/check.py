@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from biotilt.assemble import objective_and_value
 from biotilt.constraints import unpriced
 from biotilt.core import Density, StateValue, draw_loss, has, needed, rollout, sample
 from biotilt.errors import NothingScored
 from biotilt.experiment import Experiment
 from biotilt.oracle import Oracle, Store
 from biotilt.training import TrainConfig
+from biotilt.wiring import build_trainer
 
 # Below a fiftieth of the rewards' spread few designs carry all the weight exp(r/α); above ten times it all
 # weigh the same.
@@ -45,7 +47,7 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
     samples, calls = experiment.config.output.samples, train.rounds * train.batch
     return {
         "base": scored,
-        "example": experiment.model.space.label(experiment.decode(tokens[:1])[0]),
+        "example": experiment.model.space.label(experiment.model.decode(tokens[:1])[0]),
         "estimate": {
             "calls": calls,
             "evaluation_scores": 2 * samples + calls,
@@ -70,7 +72,7 @@ def _score(experiment: Experiment, which: str, store: Store, tokens: torch.Tenso
     """Return what one reward says of designs; `seconds` a design."""
     reward = experiment.held_out if which == "held_out" else experiment.reward
     assert reward is not None
-    oracle = experiment.oracle(reward, store, f"check:{which}")
+    oracle = experiment.oracles.of(reward, store, f"check:{which}")
     scores, seconds = _timed(lambda: oracle(tokens))
     finite = scores[scores.isfinite()]
     return {
@@ -87,13 +89,13 @@ def _score(experiment: Experiment, which: str, store: Store, tokens: torch.Tenso
 
 def _estimate_seconds(experiment: Experiment, train: TrainConfig, per_design: dict[str, float]) -> float:
     """Take one round with few calls and two updates, and time its parts at the size of the run's."""
-    objective, value = experiment.objective_and_value()
+    objective, value = objective_and_value(experiment)
     asked = value.calls if isinstance(value, StateValue) else 1
     batch = min(train.batch, max(8, 2 * asked))
     options = experiment.config.objective | {"updates": min(objective.updates, 2)}
     small = experiment.config.train | {"batch": batch, "max_calls": batch}
     config = experiment.config.model_copy(update={"objective": options, "train": small})
-    trainer = replace(experiment, config=config).trainer(None)
+    trainer = build_trainer(replace(experiment, config=config), None)
     with suppress(NothingScored):  # of a few designs, which is told with the scores of the base
         trainer.run()
     context, roles = trainer.context, trainer.context.roles

@@ -24,7 +24,7 @@ from biotilt.networks import NETWORKS
 from biotilt.options import Below1, Rate, build_options, check_options, shown
 from biotilt.processes import PROCESSES
 from biotilt.processes.letters import LetterProcess
-from biotilt.record import command_line, versions
+from biotilt.provenance import command_line, versions
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.spaces import Text, as_space, as_text
 from biotilt.spaces.identity import related

@@ -13,19 +13,19 @@ from biotilt.experiment import Experiment
 from biotilt.files import load_tensors, read_json, write_json
 from biotilt.folder import CHECKPOINTS, HISTORY, MADE, RECORD, TUNED, has_checkpoint, has_run, is_empty, shown
 from biotilt.model import Model
-from biotilt.oracle import Store
-from biotilt.record import read_record
+from biotilt.provenance import digest, read_record, scores_version
 from biotilt.training import Trainer
 from biotilt.training.callbacks import Row
 from biotilt.training.checkpoint import STOPPED, StoredHistory, state_size
+from biotilt.wiring import build_trainer
 
 
 def check_run(experiment: Experiment, folder: Path) -> None:
     """Refuse, before a folder is touched, a run that could not start there, or not write what it makes."""
     _ = experiment.device
-    trainer = experiment.trainer(None)
+    trainer = build_trainer(experiment, None)
     if experiment.config.oracle.cache is not None:
-        Store(experiment.base / experiment.config.oracle.cache).close()
+        experiment.oracles.store(folder).close()
     check_output(folder / RECORD, _bytes_needed(trainer, folder))
     for name in MADE:  # what --overwrite deletes, too
         check_output(folder / name)
@@ -82,14 +82,14 @@ def refuse_other(experiment: Experiment, folder: Path) -> None:
     try:
         before = read_record(folder)
     except CheckpointError:  # none, or one that cannot be read: then checkpoints say whose they are
-        if _digest_of(folder) not in (None, experiment.digest):
+        if _digest_of(folder) not in (None, digest(experiment)):
             raise ConfigError(f"{other} of another experiment, by its checkpoint; {instead}") from None
         return
     now, then = (config.model_dump(mode="json", exclude_none=True) for config in (experiment.config, before.config))
     changed = [k for k in sorted(now.keys() | then.keys()) if k != "task" and now.get(k) != then.get(k)]
     if changed:
         raise ConfigError(f"{other} of another experiment (different: {', '.join(changed)}); {instead}")
-    if before.reward_version != experiment.scores_version:
+    if before.reward_version != scores_version(experiment):
         raise ConfigError(f"{other} whose reward has changed since; {instead}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from biotilt.experiment import Experiment
-from biotilt.oracle import Ledger
+from biotilt.wiring import ledgers
 
 
 def harvest(experiment: Experiment, folder: Path, most: int) -> list[tuple[Any, float]]:
@@ -24,14 +24,6 @@ def harvest(experiment: Experiment, folder: Path, most: int) -> list[tuple[Any, 
     # equal scores stay in the order in which they were asked
     best = sorted(scores.items(), key=lambda item: item[1], reverse=True)[:most]
     return [(experiment.model.space.design_of(key), score) for key, score in best]
-
-
-def ledgers(experiment: Experiment, folder: Path) -> tuple[Ledger, list[Ledger]]:
-    """Return what tuning in this folder asked of the reward, and of each constraint."""
-    store, run = experiment._store(folder), experiment._run_id(folder)
-    sections = zip(experiment.config.constraints, experiment.constraints)
-    named = [(f"{run}:constraint:{section.name or part.name}", part.name) for section, part in sections]
-    return Ledger(store, run, experiment.reward.name), [Ledger(store, *key) for key in named]
 
 
 def within(value: float, at_least: float | None, at_most: float | None) -> bool:

@@ -12,7 +12,7 @@ from biotilt.errors import Problems
 from biotilt.evaluation.metrics import kmer_counts
 from biotilt.evaluation.panel import Reference, panel
 from biotilt.evaluation.tables import Designs
-from biotilt.experiment import Experiment, comparable
+from biotilt.experiment import Experiment
 from biotilt.files import read_json
 from biotilt.model import Model
 from biotilt.oracle import Oracle, Store
@@ -39,7 +39,7 @@ class Judge:
         self.sources = experiment.sources
 
         def oracle(reward: Any, which: str) -> Oracle:
-            made = experiment.oracle(reward, store, f"{account}:{which}")
+            made = experiment.oracles.of(reward, store, f"{account}:{which}")
             # scores are known; what failed in an earlier evaluation is asked again, since its cause may be gone
             made.load_state_dict({"position": 0, "calls": 0})
             return made
@@ -48,7 +48,7 @@ class Judge:
         self.optimised = oracle(experiment.reward, "optimised")
         self.held_out = None if experiment.held_out is None else oracle(experiment.held_out, "held_out")
         self.reference = problems.attempt("the reference", Reference(None, None), lambda: reference(experiment))
-        self.comparable = comparable(experiment)
+        self.comparable = experiment.comparable
 
     def learn(self, store: Store, designs: list[Any]) -> None:
         """Take over what another store knows of the columns of designs, so that they are not asked again."""
@@ -111,7 +111,7 @@ def reference(experiment: Experiment) -> Reference:
     """Return what is known of real sequences: from the experiment's own file, or the task's card."""
     config, alphabet = experiment.config, alphabet_of(experiment)
     card = task_card(experiment)
-    counts, highest = None, _measured_max(experiment) if comparable(experiment) else None
+    counts, highest = None, _measured_max(experiment) if experiment.comparable else None
     if alphabet is None:  # designs that are not made of letters have no k-mers
         return Reference(None, highest)
     letters = alphabet.letters

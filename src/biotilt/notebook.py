@@ -41,7 +41,7 @@ def scored(run: Finished) -> DataFrame:
 
     Where the reward reads it, also the condition under which the design was drawn.
     """
-    from biotilt.harvest import ledgers
+    from biotilt.wiring import ledgers
 
     reward, _ = ledgers(run.experiment, run.folder)
     keys = ("position", "design", "score", "reason", "seconds", "cached")

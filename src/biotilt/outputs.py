@@ -26,7 +26,7 @@ from biotilt.folder import ACCOUNTS, LEDGER, SUMMARY, TABLES
 from biotilt.harvest import harvest, within
 from biotilt.judge import Finished, Judge, alphabet_of
 from biotilt.pages import write_page
-from biotilt.record import git_commit, versions
+from biotilt.provenance import git_commit, versions
 from biotilt.report.words import verdict_words
 from biotilt.samplers import BestOfN
 from biotilt.schema import Accounts
@@ -76,7 +76,7 @@ def _drawn(
     experiment = run.experiment
     base, tuned = experiment.model.policy, run.model.policy
     # a cache that runs share is another file than the judge's
-    tuned_by = judge.store if experiment.config.oracle.cache is None else experiment._store(run.folder)
+    tuned_by = judge.store if experiment.config.oracle.cache is None else experiment.oracles.store(run.folder)
     base.net.to(experiment.device)
     tuned.net.to(experiment.device)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed + 1_000_003)
@@ -88,7 +88,7 @@ def _drawn(
         designs = draw()
         seconds += time.perf_counter() - started
         loglik = likelihood(base, designs, generator).tolist()
-        items = experiment.decode(designs)
+        items = experiment.model.decode(designs)
         judge.learn(tuned_by, items)
         return judge.row(name, items, kls, calls, seconds, loglik=loglik)
 
@@ -214,8 +214,8 @@ def _components(
     names, parts = getattr(reward, "names", [reward.name]), getattr(reward, "parts", [reward])
     weights = getattr(reward, "weights", [1.0] * len(parts))
     objectives = {name: (part, weight >= 0) for name, part, weight in zip(names, parts, weights)}
-    for section, constraint in zip(experiment.config.constraints, experiment.constraints):
-        objectives[section.name or constraint.name] = (constraint, section.at_least is not None)
+    for name, section, constraint in experiment.bounds():
+        objectives[name] = (constraint, section.at_least is not None)
     if len(objectives) < 2:
         return {}, {}
     found: Components = {row: {} for row in rows}
@@ -230,8 +230,7 @@ def _components(
 def _bounds(experiment: Experiment, designs: Designs, components: dict[str, list[float]]) -> dict[str, list[bool]]:
     """Put the mean of each constraint into the panel row; return which designs keep it."""
     kept = {}
-    for section, constraint in zip(experiment.config.constraints, experiment.constraints):
-        name = section.name or constraint.name
+    for name, section, _ in experiment.bounds():
         values = components.get(name, [math.nan] * len(designs.items))
         kept[name] = [within(value, section.at_least, section.at_most) for value in values]
         known = np.array([value for value in values if math.isfinite(value)])

@@ -16,7 +16,7 @@ from biotilt.files import read_json
 from biotilt.folder import PAGE
 from biotilt.folder import shown as shown_path
 from biotilt.judge import Finished, Judge, task_card
-from biotilt.record import read_record
+from biotilt.provenance import read_record
 from biotilt.report import ReportData, render_report
 from biotilt.report.columns import row_title
 from biotilt.report.shown import in_field, shown_rows, sign_of

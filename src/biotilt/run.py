@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biotilt import notebook
+from biotilt.assemble import fixed_positions
 from biotilt.atomic import check_output, remove_leftovers, write_each
 from biotilt.constraints import unpriced
 from biotilt.core import needed
 from biotilt.core.space import Record, Space
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.experiment import Experiment, fixed_positions
+from biotilt.experiment import Experiment
 from biotilt.files import write_json
 from biotilt.folder import (
     ACCOUNTS,
@@ -33,12 +34,13 @@ from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
 from biotilt.progress import in_notebook
-from biotilt.record import read_record
+from biotilt.provenance import read_record, recorded, write_record
 from biotilt.training import Callback, Trainer
 from biotilt.training.callbacks import Row
 from biotilt.training.checkpoint import STOPPED
 from biotilt.trust import is_own
 from biotilt.tuning_progress import Progress
+from biotilt.wiring import build_trainer
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -75,7 +77,7 @@ class Run:
         Raises UntrustedRun when somebody else made the folder and it names code to run, unless `trust`.
         """
         folder, place = Path(folder), Path(folder).absolute()
-        experiment = Experiment.recorded(folder, reward=reward, held_out=held_out, model=model, trust=trust)
+        experiment = recorded(folder, reward=reward, held_out=held_out, model=model, trust=trust)
         tuned = _tuned(place, trust=True)  # what its record names was trusted before
         with _made_again_by_resume(place):
             return cls(place, experiment, tuned, *read_history(place))
@@ -215,8 +217,8 @@ def tune(
             clear(folder)
         refuse_other(experiment, folder)
         remove_leftovers(folder)
-        trainer = experiment.trainer(folder, [*show, *told, *callbacks])
-        experiment.record(folder)
+        trainer = build_trainer(experiment, folder, [*show, *told, *callbacks])
+        write_record(experiment, folder)
         _go_on(trainer, folder)
         net = trainer.run()
         policy = experiment.model.policy
@@ -281,7 +283,7 @@ def resume(
     [8, 16]
     """
     place = Path(folder).absolute()
-    experiment = Experiment.recorded(Path(folder), reward=reward, held_out=held_out, model=model, trust=trust)
+    experiment = recorded(Path(folder), reward=reward, held_out=held_out, model=model, trust=trust)
     return tune(experiment, place, callbacks=callbacks, progress=progress)
 
 

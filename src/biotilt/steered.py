@@ -16,7 +16,7 @@ from biotilt.experiment import Experiment
 from biotilt.judge import Judge
 from biotilt.outputs import finish
 from biotilt.pages import report_data
-from biotilt.record import command_line, git_commit, versions
+from biotilt.provenance import command_line, git_commit, versions
 from biotilt.report import render_report
 from biotilt.steering import Steered
 
@@ -64,7 +64,7 @@ def _summary(
     generator = torch.Generator(experiment.device).manual_seed(config.seed + 1_000_003)
     drawn = sample(base, max(len(found.designs), 2), generator)
     known = likelihood(base, drawn, generator).tolist()
-    rows = {"base": judge.row("base", experiment.decode(drawn), (0.0, 0.0), 0, 0.0, loglik=known)}
+    rows = {"base": judge.row("base", experiment.model.decode(drawn), (0.0, 0.0), 0, 0.0, loglik=known)}
 
     judge.learn(found.store, found.designs)
     encode = experiment.model.space.encode

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from biotilt.assemble import sampler_and_value
 from biotilt.core import Context, Roles
 from biotilt.core.space import Measured, Space
 from biotilt.errors import ConfigError, RewardError
@@ -100,7 +101,7 @@ def steer(
     (4, 1.0)
     """
     check_option(Count, count, "", "count")
-    sampler, value = experiment.sampler_and_value()
+    sampler, value = sampler_and_value(experiment)
     started = time.perf_counter()
     base = experiment.model.policy
     base.net.to(experiment.device)
@@ -128,7 +129,7 @@ def _drawn(
         oracle.oracle.require_scores()  # it can tell why no design has a weight
         raise
     oracle.oracle.require_scores()
-    designs = experiment.decode(drawn.designs)
+    designs = experiment.model.decode(drawn.designs)
     rewards, warnings = drawn.rewards, []
     if bool(rewards.isnan().all()):  # a sampler that never asked: show the scores, which are not part of its calls
         rewards = _judged(experiment, experiment.reward, store, drawn.designs, warnings)
@@ -148,7 +149,7 @@ class _Reporting:
     """Asks an oracle in memory, and says after each request how many calls were made."""
 
     def __init__(self, experiment: Experiment, store: Store, report: Callable[[int], None]):
-        self.oracle = experiment.oracle(experiment.reward, store, "steering")
+        self.oracle = experiment.oracles.of(experiment.reward, store, "steering")
         self._report = report
 
     def __call__(self, states: Tensor) -> Tensor:
@@ -162,7 +163,7 @@ class _Reporting:
 
 def _judged(experiment: Experiment, reward: Any, store: Store, designs: Tensor, warnings: list[str]) -> Tensor:
     """Return scores `(B,)` that are no part of the sampler's calls; a judge that fails costs a warning, not designs."""
-    oracle = experiment.oracle(reward, store, "judging")
+    oracle = experiment.oracles.of(reward, store, "judging")
     try:
         scores = oracle(designs)
         oracle.require_scores()

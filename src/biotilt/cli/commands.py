@@ -137,6 +137,7 @@ def tune(
 ) -> Answer:
     """Tune an experiment: `tune FILE`; or go on with an interrupted run: `tune --resume FOLDER`."""
     from biotilt.experiment import Experiment
+    from biotilt.provenance import recorded
 
     if (file is None) == (resume is None):
         raise ConfigError("give an experiment file, or --resume with the folder of a run: one of the two")
@@ -144,7 +145,7 @@ def tune(
     if resume is not None:
         if changes or overwrite or folder is not None:
             raise ConfigError("--resume goes on with the run as it was started: leave the other options out")
-        experiment, folder = Experiment.recorded(resume, trust=trust), resume
+        experiment, folder = recorded(resume, trust=trust), resume
         _say_what_runs(experiment, resume)
     elif trust:
         raise ConfigError("--trust goes with --resume: an experiment file of your own is run as it is")

@@ -1,0 +1,347 @@
+"""From a description to objects: the only place where names become objects."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biotilt.asking import Oracles
+from biotilt.config import Config, ConstraintSection, ModelSection, RewardSection, merge, parse_config
+from biotilt.constraints import Bounds
+from biotilt.core import Algorithm, Objective, Parts, Sampler, Value, check_parts
+from biotilt.core.fixed import Fixed
+from biotilt.errors import ConfigError
+from biotilt.locate import located
+from biotilt.model import Model
+from biotilt.models.checks import reads_relaxed
+from biotilt.models.origin import FactoryOrigin, Origin, SourceOrigin
+from biotilt.models.reference import base_density
+from biotilt.networks import ValueSize, value_network
+from biotilt.options import plain, shown
+from biotilt.oracle.reading import check_reads
+from biotilt.oracle.workers.isolation import adopt, isolated
+from biotilt.oracle.workers.scoring import Declaration
+from biotilt.processes import PROCESSES
+from biotilt.rewards import REWARDS, NamedReward
+from biotilt.rewards import reward as wrap_reward
+from biotilt.rewards.generic.base import declare
+from biotilt.rewards.generic.columns import GivesColumns, Source, plan, sources
+from biotilt.rewards.generic.section import FromSection, Section
+from biotilt.rewards.registry import PATHS
+from biotilt.spaces import Text
+from biotilt.tasks import find_task
+from biotilt.values import VALUES
+
+
+@dataclass
+class Assembled:
+    """A checked configuration with its objects; `base` is the folder that relative paths start at."""
+
+    config: Config
+    base: Path
+    model: Model
+    reward: NamedReward
+    held_out: NamedReward | None
+    constraints: list[NamedReward]
+    oracles: Oracles = field(repr=False, compare=False)
+
+    def rewards(self) -> dict[str, NamedReward]:
+        """Return every reward there is by the key that names it."""
+        judge = {} if self.held_out is None else {"held_out": self.held_out}
+        bounds = {f"constraints.{i}": constraint for i, constraint in enumerate(self.constraints)}
+        return {"reward": self.reward} | judge | bounds
+
+    def bounds(self) -> Iterator[tuple[str, ConstraintSection, NamedReward]]:
+        """Yield each constraint: what the history calls it, its section and its reward."""
+        for section, reward in zip(self.config.constraints, self.constraints):
+            yield section.name or reward.name, section, reward
+
+    @property
+    def sources(self) -> list[Source]:
+        """What gives several columns to the reward, the judge and the constraints."""
+        return sources(list(self.rewards().values()))
+
+    @property
+    def comparable(self) -> bool:
+        """Whether both oracles speak in the same unit: only then mean a gap, or a measured maximum, anything."""
+        judge = self.held_out
+        return judge is None or getattr(judge, "units", "") == getattr(self.reward, "units", "")
+
+
+def assemble(
+    data: dict[str, Any], base: Path, source: str, text: str = "",
+    *, reward: Any = None, held_out: Any = None, model: Any = None, proven: bool = False,
+) -> Assembled:  # fmt: skip
+    """Build what keys describe; a `task` fills in what they do not say.
+
+    `reward`, `held_out`, `model`: objects, or sections as in a file, in place of what the keys name. A network that is
+    not one of ours is tried (`Model.check`) unless it is `proven`. Raises ConfigError, with `source`, line (in `text`)
+    and key, for anything that cannot work.
+    """
+    with _locating(source, text):
+        data = plain(data)
+        if "task" in data:
+            data = merge(find_task(data["task"]).defaults(), data)
+        given: dict[str, Any] = {}
+        for key, own in (("reward", reward), ("held_out", held_out)):
+            if isinstance(own, Mapping):  # a section, as in a file
+                data = {**data, key: plain(own, key)}
+            elif own is not None:
+                given[key] = _as_reward(own, key)
+                data = {**data, key: {"kind": "python", "function": f"<{given[key].name}, given in Python>"}}
+        if isinstance(model, Model):
+            given["model"] = model
+            data = {**data, "model": _model_section(model)}
+        elif model is not None:
+            data = {**data, "model": plain(model, "model")}
+        base = Path(base).absolute()  # a reward may change the working folder
+        found = _built(parse_config(data, source, text), base, given)
+        _check(found, prove=not proven and (isinstance(found.model.origin, Origin) or "model" in given))
+        return found
+
+
+def _built(config: Config, base: Path, given: Mapping[str, Any]) -> Assembled:
+    """Build the objects that a configuration names, but for the model and the rewards that are given."""
+    model = given["model"] if "model" in given else load_base(config.model, base)
+    lora = config.model.lora
+    if config.panel is not None:
+        find_task(config.panel, "panel")
+    target = config.design.target
+    if target is not None:
+        model = model.for_target(target)
+    model = model.with_fixed(fixed_positions(config, model))
+    if lora is not None and model.lora is None:
+        model = model.with_lora(**lora)
+    model = _told(config.model, model)
+    reward = given["reward"] if "reward" in given else load_reward(config.reward, base, "reward", target, model)
+    held_out = given.get("held_out")
+    if held_out is None and config.held_out is not None and config.held_out.kind != "none":
+        held_out = load_reward(config.held_out, base, "held_out", target, model)
+    constraints = [load_reward(c, base, f"constraints.{i}", target, model) for i, c in enumerate(config.constraints)]
+    return Assembled(config, base, model, reward, held_out, constraints, Oracles(config.oracle, base, model))
+
+
+def _check(found: Assembled, *, prove: bool) -> None:
+    """Refuse what does not fit before any compute; `prove`: also try the network."""
+    config, held_out = found.config, found.held_out
+    _check_conditional(found)
+    _check_sources(found)
+    if prove:
+        found.model.check()
+    for key, part in found.rewards().items():
+        check_reads(part, found.model.space, key)
+    objective_and_value(found)
+    found.oracles.check()
+    if config.build_train().stop.hacking and not (held_out is not None and found.comparable):
+        raise ConfigError(
+            "train.stop.hacking: needs a [held_out] reward in the same units as the reward, since it watches the "
+            "gap between the two; leave the key out, or add one"
+        )
+    for name, section, _ in found.bounds():
+        Bounds(name, section.at_least, section.at_most)
+
+
+def _check_sources(found: Assembled) -> None:
+    """Raise ConfigError for repeats that cannot be kept, or that differ between the readers of one source."""
+    repeats: dict[tuple[str, str], int] = {}
+    for source in found.sources:
+        if repeats.setdefault((source.name, source.own_version), source.repeats) != source.repeats:
+            raise ConfigError(
+                f'columns of "{source.name}" are read with different repeats: say the same in every section, '
+                "so that a design is asked for once"
+            )
+
+
+def _check_conditional(found: Assembled) -> None:
+    """Raise ConfigError where a reward reads conditions, and no design is drawn under one."""
+    told = found.model.told is not None and isinstance(found.model.space, Text)
+    for reward in found.rewards().values():
+        if not Declaration.by(reward).conditional:
+            continue
+        if not told:
+            raise ConfigError(
+                f'"{reward.name}" reads the conditions of texts, and these designs have none: condition = … under '
+                "[model]"
+            )
+        if plan(reward) is not None:
+            raise ConfigError(
+                f'"{reward.name}" reads conditions, and columns of one source, which are kept by design alone: '
+                "make one function of both"
+            )
+
+
+def objective_and_value(parts: Assembled) -> tuple[Objective, Value | None]:
+    """Return the objective and its value, checked against the process and the reward."""
+    objective = parts.config.build_objective()
+    return objective, _value_of(objective, "objective", parts)
+
+
+def sampler_and_value(parts: Assembled) -> tuple[Sampler, Value | None]:
+    """Return the sampler and its value, checked against the process and the reward."""
+    sampler = parts.config.build_sampler()
+    return sampler, _value_of(sampler, "sampler", parts)
+
+
+def _value_of(algorithm: Algorithm, section: str, parts: Assembled) -> Value | None:
+    """Return the value that an objective or a sampler asks for by its `value`, once all have been found to fit."""
+    options, policy, value = parts.config.value_options(algorithm, section), parts.model.policy, None
+    if options is not None:
+        value = VALUES.find(algorithm.value_name).build(
+            options, policy.process, lambda width, depth: value_network(policy, ValueSize(width, depth))
+        )
+    differentiable = all(reward.differentiable for reward in (parts.reward, *parts.constraints))
+    relaxed = not isinstance(parts.model.origin, Origin) or reads_relaxed(policy)  # networks of ours do
+    known = PROCESSES.values(), VALUES.values()
+    check_parts(algorithm, Parts(policy.process, value, differentiable, *known, relaxed))
+    return value
+
+
+def load_reward(
+    section: RewardSection, base: Path, key: str, target: str | None = None, model: Model | None = None
+) -> NamedReward:
+    """Build a reward as `build_reward` does; what its file sets in this process when it is run stays with it."""
+    with isolated() as world:
+        made = build_reward(section, base, key, target, model)
+    adopt(made, world)
+    return made
+
+
+def build_reward(
+    section: RewardSection, base: Path, key: str, target: str | None = None, model: Model | None = None
+) -> NamedReward:
+    """Build a reward from its section; ConfigError names the key when something is missing.
+
+    `target` is given to the rewards that have an option of that name and whose section does not set it; `model`, the
+    base, to those that are weighed against the density of its designs.
+    """
+    kind = REWARDS.find(section.kind, f"{key}.kind")
+    parts = [build_reward(part, base, f"{key}.parts.{i}", target, model) for i, part in enumerate(section.parts)]
+    given = Section(
+        key, base, _options(section, base, target), parts, [part.weight for part in section.parts],
+        section.function, section.per_design, section.path, None if model is None else lambda: base_density(model),
+    )  # fmt: skip
+    said = {name: getattr(section, name) for name in ("direction", "range", "units")}
+    if section.column is not None:
+        return declare(_column_of(kind, given, section), **said)
+    said |= {name: getattr(section, name) for name in ("deterministic", "repeats")}
+    if issubclass(kind, FromSection):
+        return declare(kind.of_section(given), **said)
+    return declare(REWARDS.build(section.kind, given.options, f"{key}.options"), **said)
+
+
+def _column_of(kind: type, given: Section, section: RewardSection) -> NamedReward:
+    """Return one column of what gives several, asked as often as the section says."""
+    assert section.column is not None
+    if not issubclass(kind, GivesColumns):
+        raise ConfigError(f'{given.key}.column: a reward of kind "{section.kind}" gives one score; leave this key out')
+    source = kind.source_of(given)
+    try:
+        return source.asked(section.repeats).column(section.column)
+    except ConfigError as error:
+        raise ConfigError(f"{given.key}.column: {error}") from error
+
+
+def _options(section: RewardSection, base: Path, target: str | None) -> dict[str, Any]:
+    """Return the options of a reward, with its target and the paths that start at the experiment."""
+    options, kind = dict(section.options), REWARDS.options_of(section.kind)
+    accepted = {option.name for option in fields(kind)} if is_dataclass(kind) else set()
+    if target is not None and "target" in accepted:
+        options = {"target": target} | options
+    if "folder" in accepted:  # a program works where the experiment is
+        options = {"folder": "."} | options
+    for name in set(PATHS) & options.keys() & accepted:
+        with contextlib.suppress(OSError, ValueError):  # it is no path: the reward says so
+            if options[name] and (base / str(options[name])).exists():
+                options[name] = str(base / str(options[name]))
+    return options
+
+
+def load_base(section: ModelSection, base: Path) -> Model:
+    """Load the pretrained generator that a section names, whose relative paths start at the folder `base`.
+
+    Raises ConfigError, which names the key, when it cannot be built, or does not do what every algorithm expects.
+    """
+    if section.path is not None:
+        try:
+            return Model.load(base / section.path, **section.process)
+        except ConfigError as error:
+            raise ConfigError(f"model.process: {error}") from error
+    if section.source is not None:
+        model = Model.of_origin(SourceOrigin(section.source, section.options))
+    else:
+        assert section.factory is not None  # the section checked that it is one of the three
+        try:
+            model = Model.of_origin(FactoryOrigin.of(section.factory, section.options, base))
+        except ConfigError as error:
+            raise ConfigError(f"model.factory: {error}") from error
+    return model.with_process(**section.process) if section.process else model
+
+
+def _told(section: ModelSection, model: Model) -> Model:
+    """Return the model whose network is told what a section says; ConfigError, which names the key, where it cannot."""
+    if section.condition is None:
+        return model
+    try:
+        return model.with_condition(section.condition, guidance=section.guidance)
+    except ConfigError as error:
+        key = "guidance" if str(error).startswith("guidance") else "condition"
+        raise ConfigError(f"model.{key}: {error}") from error
+
+
+def fixed_positions(config: Config, model: Model) -> Fixed | None:
+    """Return what the configuration holds fixed in the model's designs."""
+    given = {"fixed": config.design.fixed, "scaffold": config.design.scaffold}
+    said = {key: what for key, what in given.items() if what is not None}
+    if len(said) > 1:
+        raise ConfigError("design.scaffold: give a scaffold or fixed positions, not both")
+    return next((model.fixed(what, key) for key, what in said.items()), None)
+
+
+def device_of(config: Config) -> torch.device:
+    """Return where tensors live; ConfigError when this machine has no such device."""
+    name = config.device
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f'device: cannot use "{name}": {str(error).splitlines()[0]}; "cpu" always works') from error
+    return device
+
+
+def in_python(reference: str | None) -> bool:
+    """Whether a configuration's `function` or `path` stands for an object that was given in Python."""
+    return (reference or "").startswith("<")
+
+
+def _model_section(model: Model) -> dict[str, Any]:
+    """Return what a configuration says of a model that was given as an object."""
+    told = {} if model.told is None else {"condition": model.told.table, "guidance": model.told.guidance}
+    if not isinstance(model.origin, Origin):
+        net = model.with_condition(None).policy.net
+        return {"path": f"<{type(net).__name__}, given in Python>"} | told
+    adapters = {} if model.lora is None else {"lora": asdict(model.lora)}
+    return asdict(model.origin) | {"process": model.process_options} | adapters | told
+
+
+def _as_reward(function: Any, key: str) -> NamedReward:
+    if not callable(function):
+        raise ConfigError(f"{key}: {shown(function)} is no function of a list of designs")
+    if isinstance(function, Source):
+        raise ConfigError(f'{key}: "{function.name}" gives several columns; give one of them, .column("…")')
+    found: Any = function if hasattr(function, "name") and hasattr(function, "version") else wrap_reward(function)
+    return found
+
+
+@contextmanager
+def _locating(source: str, text: str) -> Iterator[None]:
+    """Put file and line before an error about a key."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(located(str(error), source, text)) from error

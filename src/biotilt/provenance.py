@@ -1,0 +1,168 @@
+"""Where a run comes from: `experiment.json`, written first, read back against a schema, and rebuilt from."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from biotilt.assemble import in_python
+from biotilt.config import Config, RewardSection, checked_keys
+from biotilt.errors import CheckpointError, ConfigError
+from biotilt.experiment import Experiment
+from biotilt.files import read_json, write_json
+from biotilt.folder import RECORD
+from biotilt.options import PathText, Text, explain, plain
+from biotilt.trust import mark, require_trust
+
+
+class RunRecord(BaseModel):
+    """The resolved configuration, the folder that its paths start at, and what its result depends on.
+
+    `sha256`: of the files that it read; `git`: the commit of the code, where it ran from a checkout;
+    `mark`: of the user who made it (`biotilt.trust`).
+    """
+
+    model_config = ConfigDict(frozen=True)  # keys of a later version are passed over
+
+    config: Config
+    base: PathText
+    command: Text | None = None
+    versions: dict[Text, Text] = {}
+    git: Text | None = None
+    sha256: dict[Text, Text] = {}
+    reward_version: Text
+    mark: Text | None = None
+
+    def document(self) -> dict[str, Any]:
+        """Return the record as strict JSON; keys of the configuration that are not set are left out."""
+        return self.model_dump(mode="json") | {"config": self.config.model_dump(mode="json", exclude_none=True)}
+
+
+def read_record(folder: Path) -> RunRecord:
+    """Return what the folder of a run says of itself.
+
+    Raises CheckpointError when there is no such file, or when it is damaged, with the way to write it again.
+    """
+    path = folder / RECORD
+    if not path.is_file():
+        raise CheckpointError(f"{folder} is not the folder of a run: it has no {RECORD}")
+    data: Any = None
+    try:
+        data = plain(read_json(path))
+        if isinstance(data, dict) and isinstance(data.get("config"), dict):
+            data["config"] = checked_keys(data["config"])
+        return RunRecord.model_validate(data)
+    except (CheckpointError, ConfigError, ValidationError) as error:
+        what = explain(error, data) if isinstance(error, ValidationError) else str(error).removeprefix(f"{path} ")
+        raise CheckpointError(
+            f"{path} is damaged: {what}; `biotilt tune FILE --folder {folder}` with the file of the experiment "
+            "writes it again"
+        ) from error
+
+
+def write_record(experiment: Experiment, folder: Path) -> None:
+    """Store the resolved configuration, the command, versions, git commit and hashes of what it read."""
+    config, base = experiment.config, str(experiment.base.resolve())
+    try:
+        before = read_record(folder).command
+    except CheckpointError:
+        before = None
+    files = [s.path for s in (*_sections(config), config.model) if s.path and not in_python(s.path)]
+    record = RunRecord(
+        config=config, base=base, command=before or command_line(), versions=versions(), git=git_commit(),
+        sha256=_hashes(experiment.base, files), reward_version=scores_version(experiment), mark=mark(config, base),
+    )  # fmt: skip
+    write_json(folder / RECORD, record.document())
+
+
+def recorded(
+    folder: Path, *, reward: Any = None, held_out: Any = None, model: Any = None, trust: bool = False
+) -> Experiment:
+    """Rebuild the experiment of a run's folder, as it was recorded.
+
+    Raises UntrustedRun when that would run code in a folder that this user did not make here, unless `trust`.
+    """
+    record = read_record(folder)
+    config = record.config
+    if model is None and in_python(config.model.path):
+        raise ConfigError(
+            f"the model of {folder} was given in Python: go on there, with "
+            f'biotilt.resume("{folder}", model=…) or Run.load("{folder}", model=…)'
+        )
+    for key, section, given in (("reward", config.reward, reward), ("held_out", config.held_out, held_out)):
+        if given is None and section is not None and in_python(section.function):
+            raise ConfigError(
+                f"the {key} of {folder} was given in Python: go on there, with "
+                f'biotilt.resume("{folder}", {key}=…) or Run.load("{folder}", {key}=…)'
+            )
+    if not trust:
+        given_here = {"reward": reward, "held_out": held_out, "model": model}
+        replaced = [key for key, given in given_here.items() if given is not None]
+        require_trust(folder, config, record.base, record.mark, replaced)
+    # the task's defaults of that day are in the record already
+    keys = config.model_dump(mode="json", exclude_none=True, exclude={"task"})
+    experiment = Experiment.from_dict(
+        keys, Path(record.base), str(folder / RECORD), reward=reward, held_out=held_out, model=model,
+        proven=True,  # when the run began
+    )  # fmt: skip
+    return replace(experiment, config=experiment.config.model_copy(update={"task": config.task}))
+
+
+def scores_version(experiment: Experiment) -> str:
+    """Return the versions of the reward and of the constraints: with others it is another experiment."""
+    return " ".join(reward.version for reward in (experiment.reward, *experiment.constraints))
+
+
+def digest(experiment: Experiment) -> str:
+    """Return a hash of all that decides the run, by which its checkpoints are known."""
+    config = experiment.config.model_dump(mode="json", exclude_none=True, exclude={"task"})
+    return hashlib.sha256(json.dumps([config, scores_version(experiment)], sort_keys=True).encode()).hexdigest()
+
+
+def _sections(config: Config) -> list[RewardSection]:
+    found, waiting = [], [config.reward, config.held_out, *config.constraints]
+    while waiting:
+        section = waiting.pop()
+        if section is not None:
+            found.append(section)
+            waiting.extend(section.parts)
+    return found
+
+
+def _hashes(base: Path, files: list[str]) -> dict[str, str]:
+    """Return the sha256 of files, whose relative paths start at `base`."""
+    return {file: hashlib.sha256((base / file).read_bytes()).hexdigest() for file in files}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    packages = {name: importlib.metadata.version(name) for name in ("biotilt", "torch", "numpy")}
+    return {"python": platform.python_version(), **packages, "threads": str(torch.get_num_threads())}
+
+
+def git_commit() -> str | None:
+    """Return the commit of the code that runs, when it runs from a git checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent, capture_output=True, text=True, timeout=5, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def command_line() -> str | None:
+    """Return the command that started this process, when it is ours."""
+    return shlex.join(["biotilt", *sys.argv[1:]]) if Path(sys.argv[0]).stem == "biotilt" else None
