@@ -17,7 +17,8 @@ from biotilt import folder
 ROOT = Path(biotilt.__file__).parent
 EVERYTHING = "everything"
 FOR_ALL = {
-    *("atomic", "digits", "errors", "files", "folder", "loading", "options", "registry", "schema", "supervise"),
+    *("atomic", "declared", "digits", "errors", "files", "folder", "loading", "options", "registry", "schema"),
+    "supervise",
 }
 ALLOWED: dict[str, set[str] | str] = {
     "core": set(),

@@ -16,6 +16,7 @@ from biotilt.config import Config, ConstraintSection, ModelSection, RewardSectio
 from biotilt.constraints import Bounds
 from biotilt.core import Algorithm, Objective, Parts, Sampler, Value, check_parts
 from biotilt.core.fixed import Fixed
+from biotilt.declared import Declaration
 from biotilt.errors import ConfigError
 from biotilt.locate import located
 from biotilt.model import Model
@@ -26,11 +27,10 @@ from biotilt.networks import ValueSize, value_network
 from biotilt.options import plain, shown
 from biotilt.oracle.reading import check_reads
 from biotilt.oracle.workers.isolation import adopt, isolated
-from biotilt.oracle.workers.scoring import Declaration
 from biotilt.processes import PROCESSES
 from biotilt.rewards import REWARDS, NamedReward
 from biotilt.rewards import reward as wrap_reward
-from biotilt.rewards.generic.base import declare
+from biotilt.rewards.generic.base import Named, declare
 from biotilt.rewards.generic.columns import GivesColumns, Source, plan, sources
 from biotilt.rewards.generic.section import FromSection, Section
 from biotilt.rewards.registry import PATHS
@@ -71,7 +71,7 @@ class Assembled:
     def comparable(self) -> bool:
         """Whether both oracles speak in the same unit: only then mean a gap, or a measured maximum, anything."""
         judge = self.held_out
-        return judge is None or getattr(judge, "units", "") == getattr(self.reward, "units", "")
+        return judge is None or Declaration.by(judge).units == Declaration.by(self.reward).units
 
 
 def assemble(
@@ -334,7 +334,7 @@ def _as_reward(function: Any, key: str) -> NamedReward:
         raise ConfigError(f"{key}: {shown(function)} is no function of a list of designs")
     if isinstance(function, Source):
         raise ConfigError(f'{key}: "{function.name}" gives several columns; give one of them, .column("…")')
-    found: Any = function if hasattr(function, "name") and hasattr(function, "version") else wrap_reward(function)
+    found: Any = function if isinstance(function, Named) else wrap_reward(function)
     return found
 
 

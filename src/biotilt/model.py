@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from biotilt.core import Policy, own_names, sample
 from biotilt.core.fixed import Fixed, Holding
+from biotilt.core.protocols import sizes_of
 from biotilt.core.space import Constrained, Held, Space, Targeted
 from biotilt.errors import CheckpointError, ConfigError, DataError, UntrustedRun
 from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
@@ -440,11 +441,11 @@ def _options_of(process: Any) -> dict[str, Any]:
 
 def _check_sizes(policy: Policy, space: Space[Any]) -> None:
     """Raise ConfigError when network, process and space are not for the same designs."""
-    parts = {"network": policy.net.config, "process": policy.process, "space": space}
+    parts = {"network": sizes_of(policy.net.config), "process": sizes_of(policy.process), "space": sizes_of(space)}
+    if "letters" in parts["process"] and isinstance(space, TextSpace):
+        parts["space"]["letters"] = len(space.symbols)
     for what in ("letters", "length", "size", "target"):
-        found = {part: getattr(holder, what) for part, holder in parts.items() if hasattr(holder, what)}
-        if what == "letters" and "process" in found and isinstance(space, TextSpace):
-            found["space"] = len(space.symbols)
+        found = {part: sizes[what] for part, sizes in parts.items() if what in sizes}
         if len(set(found.values())) > 1:
             said = ", ".join(f"{part} {shown(value)}" for part, value in found.items())
             raise ConfigError(f"its parts do not fit together: {what} of {said}")

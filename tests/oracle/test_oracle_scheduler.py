@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from biotilt.declared import Declaration
 from biotilt.oracle import Limits
 from biotilt.oracle.workers import scheduler
 from biotilt.oracle.workers.scheduler import Answer, Lost, Scheduler
-from biotilt.oracle.workers.scoring import Declaration, Outcome
+from biotilt.oracle.workers.scoring import Outcome
 
 DIED = Lost("died", 0.5, transient=True, certain=True)
 LATE = Lost("late", 0.5, transient=False, certain=True)

@@ -114,7 +114,7 @@ def test_the_oracle_is_told_the_range_of_the_scores_that_it_gets():
     assert declare(part, range=(-5, 1), direction="minimise").range == (-1, 5)  # type: ignore[attr-defined]
     assert declare(part, direction="minimise").range is None  # type: ignore[attr-defined]
     noisy = Counter()
-    noisy.range, noisy.repeats = (0.0, 7.0), 5  # type: ignore[attr-defined]
+    noisy.range, noisy.repeats, noisy.deterministic = (0.0, 7.0), 5, False  # type: ignore[attr-defined]
     assert declare(noisy, direction="minimise").range == (-7.0, 0.0)  # type: ignore[attr-defined]
     assert declare(noisy, repeats=2).repeats == 2  # type: ignore[attr-defined]
     assert declare(noisy, direction="minimise").repeats == 5  # type: ignore[attr-defined]

@@ -69,6 +69,52 @@ class OfPoints(Process, Protocol):
     def size(self) -> int: ...
 
 
+@runtime_checkable
+class HasLetters(Protocol):
+    """Any part that is for so many kinds of letters."""
+
+    @property
+    def letters(self) -> int: ...
+
+
+@runtime_checkable
+class HasLength(Protocol):
+    """Any part that is for designs of one length."""
+
+    @property
+    def length(self) -> int: ...
+
+
+@runtime_checkable
+class HasSize(Protocol):
+    """Any part that is for points of so many coordinates."""
+
+    @property
+    def size(self) -> int: ...
+
+
+@runtime_checkable
+class HasTarget(Protocol):
+    """Any part that is for designs of one target."""
+
+    @property
+    def target(self) -> str: ...
+
+
+def sizes_of(part: object) -> dict[str, Any]:
+    """Return what a network's options, a process or a space say of the designs that they are for."""
+    found: dict[str, Any] = {}
+    if isinstance(part, HasLetters):
+        found["letters"] = part.letters
+    if isinstance(part, HasLength):
+        found["length"] = part.length
+    if isinstance(part, HasSize):
+        found["size"] = part.size
+    if isinstance(part, HasTarget):
+        found["target"] = part.target
+    return found
+
+
 class Reward(Protocol):
     """A named function of designs, higher is better: NaN = could not be scored, -inf = infeasible."""
 

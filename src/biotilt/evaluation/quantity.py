@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from biotilt.declared import Declaration
+
 
 def quantity(reward: Any) -> dict[str, Any]:
     """Return name, units, label, `sign` and `better` of a reward, as JSON.
@@ -18,24 +20,19 @@ def quantity(reward: Any) -> dict[str, Any]:
     >>> quantity(affinity)["label"], quantity(affinity)["sign"], quantity(affinity)["better"]
     ('binding energy, kcal/mol', -1, 'lower')
     """
-    negated = bool(getattr(reward, "negated", False))
-    units = getattr(reward, "units", "")
-    units = units.removeprefix("−") if negated else units
+    said = Declaration.by(reward)
+    units = said.units.removeprefix("−") if said.negated else said.units
     return {
         "name": reward.name,
         "units": units,
-        "label": _label(reward, units),
-        "sign": -1 if negated else 1,
-        "better": "lower" if negated else "higher",
+        "label": _label(said, units),
+        "sign": -1 if said.negated else 1,
+        "better": "lower" if said.negated else "higher",
     }
 
 
-def _label(reward: Any, units: str) -> str:
-    if hasattr(reward, "members") and units:  # a predictor is named after its file; what it predicts is its unit
-        return units
-    words = getattr(reward, "label", "") or str(reward.name).replace("_", " ")
-    if len(names := getattr(reward, "names", ())) > 1:
-        words = f"{words} of {', '.join(names[:-1])} and {names[-1]}"
+def _label(said: Declaration, units: str) -> str:
+    words = said.label or said.name.replace("_", " ")
     return f"{words}, {units}" if units and units not in words else words
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from biotilt.core.protocols import Reward
+from biotilt.declared import Declaration
 from biotilt.errors import RewardError, suggest
 from biotilt.oracle.repeats import Repeated
 from biotilt.oracle.store import Asked, Row, Score, Store, Work
 from biotilt.oracle.workers.backend import Backend, Ticket
-from biotilt.oracle.workers.scoring import LARGEST, Declaration, read_score
+from biotilt.oracle.workers.scoring import LARGEST, read_score
 
 # Designs are known by the keys that their space gives them.
 Marks = Mapping[str, tuple[float, str]]  # of each column of one design: score and reason

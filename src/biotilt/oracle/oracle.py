@@ -13,6 +13,7 @@ from torch import Tensor
 from biotilt.core import needed
 from biotilt.core.protocols import Reward
 from biotilt.core.space import Space
+from biotilt.declared import Declaration
 from biotilt.errors import BudgetSpent, CheckpointError, LedgerBehind, NothingScored, RewardError
 from biotilt.options import CountFrom0, Share, check_option
 from biotilt.oracle.answers import Answers, Whole
@@ -20,7 +21,7 @@ from biotilt.oracle.ledger import Ledger
 from biotilt.oracle.store import Row, Score, Store, Work
 from biotilt.oracle.usable import FIRST_BATCH, counted, enough_failures, enough_infeasible, no_finite_score
 from biotilt.oracle.workers.backend import Backend, Inline, Ticket
-from biotilt.oracle.workers.scoring import Declaration, ask_relaxed
+from biotilt.oracle.workers.scoring import ask_relaxed
 from biotilt.schema import checked
 from biotilt.spaces.told import ToldText
 

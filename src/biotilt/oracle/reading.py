@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from biotilt.core.space import Space
+from biotilt.declared import Declaration
 from biotilt.errors import ConfigError
-from biotilt.oracle.workers.scoring import Declaration
 
 ANYTHING = "anything"
 

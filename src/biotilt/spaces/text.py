@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,14 @@ from biotilt.spaces.alphabet import Alphabet
 from biotilt.spaces.distances import mean_pairwise_distance, nearest_distances
 from biotilt.spaces.told import ToldText
 from biotilt.spaces.writing import check_designs_output, write_designs
+
+
+@runtime_checkable
+class OneLength(Protocol):
+    """A space whose states all have one length, which it knows."""
+
+    @property
+    def length(self) -> int: ...
 
 
 class Text(Measured[str]):

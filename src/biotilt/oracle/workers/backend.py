@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from biotilt.declared import Declaration
 from biotilt.errors import ConfigError, suggest
 from biotilt.options import check_option
 from biotilt.oracle.store import Score
 from biotilt.oracle.workers.inline import Inline, check_inline
 from biotilt.oracle.workers.limits import Limits, Workers
-from biotilt.oracle.workers.scoring import Declaration
 
 
 class Ticket(Protocol):

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from biotilt.declared import Declaration
 from biotilt.errors import ConfigError
 from biotilt.oracle.store import Score
 from biotilt.oracle.workers.limits import Limits
-from biotilt.oracle.workers.scoring import Declaration, OneByOne, Outcome, ask
+from biotilt.oracle.workers.scoring import OneByOne, Outcome, ask
 
 
 class Inline:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from biotilt.declared import Composite
 from biotilt.oracle.workers.settings import RANDOM_NUMBERS, SETTINGS, flush_c
 
 World = dict[str, Any]  # what a reward has set, by the name of the setting
@@ -63,7 +64,7 @@ def adopt(reward: Any, world: World) -> None:
     except TypeError:  # what nothing can refer to weakly starts from nothing each time
         return
     _worlds[id(reward)] = world
-    for part in (getattr(reward, "part", None), *(getattr(reward, "parts", None) or ())):
+    for part in reward.children() if isinstance(reward, Composite) else ():
         adopt(part, world)
 
 

@@ -24,6 +24,7 @@ from typing import Any
 
 import cloudpickle
 
+from biotilt.declared import Declaration
 from biotilt.errors import RewardError
 
 # A fresh interpreter that neither runs the user's script nor looks into the working directory.
@@ -67,7 +68,7 @@ def pack(reward: Any) -> Freight:
     # Every name of a module stands in the pickle as a text of its own; other texts that name one do no harm.
     texts = {argument for _, argument, _ in pickletools.genops(content) if isinstance(argument, str)}
     modules = sorted(name for name in texts if name in sys.modules and not name.startswith(("__main__", OWN_MODULES)))
-    modules += getattr(reward, "imports", ())
+    modules += Declaration.by(reward).imports
     return Freight(content, tuple(modules), tuple(str(Path(folder).resolve()) for folder in sys.path))
 
 

@@ -10,10 +10,10 @@ from contextlib import suppress
 from typing import Any
 
 from biotilt import errors
+from biotilt.declared import Declaration
 from biotilt.errors import BiotiltError, RewardError
 from biotilt.oracle.workers.nursery import Child, Nursery
 from biotilt.oracle.workers.scheduler import Answer, Lost
-from biotilt.oracle.workers.scoring import Declaration
 
 FIRST = 10.0  # seconds added to the time limit of the first design of all, which may have packages to import
 LATER = 3.0  # how many times that of the slowest first design so far is added for those of later workers

@@ -12,12 +12,12 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
+from biotilt.declared import Declaration
 from biotilt.errors import ConfigError, RewardError, needs_extra
 from biotilt.oracle.workers.limits import Limits
 from biotilt.oracle.workers.nursery import Freight, Nursery
 from biotilt.oracle.workers.process import STARTS, ProcessWorker
 from biotilt.oracle.workers.scheduler import Answer, Lost
-from biotilt.oracle.workers.scoring import Declaration
 
 CORES = 0.5  # that a worker reserves: tuning and judging, which take turns, have workers of their own
 PATIENCE = 60.0  # seconds after which somebody is told that the cluster has no place for a worker

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from biotilt.declared import Declaration
 from biotilt.oracle.store import Score
 from biotilt.oracle.workers.limits import Limits
-from biotilt.oracle.workers.scoring import Declaration, Outcome
+from biotilt.oracle.workers.scoring import Outcome
 
 CHUNK_SECONDS = 0.2  # long beside the milliseconds that a message takes, short beside a round of tuning
 SMOOTHING = 0.5

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from biotilt.declared import Declaration, Reasoned
 from biotilt.errors import ConfigError, RewardError, one_line
 from biotilt.oracle.workers.isolation import isolated
 
@@ -35,45 +36,6 @@ class Outcome:
 
 class OneByOne:
     """Said once, when a batch raised and its designs are asked one by one from here on."""
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What a reward says of itself by attributes of these names, each with its default.
-
-    `batched` (True): a call with many designs is cheaper than many calls; False: designs are asked one by one.
-    `range` (None): the lowest and the highest score; any other is a slip and becomes NaN. `deterministic` (True),
-    or else each design is scored `repeats` (1) times and the scores are averaged. `transient`: the kinds of
-    exceptions that another attempt may not meet; by default `OSError` with `ConnectionError` and `TimeoutError`,
-    but no missing file or permission. `reads` ("text"): what its designs are, as a space says (`Space.medium`), or
-    "anything". `several` (False): a design gets a mapping of named scores. `conditional` (False): it reads the
-    condition under which a design was drawn (`ToldText`).
-    """
-
-    name: str
-    batched: bool = True
-    repeats: int = 1
-    range: tuple[float, float] | None = None
-    transient: tuple[type[BaseException], ...] | None = None
-    reads: str = "text"
-    several: bool = False
-    conditional: bool = False
-
-    @classmethod
-    def by(cls, reward: Any) -> Declaration:
-        """Read what `reward` declares; ConfigError when it cannot be meant."""
-        name, limits, repeats = reward.name, getattr(reward, "range", None), getattr(reward, "repeats", 1)
-        if limits is not None:
-            limits = tuple(limits)
-            if len(limits) != 2 or not limits[0] < limits[1]:
-                raise ConfigError(f'reward "{name}": range = {limits} must be (lowest, highest)')
-        if not isinstance(repeats, int) or repeats < 1:
-            raise ConfigError(f'reward "{name}": repeats = {repeats!r} must be a whole number >= 1')
-        noisy = not getattr(reward, "deterministic", True)
-        transient = getattr(reward, "transient", None)
-        batched, reads = getattr(reward, "batched", True), getattr(reward, "reads", "text")
-        several, conditional = getattr(reward, "several", False), bool(getattr(reward, "conditional", False))
-        return cls(name, batched, repeats if noisy else 1, limits, transient, reads, several, conditional)
 
 
 def ask(
@@ -242,6 +204,6 @@ def _shown(value: Any) -> str:
 def _reason(value: Any, default: str) -> str:
     """Return what a mark such as `NotScored` says of itself."""
     try:
-        return one_line(getattr(value, "reason", default), LONGEST_REASON)
+        return one_line(value.reason if isinstance(value, Reasoned) else default, LONGEST_REASON)
     except Exception:
         return default

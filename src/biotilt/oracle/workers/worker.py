@@ -28,8 +28,9 @@ from multiprocessing.reduction import recv_handle
 from pathlib import Path
 from typing import Any
 
+from biotilt.declared import Declaration
 from biotilt.errors import BiotiltError, one_line
-from biotilt.oracle.workers.scoring import Declaration, OneByOne, ask
+from biotilt.oracle.workers.scoring import OneByOne, ask
 from biotilt.supervise import adopt_orphans, end_with_parent, kill_descendants
 
 

@@ -13,11 +13,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, Literal, Protocol, Self, cast, overload
+from typing import Any, Literal, Protocol, Self, cast, overload, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from biotilt.declared import Declaration
 from biotilt.errors import ConfigError, RewardError
 from biotilt.options import Count, End, check_option, check_options
 from biotilt.spaces.told import condition_of
@@ -25,6 +26,20 @@ from biotilt.spaces.told import condition_of
 Direction = Literal["maximise", "minimise"]
 
 
+@runtime_checkable
+class Named(Protocol):
+    """A function with the two names by which a cache knows a reward; a plain one has none."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+    def __call__(self, designs: Any, /) -> Any: ...
+
+
+@runtime_checkable
 class NamedReward(Protocol):
     """A named function of designs, higher is better: NaN = could not be scored, -inf = infeasible."""
 
@@ -240,7 +255,7 @@ class Declared(OfOne):
             object.__setattr__(self, "limits", (low, high))
         check_option(Count, self.times, where, "repeats")
         if self.deterministic is None:
-            said = bool(getattr(self.part, "deterministic", True)) and self.times == 1
+            said = Declaration.by(self.part).deterministic and self.times == 1
             object.__setattr__(self, "deterministic", said)
         elif self.deterministic and self.times > 1:
             raise ConfigError(f"{where}: repeats = {self.times} of a deterministic reward would all be the same")
@@ -261,24 +276,24 @@ class Declared(OfOne):
 
     @property
     def units(self) -> str:
-        units = getattr(self.part, "units", "") if self.own_units is None else self.own_units
+        units = Declaration.by(self.part).units if self.own_units is None else self.own_units
         return f"−{units}" if units and self.direction == "minimise" else units
 
     @property
     def negated(self) -> bool:
         """Whether people of the field write minus this score."""
-        return bool(getattr(self.part, "negated", False)) != (self.direction == "minimise")
+        return Declaration.by(self.part).negated != (self.direction == "minimise")
 
     @property
     def range(self) -> tuple[float, float] | None:
         """The lowest and the highest score of this reward, in its direction; None when not known."""
-        known = self.limits or getattr(self.part, "range", None)
+        known = self.limits or Declaration.by(self.part).range
         return (-known[1], -known[0]) if known is not None and self.direction == "minimise" else known
 
     @property
     def repeats(self) -> int:
         """How often the oracle asks for a design."""
-        return self.times if self.times > 1 else getattr(self.part, "repeats", 1)
+        return self.times if self.times > 1 else Declaration.by(self.part).repeats
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "part":  # being copied or unpickled: there is no part yet
@@ -390,17 +405,18 @@ def reward(
 
 def take_after(whole: Any, parts: Sequence[NamedReward]) -> None:
     """Declare a reward made of others as the oracle has to treat it: by design, or often, as soon as one part is."""
-    whole.batched = all(getattr(part, "batched", True) for part in parts)
-    whole.deterministic = all(getattr(part, "deterministic", True) for part in parts)
-    whole.repeats = max(getattr(part, "repeats", 1) for part in parts)
-    whole.conditional = any(getattr(part, "conditional", False) for part in parts)
+    said = [Declaration.by(part) for part in parts]
+    whole.batched = all(part.batched for part in said)
+    whole.deterministic = all(part.deterministic for part in said)
+    whole.repeats = max(part.repeats for part in said)
+    whole.conditional = any(part.conditional for part in said)
     whole.reads = read_by(whole.name, parts)
-    whole.imports = tuple(name for part in parts for name in getattr(part, "imports", ()))
+    whole.imports = tuple(name for part in said for name in part.imports)
 
 
 def read_by(name: str, parts: Sequence[NamedReward]) -> str:
     """Return what designs all parts read; ConfigError when they read different ones."""
-    said = {getattr(part, "reads", "text") for part in parts} - {"anything"}
+    said = {Declaration.by(part).reads for part in parts} - {"anything"}
     if len(said) > 1:
         raise ConfigError(f'reward "{name}": its parts read different designs: {", ".join(sorted(said))}')
     return said.pop() if said else "anything"

@@ -12,6 +12,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor
 
+from biotilt.declared import Declaration
 from biotilt.errors import ConfigError, RewardError
 from biotilt.options import Flag, Number, Positive, check_option, check_options
 from biotilt.rewards.generic.base import (
@@ -48,6 +49,12 @@ class _Combination(Compound, FromParts):
         self.differentiable = all(part.differentiable for part in self.parts)
         take_after(self, self.parts)
 
+    @property
+    def label(self) -> str:
+        """How people write it: the kind, and the parts by name."""
+        words = self.name.replace("_", " ")
+        return f"{words} of {', '.join(self.names[:-1])} and {self.names[-1]}" if len(self.names) > 1 else words
+
     def children(self) -> tuple[NamedReward, ...]:
         return self.parts
 
@@ -73,7 +80,7 @@ class _Combination(Compound, FromParts):
     def _combine(self, scores: Sequence[float]) -> float:
         for name, score in zip(self.names, scores):
             if math.isnan(score) or score == math.inf:
-                reason = getattr(score, "reason", f"the reward returned {score}")
+                reason = score.reason if isinstance(score, NotScored) else f"the reward returned {score}"
                 return NotScored(f'part "{name}": {reason}')
         counted = [(n, s, c) for n, s, c in zip(self.names, scores, self._coefficients) if c != 0]
         # Infeasible is a mark, not a number: it stays whatever the sign of its weight.
@@ -227,7 +234,7 @@ class Threshold(OfOne, FromPart):
             raise ConfigError(f'threshold of "{part.name}": at_least = {at_least} is above at_most = {at_most}')
         self.name = f"{part.name} threshold"
         self.version = f"1-{digest(repr((part.name, part.version, self.at_least, self.at_most, keep)))}"
-        self.units = getattr(part, "units", "") if keep else ""
+        self.units = Declaration.by(part).units if keep else ""
         take_after(self, [part])
 
     def components(self, designs: list[str]) -> dict[str, list[float]]:

@@ -70,7 +70,8 @@ class LogProbability(OfOne, FromPart):
 
     def _read(self, score: float, value: float) -> float:
         if math.isnan(score) or score == math.inf:
-            return NotScored(getattr(score, "reason", f'part "{self.part.name}" returned {score}'))
+            reason = score.reason if isinstance(score, NotScored) else f'part "{self.part.name}" returned {score}'
+            return NotScored(reason)
         return score if score == -math.inf else value
 
     def score_one_hot(self, x: Tensor) -> Tensor:

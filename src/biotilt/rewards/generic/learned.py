@@ -20,6 +20,7 @@ from biotilt.options import Below1, Depth, Kernel, Length, Symbols, Whole, Width
 from biotilt.rewards.generic.section import FromSection, Section
 from biotilt.schema import Name, StoredTensors
 from biotilt.spaces import Alphabet, Letters, Text, as_text, stored_space
+from biotilt.spaces.text import OneLength
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class LearnedReward(FromSection):
         self.space = as_text(space)
         self.length = members[0].config.length
         self.name, self.version, self.units = name, version, units
+        self.label = units  # it is named after its file; what it predicts is its unit
 
     @classmethod
     def of_section(cls, section: Section) -> LearnedReward:
@@ -188,7 +190,7 @@ class LearnedReward(FromSection):
 
 
 def _check_sizes(config: RegressorConfig, space: Text) -> None:
-    length = getattr(space, "length", config.length)
+    length = space.length if isinstance(space, OneLength) else config.length
     if (config.letters, config.length) != (len(space.symbols), length):
         raise ConfigError(
             f"a member reads {config.length} places of {config.letters} letters, but designs have {length} of "

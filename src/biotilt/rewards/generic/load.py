@@ -7,7 +7,7 @@ from typing import Any
 
 from biotilt.errors import ConfigError, RewardError
 from biotilt.loading import Reference
-from biotilt.rewards.generic.base import Compound, FunctionReward, NamedReward, reward
+from biotilt.rewards.generic.base import Compound, FunctionReward, Named, NamedReward, reward
 from biotilt.rewards.generic.columns import Several, Source, columns
 
 
@@ -41,7 +41,7 @@ def load_source(reference: str, base: Path = Path(), *, per_design: bool = False
     found = Reference(reference, base, "reward", RewardError).load()
     if isinstance(found, Source | Several):
         return found if isinstance(found, Source) else found.source()
-    if not (hasattr(found, "name") and hasattr(found, "version")):
+    if not isinstance(found, Named):
         return columns(per_design=per_design)(found)
     if isinstance(found, Compound):
         raise ConfigError(f'"{reference}" gives one score; decorate a function that returns mappings with @columns')
@@ -51,8 +51,8 @@ def load_source(reference: str, base: Path = Path(), *, per_design: bool = False
 
 
 def _as_reward(found: Any, per_design: bool) -> NamedReward:
-    if not (hasattr(found, "name") and hasattr(found, "version")):
+    if not isinstance(found, Named):
         return reward(per_design=per_design)(found)
-    if not hasattr(found, "differentiable"):
+    if not isinstance(found, NamedReward):
         return FunctionReward(found, found.name, found.version, batched=not per_design)
     return found
