@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Policy, Roles, Sampler, StateValue
+from biotilt.core import Context, Policy, Roles, Sampler, StateValue, Target
 from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder, Masked
 from biotilt.samplers import SMC, SVDD, Importance
@@ -162,7 +162,7 @@ def measure(exact: Exact, tuned: Policy, designs: int) -> dict[str, Any]:
 
         for kind, value in values.items():
             scorer = TableScorer(base.process, exact.reward)
-            context = Context(roles, scorer, ALPHA, torch.Generator().manual_seed(0), value=value)
+            context = Context(roles, Target(scorer, ALPHA), torch.Generator().manual_seed(0), value=value)
             smc = SMC(temper=not kind)
             for count in (4, 16, 64, 256, 1024):
                 draws = max(designs // count, 50)

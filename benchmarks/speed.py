@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts
+from biotilt.core import Context, Parts, Policy, Replay, Roles, Target, check_parts
 from biotilt.errors import BiotiltError
 from biotilt.networks import CNN, CNNConfig, ValueSize, VectorMLP, VectorMLPConfig, value_network
 from biotilt.objectives import OBJECTIVES
@@ -124,7 +124,7 @@ def context_of(case: Case, algorithm: Any, base: Policy) -> Context:
     check_parts(algorithm, Parts(base.process, value, True, PROCESSES.values(), VALUES.values()))
     memory = Replay(algorithm.capacity) if case["kind"] == "objective" else Replay(None)
     generator = torch.Generator().manual_seed(case.get("seed", 0))
-    return Context(Roles.start(base), Linear(case["length"], 4), 1.0, generator, memory, value)
+    return Context(Roles.start(base), Target(Linear(case["length"], 4), 1.0), generator, memory, value)
 
 
 def measure(case: Case) -> dict[str, Any]:
@@ -143,13 +143,13 @@ def measure(case: Case) -> dict[str, Any]:
     with RowCounter.of(context) as rows:
         if case["kind"] == "objective":
             train = TrainConfig(max_calls=case["batch"], batch=case["batch"], trackers=())
-            Trainer(context, algorithm, train, context.scorer).run()
+            Trainer(context, algorithm, train, context.target.scorer).run()
         else:
             algorithm.draw(context, case["batch"])
     cpu, wall = time.process_time() - cpu, time.perf_counter() - start
     flop = _flop(base) * (rows.total.plain + 3 * rows.total.graph)
     return {
-        "cpu_s": round(cpu, 3), "wall_s": round(wall, 3), "calls": context.scorer.calls,
+        "cpu_s": round(cpu, 3), "wall_s": round(wall, 3), "calls": context.target.scorer.calls,
         "rows": {name: [count.plain, count.graph] for name, count in rows.items()},
         "plain": rows.total.plain, "graph": rows.total.graph,
         "peak_mb": round((_status("VmHWM") - before) / 1e3, 1),

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from biotilt.config import override
-from biotilt.core import Context, Policy, Roles, path_kl, sample
+from biotilt.core import Context, Policy, Roles, Target, path_kl, sample
 from biotilt.evaluation.checks import warnings
 from biotilt.evaluation.measure import measure_all
 from biotilt.evaluation.panel import panel
@@ -63,7 +63,7 @@ def best_of_n(experiment: Experiment, samples: int, generator: torch.Generator) 
     calls, base = experiment.config.build_train().max_calls, experiment.model.policy
     kept = min(samples, calls)
     context = Context(
-        Roles(base, base, base), oracle(experiment, experiment.reward), experiment.config.alpha, generator
+        Roles(base, base, base), Target(oracle(experiment, experiment.reward), experiment.config.alpha), generator
     )
     designs = BestOfN(factor=calls / kept).draw(context, kept).designs
     return experiment.model.decode(designs), (math.log(calls / kept), None), calls

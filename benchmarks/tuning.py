@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts
+from biotilt.core import Context, Parts, Policy, Replay, Roles, Target, check_parts
 from biotilt.networks import ValueSize, value_network
 from biotilt.plugins import REGISTRIES
 from biotilt.training import EachRound, TrainConfig, Trainer
@@ -43,13 +43,13 @@ def context_for(algorithm: Any, space: Any, seed: int, options: dict[str, Any] |
         space.base.net.register_forward_hook(_count_rows)
     memory = Replay(getattr(algorithm, "capacity", None))
     generator = torch.Generator().manual_seed(seed)
-    return Context(Roles.start(space.base), scorer, space.alpha, generator, memory, value)
+    return Context(Roles.start(space.base), Target(scorer, space.alpha), generator, memory, value)
 
 
 def tune(space: Any, objective: Any, groups: Groups, calls: int, points: int, seed: int) -> dict[str, Any]:
     """Tune once; return distances at about `points` places of the budget, by calls, network states and seconds."""
     context = context_for(objective, space, seed, groups.get("value"))
-    roles, scorer = context.roles, context.scorer
+    roles, scorer = context.roles, context.target.scorer
     config = TrainConfig(**({"max_calls": calls, "ema": 0.99} | groups.get("train", {})))
     marks = {config.rounds} | {max(1, round(config.rounds * (i + 1) / points)) for i in range(points)}
     marks |= {m // config.batch for m in (2048, 4096, 6016, 8000, 19968) if config.batch <= m <= calls}
@@ -86,7 +86,7 @@ def steer(space: Any, sampler: Any, count: int, seed: int, rounds: int = 1) -> d
         weights.append(drawn.log_weight.log_softmax(0) + (0.0 if drawn.log_z is None else drawn.log_z))
     seconds = time.perf_counter() - started
     states, weight = _ROWS[0], torch.cat(weights).double().softmax(0)
-    costs = {"designs": len(weight), "calls": context.scorer.calls, "states": states, "seconds": seconds}  # type: ignore[attr-defined]
+    costs = {"designs": len(weight), "calls": context.target.scorer.calls, "states": states, "seconds": seconds}  # type: ignore[attr-defined]
     return space.distances_of(torch.cat(designs), weight) | {"floor": space.floor(len(weight))} | costs
 
 

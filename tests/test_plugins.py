@@ -65,7 +65,7 @@ class Worst(StateValue):
 
     def state_value(self, context, x, k):
         kernel = context.roles.proposal.kernel(x, k)
-        scores = [context.rewards(kernel.guess(context.generator)) for _ in range(self.guesses)]
+        scores = [context.target.rewards(kernel.guess(context.generator)) for _ in range(self.guesses)]
         return torch.stack(scores).amin(0)
 
 

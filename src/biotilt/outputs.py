@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Roles, path_kl, sample
+from biotilt.core import Context, Policy, Roles, Target, path_kl, sample
 from biotilt.errors import Problems
 from biotilt.evaluation.checks import made_and_not, sentences
 from biotilt.evaluation.measure import Measure, describe, plain
@@ -97,7 +97,7 @@ def _drawn(
     if kept >= 2:
         # the law of the best part q of many draws has density 1/q on part of the base: KL = -log q, and the KL the
         # other way is infinite
-        context = Context(Roles(base, base, base), judge.optimised, experiment.config.alpha, generator)
+        context = Context(Roles(base, base, base), Target(judge.optimised, experiment.config.alpha), generator)
         best = BestOfN(factor=calls / kept)
         kls = (math.log(calls / kept), None)
         yield fresh("best_of_n", lambda: best.draw(context, kept).designs, calls, 0.0, kls)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from biotilt.assemble import sampler_and_value
-from biotilt.core import Context, Roles
+from biotilt.core import Context, Roles, Target
 from biotilt.core.space import Measured, Space
 from biotilt.errors import ConfigError, RewardError
 from biotilt.evaluation.tables import Designs
@@ -122,7 +122,7 @@ def _drawn(
     store = Store(None)  # of the reward and the judge: they may read columns of one source
     oracle = _Reporting(experiment, store, report)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
-    context = Context(roles, oracle, experiment.config.alpha, generator, value=value)
+    context = Context(roles, Target(oracle, experiment.config.alpha), generator, value=value)
     try:
         drawn = sampler.draw(context, count)
     except RewardError:

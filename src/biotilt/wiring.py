@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from biotilt.assemble import objective_and_value
 from biotilt.constraints import Adapting, Bounds, Constrained, Constraint
-from biotilt.core import Context, Metrics, Replay, Roles
+from biotilt.core import Context, Metrics, Replay, Roles, Target
 from biotilt.core.protocols import CountingScorer
 from biotilt.experiment import Experiment
 from biotilt.oracle import Ledger, Store
@@ -35,7 +35,7 @@ def build_trainer(experiment: Experiment, folder: Path | None, callbacks: Sequen
         oracle = Constrained(oracle, _constraints(experiment, store, folder), config.alpha, config.build_lagrangian())
         objective = Adapting(objective, oracle)
     context = Context(
-        Roles.start(model.policy), oracle, config.alpha,
+        Roles.start(model.policy), Target(oracle, config.alpha),
         torch.Generator(device).manual_seed(config.seed), Replay(objective.capacity), value,
     )  # fmt: skip
     settings = config.model_dump(mode="json", exclude_none=True)

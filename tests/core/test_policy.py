@@ -13,6 +13,7 @@ from biotilt.core import (
     Policy,
     Replay,
     Roles,
+    Target,
     Tiltable,
     Trajectory,
     check_capabilities,
@@ -180,7 +181,7 @@ def test_chains_are_joined_side_by_side():
 
 
 def context() -> Context:
-    return Context(Roles.start(finite(1)), lambda d: d, 1.0, generator(), Replay(None))
+    return Context(Roles.start(finite(1)), Target(lambda d: d, 1.0), generator(), Replay(None))
 
 
 def test_states_are_drawn_before_the_last_step_and_uniformly():

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Target, log_weight_of
+from biotilt.core import Target
 
 DESIGNS = torch.zeros(4, 2, dtype=torch.int8)
 
@@ -22,7 +22,7 @@ def test_an_infeasible_design_weighs_nothing_and_costs_ten_alpha_in_a_loss():
     scores, rewards = tilt.scores(DESIGNS).tolist(), tilt.rewards(DESIGNS).tolist()
     assert scores[:3] == [2.0, -1.0, -math.inf] and math.isnan(scores[3])
     assert rewards[:3] == [2.0, -1.0, -1.0 - 5.0] and math.isnan(rewards[3])
-    assert log_weight_of(tilt.scores(DESIGNS), 0.5).tolist() == [4.0, -2.0, -math.inf, -math.inf]
+    assert tilt.log_weight(tilt.scores(DESIGNS)).tolist() == [4.0, -2.0, -math.inf, -math.inf]
 
 
 def test_without_a_feasible_design_nothing_is_scored():

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, draw_loss
+from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss
 from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder
 from biotilt.testing import TableScorer, all_designs, tilted_law
@@ -41,7 +41,7 @@ def context_of(
     roles = Roles(policy, base.frozen_copy(), (proposal or policy).frozen_copy())
     scorer = scorer or TableScorer(policy.process, REWARD.to(torch.get_default_dtype()))
     generator = torch.Generator().manual_seed(seed)
-    return Context(roles, scorer, alpha, generator, Replay(objective.capacity), value)
+    return Context(roles, Target(scorer, alpha), generator, Replay(objective.capacity), value)
 
 
 class Ordered(Replay):

@@ -22,7 +22,7 @@ from affine_chain import (
 )
 from torch import Tensor, nn
 
-from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts, draw_loss
+from biotilt.core import Context, Parts, Policy, Replay, Roles, Target, check_parts, draw_loss
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.objectives import AdjointMatching
@@ -53,7 +53,7 @@ def context_of(
     )
     scorer = FunctionScorer(reward)
     memory = InOrder(None) if isinstance(process, Signs) else Replay(None)
-    return Context(roles, scorer, ALPHA, torch.Generator().manual_seed(0), memory)
+    return Context(roles, Target(scorer, ALPHA), torch.Generator().manual_seed(0), memory)
 
 
 def gradients(context: Context, objective: AdjointMatching = EVERY) -> list[Tensor]:
@@ -196,7 +196,7 @@ def test_a_round_costs_its_calls_and_updates_cost_none():
     context.memory.add(collected.rows)
     draw_loss(EVERY, context)
     draw_loss(EVERY, context)
-    assert context.scorer.calls == 9 and len(collected.designs) == 9  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 9 and len(collected.designs) == 9  # type: ignore[attr-defined]
 
 
 def test_proposal_follows_after_a_round():

@@ -10,7 +10,7 @@ import torch
 from affine_chain import CROSS, Signs, base_net, in_order, moved, objective_in_closed_form
 from torch import Tensor
 
-from biotilt.core import Context, Kernel, Parts, Policy, Replay, Roles, check_parts, draw_loss
+from biotilt.core import Context, Kernel, Parts, Policy, Replay, Roles, Target, check_parts, draw_loss
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable, Table
 from biotilt.objectives import RewardBackprop
@@ -29,7 +29,7 @@ def quadratic(x: Tensor) -> Tensor:
 
 def context_of(policy: Policy, base: Policy, scorer: Any, alpha: float = ALPHA) -> Context:
     roles = Roles(policy, base.frozen_copy(), policy.frozen_copy())
-    return Context(roles, scorer, alpha, torch.Generator().manual_seed(0), Replay(None))
+    return Context(roles, Target(scorer, alpha), torch.Generator().manual_seed(0), Replay(None))
 
 
 def affine_context(scorer: Any) -> Context:
@@ -157,7 +157,7 @@ def test_loss_on_a_finite_chain_by_longhand():
     context.memory.add(objective.collect(context, 50).rows)
     shown.clear()
     loss, _ = draw_loss(objective, context)
-    designs = context.scorer.seen  # type: ignore[attr-defined]
+    designs = context.target.scorer.seen  # type: ignore[attr-defined]
     for state in (*shown, designs):
         assert ((state == 0) | (state == 1)).all() and (state.sum(-1) == 1).all()  # true draws, whatever τ
     kl = torch.zeros(50)
@@ -221,7 +221,7 @@ def test_a_finite_chain_comes_near_p_star_with_a_small_temperature_only(temperat
     base = Policy(Finite(5, 2), Table(5, 2, normal(2, 5, 5, seed=6)))
     reward = torch.tensor([0.2, -0.7, 1.3, 0.4, -0.1])
     scorer = TableScorer(base.process, reward)
-    context = Context(Roles.start(base), scorer, ALPHA, torch.Generator().manual_seed(0), Replay(None))
+    context = Context(Roles.start(base), Target(scorer, ALPHA), torch.Generator().manual_seed(0), Replay(None))
     config = TrainConfig(max_calls=120 * 256, batch=256, lr=0.1, warmup=5, clip=10.0, ema=0.95)
     objective = RewardBackprop(temperature=temperature)
     tuned = Policy(base.process, Trainer(context, objective, config, scorer).run())
@@ -240,10 +240,10 @@ def test_a_round_spends_no_more_than_its_calls(calls, updates, each):
     collected = objective.collect(context, calls)
     assert len(collected.designs) == each * updates and collected.designs.dtype == torch.int8
     context.memory.add(collected.rows)
-    assert context.scorer.calls == 0  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 0  # type: ignore[attr-defined]
     for update in range(1, updates + 1):
         draw_loss(objective, context)
-        assert context.scorer.calls == each * update  # type: ignore[attr-defined]
+        assert context.target.scorer.calls == each * update  # type: ignore[attr-defined]
 
 
 def test_states_are_those_of_the_proposal_at_the_step_where_gradient_starts():
@@ -285,9 +285,9 @@ def test_letters_of_every_kind_are_differentiated_within_the_budget(process):
     objective = RewardBackprop()
     context.memory.add(objective.collect(context, 32).rows)
     check_gradients(objective, context)
-    designs = context.scorer.seen  # type: ignore[attr-defined]
+    designs = context.target.scorer.seen  # type: ignore[attr-defined]
     assert designs.shape == (32, 2, 3) and (designs.sum(-1) == 1).all() and ((designs == 0) | (designs == 1)).all()
-    assert context.scorer.calls == 32  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 32  # type: ignore[attr-defined]
 
 
 # ---- refusals ------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, draw_loss
+from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss
 from biotilt.errors import ConfigError
 from biotilt.networks.table import Table, ValueTable
 from biotilt.objectives import PathConsistency, TrajectoryBalance
@@ -85,7 +85,9 @@ def context_of(objective: Any, logits: Tensor, soft: Tensor = SOFT, scorer: Any 
     policy = table(logits)
     roles = Roles(policy, BASE.frozen_copy(), policy.frozen_copy())
     scorer = scorer or (lambda designs: REWARD[designs.long()])
-    return Context(roles, scorer, ALPHA, torch.Generator().manual_seed(0), Replay(None), value_of(objective, soft))
+    return Context(
+        roles, Target(scorer, ALPHA), torch.Generator().manual_seed(0), Replay(None), value_of(objective, soft)
+    )
 
 
 def loss_and_gradient(objective: Any, context: Context, rows: dict[str, Tensor]) -> tuple[float, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles
+from biotilt.core import Context, Policy, Replay, Roles, Target
 from biotilt.networks.table import Table, ValueTable
 from biotilt.objectives import PathConsistency, TrajectoryBalance
 from biotilt.processes import Finite
@@ -36,7 +36,7 @@ def context_of(objective: Any, seed: int, lr: float) -> Context:
         value = VALUES[kind].build(VALUES.options_of(kind)(lr=lr), base.process, lambda *size: ValueTable(S, K))
     scorer = TableScorer(base.process, reward)
     generator = torch.Generator().manual_seed(seed)
-    return Context(Roles.start(base), scorer, ALPHA, generator, Replay(objective.capacity), value)
+    return Context(Roles.start(base), Target(scorer, ALPHA), generator, Replay(objective.capacity), value)
 
 
 def config(calls: int, **options: Any) -> TrainConfig:
@@ -60,10 +60,10 @@ def test_the_tilted_law_is_reached(objective, seed):
     p_star, log_z = tilted_law(law(base), reward, ALPHA)
     assert total_variation(law(base), p_star) > 0.6
     context = context_of(objective, seed, lr=0.05)
-    trainer = Trainer(context, objective, config(256 * 40), context.scorer)
+    trainer = Trainer(context, objective, config(256 * 40), context.target.scorer)
     average = trainer.run()
     assert total_variation(law(Policy(base.process, average)), p_star) < 0.01
-    assert context.scorer.calls == 256 * 40  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 256 * 40  # type: ignore[attr-defined]
     # what stands for log Z in the loss is log Z; a value keeps moving with its own rate
     assert trainer.history[-1]["log_z"] == pytest.approx(log_z, abs=0.08)
     if objective.value == "log_z":
@@ -75,7 +75,7 @@ def test_off_policy_data_of_the_base_alone_is_enough():
     base, reward = problem()
     objective = TrajectoryBalance(beta=0.0, updates=15, chains=512, buffer=100_000)
     context = context_of(objective, 0, lr=0.05)
-    average = Trainer(context, objective, config(256 * 40), context.scorer).run()
+    average = Trainer(context, objective, config(256 * 40), context.target.scorer).run()
     p_star, _ = tilted_law(law(base), reward, ALPHA)
     assert total_variation(law(Policy(base.process, average)), p_star) < 0.02
 
@@ -94,8 +94,10 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(objective, tmp_
 
     def trainer(folder: Any) -> Trainer:
         context = context_of(objective, 0, lr=0.05)
-        context.scorer = Saved(*(vars(context.scorer)[key] for key in ("process", "reward")))
-        return Trainer(context, objective, config(8 * 16, batch=16), context.scorer, folder)
+        context.target = replace(
+            context.target, scorer=Saved(*(vars(context.target.scorer)[key] for key in ("process", "reward")))
+        )
+        return Trainer(context, objective, config(8 * 16, batch=16), context.target.scorer, folder)
 
     class Stop(BaseException):
         pass

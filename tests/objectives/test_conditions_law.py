@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Policy, Replay, Roles, draw_loss
+from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss
 from biotilt.networks import ValueSize, value_network
 from biotilt.networks.conditional import Conditional
 from biotilt.networks.table import StateTable
@@ -68,7 +68,9 @@ class Lookup:
 
 def context_of(objective: Any, policy: Policy, value: Any = None, seed: int = 0) -> Context:
     roles = Roles(policy, policy_of(BASES).frozen_copy(), policy.frozen_copy())
-    return Context(roles, Lookup(), ALPHA, torch.Generator().manual_seed(seed), Replay(objective.capacity), value)
+    return Context(
+        roles, Target(Lookup(), ALPHA), torch.Generator().manual_seed(seed), Replay(objective.capacity), value
+    )
 
 
 def laws_of(policy: Policy) -> tuple[Tensor, Tensor]:
@@ -112,7 +114,7 @@ def tuned(objective: Any, value: Any, config: TrainConfig) -> tuple[Tensor, Tens
     base = policy_of(BASES)
     oracle = Lookup()
     generator = torch.Generator().manual_seed(0)
-    context = Context(Roles.start(base), oracle, ALPHA, generator, Replay(objective.capacity), value)
+    context = Context(Roles.start(base), Target(oracle, ALPHA), generator, Replay(objective.capacity), value)
     return laws_of(Policy(PROCESS, Trainer(context, objective, config, oracle).run()))
 
 

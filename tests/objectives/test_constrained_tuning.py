@@ -11,7 +11,7 @@ from joint_problem import ALPHA, JOINT, P_STAR, REWARD, L, V, normal, policy_of
 from torch import Tensor
 
 from biotilt.constraints import Adapting, Bounds, Constrained, Constraint, LagrangianConfig
-from biotilt.core import Context, Policy, Replay, Roles
+from biotilt.core import Context, Policy, Replay, Roles, Target
 from biotilt.networks.table import StateTable
 from biotilt.objectives import PPO, VIDD, RewardWeighted
 from biotilt.oracle import Oracle, Store
@@ -49,7 +49,7 @@ def tuned(objective: Any, calls: int, *, value: Any = None, **bounds: float) -> 
     constraint = Constraint(Saved(base.process, G.float()), Bounds("g", **bounds))
     scorer = Constrained(Saved(base.process, REWARD.float()), [constraint], ALPHA, CONFIG)
     generator = torch.Generator().manual_seed(0)
-    context = Context(Roles.start(base), scorer, ALPHA, generator, Replay(objective.capacity), value)
+    context = Context(Roles.start(base), Target(scorer, ALPHA), generator, Replay(objective.capacity), value)
     options = TrainConfig(max_calls=calls, batch=256, lr=0.05, warmup=5, clip=10.0, ema=0.95)
     trainer = Trainer(context, Adapting(objective, scorer), options, scorer)
     return reveal_law(Policy(base.process, trainer.run())), trainer.history  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ def trainer_in(folder: Path, objective: Any, value: Any, fails_at: int = 10**9) 
     )
     scorer = Constrained(oracle, [Constraint(judge, Bounds("g", at_least=0.9))], ALPHA, LagrangianConfig(draws=4))
     context = Context(
-        Roles.start(base), scorer, ALPHA, torch.Generator().manual_seed(3), Replay(objective.capacity), value
+        Roles.start(base), Target(scorer, ALPHA), torch.Generator().manual_seed(3), Replay(objective.capacity), value
     )
     config = TrainConfig(max_calls=60, batch=4, lr=0.05, warmup=2)
     return Trainer(context, Adapting(objective, scorer), config, scorer, folder)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Objective, Policy, Replay, Roles
+from biotilt.core import Context, Objective, Policy, Replay, Roles, Target
 from biotilt.networks.table import Table
 from biotilt.objectives import PPO, VIDD
 from biotilt.processes import Finite
@@ -49,7 +49,7 @@ def distance(objective: Objective, config: TrainConfig, seed: int, exact: bool) 
     oracle = Lookup(reward)
     value = ExactValue(base, reward, ALPHA) if exact else None
     generator = torch.Generator().manual_seed(seed)
-    context = Context(Roles.start(base), oracle, ALPHA, generator, Replay(objective.capacity), value)
+    context = Context(Roles.start(base), Target(oracle, ALPHA), generator, Replay(objective.capacity), value)
     average = Trainer(context, objective, config, oracle).run()
     return total_variation(law(Policy(base.process, average)), p_star), oracle.calls  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@ import torch
 from affine_chain import optimal_means
 from torch import Tensor, nn
 
-from biotilt.core import Context, Objective, Policy, Replay, Roles
+from biotilt.core import Context, Objective, Policy, Replay, Roles, Target
 from biotilt.objectives import AdjointMatching, RewardBackprop
 from biotilt.processes import Flow, Gaussian
 from biotilt.processes.gaussian_path import GaussianPath
@@ -124,6 +124,6 @@ def test_what_the_optimum_has_of_p_star(kind):
 
 def tuned(base: Policy, objective: Objective, scorer: Counted, rounds: int, batch: int) -> Policy:
     generator = torch.Generator().manual_seed(0)
-    context = Context(Roles.start(base), scorer, ALPHA, generator, Replay(objective.capacity))
+    context = Context(Roles.start(base), Target(scorer, ALPHA), generator, Replay(objective.capacity))
     config = TrainConfig(max_calls=rounds * batch, batch=batch, lr=0.05, schedule="cosine", clip=100.0, ema=0.95)
     return Policy(base.process, Trainer(context, objective, config, scorer).run())

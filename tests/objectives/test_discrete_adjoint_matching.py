@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Parts, Policy, Process, Replay, Roles, check_parts, draw_loss
+from biotilt.core import Context, Parts, Policy, Process, Replay, Roles, Target, check_parts, draw_loss
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable, Table
 from biotilt.objectives import DiscreteAdjointMatching
@@ -47,7 +47,7 @@ P_STAR = optimal_kernel(BASE, REWARD, ALPHA)
 def context_of(policy: Policy, proposal: Policy, scorer: Any = None) -> Context:
     roles = Roles(policy, BASE.frozen_copy(), proposal.frozen_copy())
     scorer = scorer or TableScorer(BASE.process, REWARD)
-    return Context(roles, scorer, ALPHA, torch.Generator().manual_seed(0), Replay(None))
+    return Context(roles, Target(scorer, ALPHA), torch.Generator().manual_seed(0), Replay(None))
 
 
 def test_every_weight_is_one_and_the_gradient_nil_at_p_star():
@@ -161,7 +161,7 @@ def test_a_round_by_longhand():
     proposal = table(normal(K, S, S, seed=2))
     context = context_of(BASE, proposal)
     collected = DiscreteAdjointMatching(group=4).collect(context, 30)
-    assert context.scorer.calls == 28 == len(collected.designs)  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 28 == len(collected.designs)  # type: ignore[attr-defined]
     ours, base = (transition_matrices(p, torch.arange(S)).log() for p in (proposal, BASE))
     starts = set()
     for number, group in enumerate(groups_of(collected.rows, 7, 4)):
@@ -185,7 +185,7 @@ def test_unscored_completions_are_dropped_and_enter_no_mean():
     process = Finite(S, 1)
     base, proposal = (Policy(process, Table(S, 1, normal(1, S, S, seed=s))) for s in (1, 2))
     roles = Roles(base, base.frozen_copy(), proposal.frozen_copy())
-    context = Context(roles, scorer, ALPHA, torch.Generator().manual_seed(0), Replay(None))
+    context = Context(roles, Target(scorer, ALPHA), torch.Generator().manual_seed(0), Replay(None))
     collected = DiscreteAdjointMatching(group=6).collect(context, 60)
     scored = collected.designs != 2
     assert 20 < int(scored.sum()) < 60 and collected.rows["y"].tolist() == collected.designs[scored].tolist()
@@ -194,7 +194,7 @@ def test_unscored_completions_are_dropped_and_enter_no_mean():
         weights = collected.rows["weight"][member == group]
         assert len(weights) == 0 or weights.mean() == pytest.approx(1)
     assert collected.metrics["reward"] == pytest.approx(REWARD[collected.designs[scored].long()].mean().item())
-    context.scorer = lambda d: torch.full((len(d),), torch.nan)
+    context.target = Target(lambda d: torch.full((len(d),), torch.nan), ALPHA)
     assert {len(v) for v in DiscreteAdjointMatching().collect(context, 16).rows.values()} == {0}
 
 
@@ -208,7 +208,7 @@ def converged(base: Policy, reward: Tensor, rounds: int, batch: int) -> tuple[fl
 def tune(base: Policy, scorer: Counted, rounds: int, batch: int) -> Policy:
     objective = DiscreteAdjointMatching(states=1024)
     generator = torch.Generator().manual_seed(0)
-    context = Context(Roles.start(base), scorer, ALPHA, generator, Replay(objective.capacity))
+    context = Context(Roles.start(base), Target(scorer, ALPHA), generator, Replay(objective.capacity))
     config = TrainConfig(max_calls=rounds * batch, batch=batch, lr=0.1, schedule="cosine", clip=10.0, ema=0.95)
     tuned = Policy(base.process, Trainer(context, objective, config, scorer).run())
     assert scorer.calls == rounds * batch

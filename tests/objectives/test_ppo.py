@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, draw_loss
+from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss
 from biotilt.errors import ConfigError
 from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
 from biotilt.networks.table import StateTable, Table
@@ -96,7 +96,7 @@ def test_returns_are_the_same_for_every_chain_at_p_star():
 
 def context_of(policy: Policy, proposal: Policy, scorer: Any, base: Policy = BASE) -> Context:
     roles = Roles(policy, base.frozen_copy(), proposal.frozen_copy())
-    return Context(roles, scorer, ALPHA, torch.Generator().manual_seed(0), Replay(None))
+    return Context(roles, Target(scorer, ALPHA), torch.Generator().manual_seed(0), Replay(None))
 
 
 def lookup(designs: Tensor) -> Tensor:

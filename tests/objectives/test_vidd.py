@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Parts, Policy, Replay, Roles, StateValue, check_parts, draw_loss
+from biotilt.core import Context, Parts, Policy, Replay, Roles, StateValue, Target, check_parts, draw_loss
 from biotilt.core.objective import Batch
 from biotilt.errors import ConfigError
 from biotilt.networks.table import Table
@@ -59,7 +59,7 @@ def optimum() -> Policy:
 
 def context_of(policy: Policy, proposal: Policy, value: Any, scorer: Any = None) -> Context:
     roles = Roles(policy, BASE.frozen_copy(), proposal.frozen_copy())
-    return Context(roles, scorer or lookup, ALPHA, torch.Generator().manual_seed(0), Replay(None), value)
+    return Context(roles, Target(scorer or lookup, ALPHA), torch.Generator().manual_seed(0), Replay(None), value)
 
 
 def lookup(designs: Tensor) -> Tensor:
@@ -246,7 +246,7 @@ def test_weights_survive_a_small_temperature(anchor):
         "value_y": torch.tensor([2.001, 1.0, 2.5]), "log_anchor": torch.zeros(3),
     }  # fmt: skip
     context = context_of(table(BASE.net.logits.detach()), BASE, Sampled())
-    context.alpha, context.memory.rows = 1e-3, rows
+    context.target, context.memory.rows = Target(context.target.scorer, 1e-3), rows
     loss, metrics = draw_loss(vidd(anchor=anchor, teacher="sampled", max_log_weight=10.0), context)
     log_p = BASE.net.logits[0, 0].log_softmax(-1)
     expected = -(math.e * log_p[0] + 0 * log_p[1] + math.exp(10) * log_p[2]) / 3

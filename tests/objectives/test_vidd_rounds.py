@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, draw_loss
+from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss
 from biotilt.networks.table import StateTable
 from biotilt.objectives import VIDD
 from biotilt.processes import AnyOrder
@@ -46,7 +46,7 @@ def context_of(value: Any) -> Context:
     with torch.no_grad():
         roles.policy.net.logits += normal(27, 3, 2, seed=8)
         roles.proposal.net.logits += normal(27, 3, 2, seed=9)
-    return Context(roles, weights, ALPHA, torch.Generator().manual_seed(1), Replay(64), value)
+    return Context(roles, Target(weights, ALPHA), torch.Generator().manual_seed(1), Replay(64), value)
 
 
 def learned_context(run: str) -> tuple[Context, VIDD]:
@@ -125,7 +125,7 @@ def test_the_policy_does_not_pull_the_value():
 
 def test_unscored_designs_are_dropped():
     context, objective = learned_context("return")
-    context.scorer = lambda designs: torch.where(designs[:, 0] == 1, torch.nan, 1.0)
+    context.target = Target(lambda designs: torch.where(designs[:, 0] == 1, torch.nan, 1.0), ALPHA)
     rows = objective.collect(context, 64).rows
     assert 0 < len(rows["designs"]) < 64
     assert (rows["designs"][:, 0] == 0).all()
@@ -136,7 +136,7 @@ def test_a_round_without_scores_leaves_nothing_and_raises_nothing():
         learned_context("mixed"),
         (context_of(MonteCarlo(2)), vidd(value="monte_carlo", teacher="sampled")),
     ):
-        context.scorer = lambda designs: torch.full((len(designs),), torch.nan)
+        context.target = Target(lambda designs: torch.full((len(designs),), torch.nan), ALPHA)
         collected = objective.collect(context, 16)
         assert {len(value) for value in collected.rows.values()} == {0}
         assert len(collected.designs) == 16 and math.isnan(collected.metrics["reward"])

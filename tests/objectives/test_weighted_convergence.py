@@ -10,7 +10,7 @@ import torch
 from joint_problem import ALPHA, DESIGNS, JOINT, P_STAR, REWARD, L, V, normal, policy_of
 from torch import Tensor, nn
 
-from biotilt.core import Context, Objective, Policy, Replay, Roles, StateFunction
+from biotilt.core import Context, Objective, Policy, Replay, Roles, StateFunction, Target
 from biotilt.networks.table import Table
 from biotilt.objectives import DDPP, SDPO, SPG, WDCE, RewardWeighted
 from biotilt.processes import Finite
@@ -46,7 +46,7 @@ def tuned(
     scorer = TableScorer(base.process, reward.float())
     value = StateValues() if isinstance(objective, DDPP) else None
     generator = torch.Generator().manual_seed(0)
-    context = Context(Roles.start(base), scorer, ALPHA, generator, Replay(objective.capacity), value)
+    context = Context(Roles.start(base), Target(scorer, ALPHA), generator, Replay(objective.capacity), value)
     options = {"max_calls": calls, "batch": 256, "lr": 0.05, "warmup": 5, "clip": 10.0, "ema": 0.98} | train
     trainer = Trainer(context, objective, TrainConfig(**options), scorer)
     average = trainer.run()
@@ -106,7 +106,7 @@ def test_the_finite_chain_is_solved(kind):
     p_star = tilted_law(law(base), reward, ALPHA)[0]
     objective, scorer = kind(buffer=100_000, states=512), TableScorer(base.process, reward)
     generator = torch.Generator().manual_seed(0)
-    context = Context(Roles.start(base), scorer, ALPHA, generator, Replay(objective.capacity))
+    context = Context(Roles.start(base), Target(scorer, ALPHA), generator, Replay(objective.capacity))
     config = TrainConfig(max_calls=76_800, batch=600, lr=0.08, warmup=5, clip=10.0, ema=0.99)
     average = Trainer(context, objective, config, scorer).run()
     assert total_variation(law(base), p_star) > 0.6

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, StateValue
+from biotilt.core import Context, Policy, Roles, StateValue, Target
 from biotilt.networks.table import StateTable, Table
 from biotilt.processes import AnyOrder, Finite, Masked, Uniform
 from biotilt.testing import TableScorer
@@ -64,7 +64,7 @@ def context_of(
     if proposal is not None:
         roles.proposal = proposal.frozen_copy()
     scorer = scorer or TableScorer(base.process, reward_of(base.process))
-    return Context(roles, scorer, ALPHA, generator(seed), Replay(None), value)
+    return Context(roles, Target(scorer, ALPHA), generator(seed), value=value)
 
 
 class TableValue(StateValue):

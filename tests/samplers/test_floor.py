@@ -7,7 +7,7 @@ import torch
 from sampler_problems import context_of, generator, normal
 from torch import Tensor
 
-from biotilt.core import Policy
+from biotilt.core import Policy, Target
 from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder
 from biotilt.samplers import SMC, SVDD
@@ -52,7 +52,7 @@ def test_smc_and_svdd_beat_the_best_that_training_can_do():
     assert objective < ALPHA * log_z - 0.05 and floor > 0.15
 
     context = context_of(base, TableScorer(PROCESS, REWARD.double()), value=PosteriorMean())
-    context.alpha = ALPHA
+    context.target = Target(context.target.scorer, ALPHA)
     for sampler, count, draws in ((SMC(), 512, 40), (SVDD(children=64), 10_000, 1)):
         found = torch.zeros(27)
         for _ in range(draws):

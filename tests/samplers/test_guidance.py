@@ -10,7 +10,7 @@ import torch
 from sampler_problems import ALPHA, PROCESSES, base_of, context_of, generator, normal, reward_of, tuned_of
 from torch import Tensor, nn
 
-from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts
+from biotilt.core import Context, Parts, Policy, Roles, Target, check_parts
 from biotilt.errors import ConfigError, RewardError
 from biotilt.networks.table import StateTable
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
@@ -152,7 +152,7 @@ SLOPE = torch.tensor([1.0, -1.4], dtype=torch.float64)
 def gaussian_context(process: Gaussian | Flow, seed: int = 0) -> tuple[Context, Policy]:
     base = Policy(process, MixtureDenoiser(PRIOR, process, VectorMLP(VectorMLPConfig(2, 4, 1)).double()))
     scorer = FunctionScorer(lambda x: x @ SLOPE.to(x))
-    return Context(Roles.start(base), scorer, ALPHA, generator(seed), Replay(None)), base
+    return Context(Roles.start(base), Target(scorer, ALPHA), generator(seed)), base
 
 
 def guided_mean(base: Policy) -> tuple[Tensor, Tensor]:
@@ -213,7 +213,7 @@ def test_calls_are_one_relaxed_score_a_step_and_one_a_design():
     base = base_of(AnyOrder(3, 3))
     context = context_of(base)
     Guidance().draw(context, 7)
-    assert context.scorer.calls == 7 * 3 + 7  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 7 * 3 + 7  # type: ignore[attr-defined]
 
 
 def test_a_gradient_that_is_no_number_leaves_the_step_to_the_proposal():

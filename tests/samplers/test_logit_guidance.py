@@ -9,7 +9,7 @@ import torch
 from sampler_problems import ALPHA, PROCESSES, base_of, context_of, normal, reward_of, tuned_of
 from torch import Tensor
 
-from biotilt.core import Parts, check_parts
+from biotilt.core import Parts, Target, check_parts
 from biotilt.errors import ConfigError
 from biotilt.processes import AnyOrder, Finite, Masked
 from biotilt.processes.gaussian import Gaussian
@@ -102,7 +102,7 @@ def test_more_guesses_make_weights_more_even():
 def test_calls_are_the_guesses_of_every_step_and_the_design():
     context = context_of(base_of(AnyOrder(3, 3)))
     LogitGuidance(guesses=5).draw(context, 7)
-    assert context.scorer.calls == 7 * (5 * 3 + 1)  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 7 * (5 * 3 + 1)  # type: ignore[attr-defined]
 
 
 def test_without_correction_all_designs_count_the_same_and_score_more():
@@ -146,7 +146,7 @@ def test_scores_are_those_of_the_scorer_in_units_of_alpha():
 
     def designs(factor: float) -> Tensor:
         context = context_of(base, TableScorer(base.process, factor * reward))
-        context.alpha = factor * ALPHA
+        context.target = Target(context.target.scorer, factor * ALPHA)
         return LogitGuidance().draw(context, 50).designs
 
     assert torch.equal(designs(1.0), designs(2.0))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Density, Policy, Replay, Roles
+from biotilt.core import Context, Density, Policy, Roles, Target
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable, Table
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
@@ -40,7 +40,7 @@ def context_of(base: Policy, scorer: Any, proposal: Policy | None = None, seed: 
     roles = Roles.start(base)
     if proposal is not None:
         roles.proposal = proposal.frozen_copy()
-    return Context(roles, scorer, ALPHA, torch.Generator().manual_seed(seed), Replay(None))
+    return Context(roles, Target(scorer, ALPHA), torch.Generator().manual_seed(seed))
 
 
 def accepting(propose: Tensor, log_target_ratio: Tensor) -> Tensor:

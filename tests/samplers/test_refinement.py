@@ -107,7 +107,7 @@ def test_one_child_is_an_evolutionary_algorithm_whose_mutations_are_the_bases():
     context = context_of(BASE)
     found = Refinement(rounds=2, share=0.34, children=1).draw(context, 6000)
     assert total_variation(found_law(found.designs), expected) < 0.045
-    assert context.scorer.calls == 6000 * 3  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 6000 * 3  # type: ignore[attr-defined]
 
 
 def test_one_child_without_selection_is_the_base():
@@ -125,7 +125,7 @@ def test_calls_are_the_children_of_every_step():
     """From noise 3 steps, then in each of 2 rounds the last 2; of the value 1 call a child, as of the reward."""
     context = context_of(BASE, value=PosteriorMean())
     Refinement(rounds=2, share=0.67, children=4).draw(context, 5)
-    assert context.scorer.calls == 5 * 4 * (3 + 2 * 2)  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 5 * 4 * (3 + 2 * 2)  # type: ignore[attr-defined]
 
 
 def test_rewards_belong_to_the_designs_and_all_count_the_same():

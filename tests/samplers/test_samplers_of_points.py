@@ -9,7 +9,7 @@ import torch
 from sampler_problems import context_of
 from torch import Tensor
 
-from biotilt.core import Policy
+from biotilt.core import Policy, Target
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 from biotilt.processes import Flow, Gaussian
 from biotilt.samplers import SMC, SVDD, BestOfN, Importance
@@ -65,5 +65,5 @@ def test_unbiased(sampler, value, process, shift):
     context = context_of(
         base, FunctionScorer(reward), proposal=policy_of(process, shift) if shift else None, value=value
     )
-    context.alpha = ALPHA
+    context.target = Target(context.target.scorer, ALPHA)
     check_sampler(sampler, context, answer, repeats=50, weighted=sampler.name != "best_of_n")

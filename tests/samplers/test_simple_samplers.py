@@ -23,7 +23,7 @@ def test_ancestral_is_the_proposal_and_asks_nothing():
     context = context_of(base_of(MASKED), proposal=tuned_of(MASKED))
     drawn = Ancestral().draw(context, 700)
     assert torch.equal(drawn.designs, sample(tuned_of(MASKED), 700, generator()))
-    assert context.scorer.calls == 0 and drawn.rewards.isnan().all() and drawn.log_z is None  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 0 and drawn.rewards.isnan().all() and drawn.log_z is None  # type: ignore[attr-defined]
     assert drawn.log_weight.tolist() == [0.0] * 700
 
 
@@ -35,7 +35,7 @@ def test_best_of_n_by_longhand(factor):
     total = round(factor * 40)
     designs = sample(base, total, generator())
     scores = TableScorer(MASKED, reward_of(MASKED))(designs).tolist()
-    assert context.scorer.calls == total  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == total  # type: ignore[attr-defined]
     order = sorted(range(total), key=lambda i: -scores[i])[:40]
     assert drawn.designs.tolist() == [designs[i].tolist() for i in order]
     assert drawn.rewards.tolist() == [scores[i] for i in order]

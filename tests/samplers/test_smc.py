@@ -159,7 +159,7 @@ def test_no_state_is_asked_twice():
     context = context_of(base_of(FINITE), value=value)
     SMC(resample=1.0).draw(context, 11)
     assert [(step, len(x)) for step, x in value.asked] == [(1, 11), (2, 11)]
-    assert context.scorer.calls == 11  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 11  # type: ignore[attr-defined]
 
 
 def test_states_that_cannot_be_scored_leave_it_unbiased():

@@ -11,7 +11,7 @@ import torch
 from sampler_problems import generator, normal
 from torch import Tensor
 
-from biotilt.core import Context, Parts, Policy, Replay, Roles, check_parts
+from biotilt.core import Context, Parts, Policy, Roles, Target, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable
@@ -39,7 +39,7 @@ def base_of(process: Any) -> Policy:
 
 def context(process: Any, scorer: Any = None, seed: int = 0) -> Context:
     scorer = scorer or TableScorer(process, problem()[1])
-    return Context(Roles.start(base_of(process)), scorer, ALPHA, generator(seed), Replay(None))
+    return Context(Roles.start(base_of(process)), Target(scorer, ALPHA), generator(seed))
 
 
 def noise_law(beta: float) -> Tensor:

@@ -153,7 +153,7 @@ def test_the_reward_is_asked_only_at_the_end_and_no_state_twice():
     context.value = value
     SVDD(children=7).draw(context, 11)
     assert [(step, len(x)) for step, x in value.asked] == [(1, 77), (2, 77)]
-    assert context.scorer.calls == 77  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 77  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("choose", ["draw", "argmax"])

@@ -9,7 +9,7 @@ import torch
 from sampler_problems import ALPHA, PROCESSES, base_of, context_of, generator, normal, reward_of, tuned_of
 from torch import Tensor, nn
 
-from biotilt.core import Context, Policy, Replay, Roles, draw_loss
+from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss
 from biotilt.errors import ConfigError, RewardError
 from biotilt.networks.table import StateTable
 from biotilt.objectives.wdce import WDCE
@@ -123,7 +123,7 @@ def test_rows_are_designs_with_their_rewards_and_the_ratios_of_their_paths():
     torch.testing.assert_close(rows["log_ratio"], ratio.detach())
     index = (designs.long() * torch.tensor([9, 3, 1])).sum(-1)
     torch.testing.assert_close(rows["rewards"], reward_of(process)[index])
-    assert context.scorer.calls == 30  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 30  # type: ignore[attr-defined]
 
 
 class Undecided(nn.Module):
@@ -156,7 +156,7 @@ def test_it_finds_better_designs_than_as_many_draws(process):
 def test_calls_are_the_children_of_every_iteration():
     context = context_of(BASE)
     TreeSearch(iterations=16, children=4).draw(context, 5)
-    assert context.scorer.calls == 64  # type: ignore[attr-defined]
+    assert context.target.scorer.calls == 64  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", PROCESSES)
@@ -164,7 +164,7 @@ def test_a_tree_that_is_exhausted_is_followed_by_another(name):
     """Two children and 2 or 3 steps: 3 or 7 nodes to expand, and 20 expansions."""
     context = context_of(base_of(PROCESSES[name]))
     rows = TreeSearch(iterations=20, children=2).search(context)
-    assert len(rows["designs"]) == 40 == context.scorer.calls  # type: ignore[attr-defined]
+    assert len(rows["designs"]) == 40 == context.target.scorer.calls  # type: ignore[attr-defined]
 
 
 def test_the_best_come_first():
@@ -186,7 +186,9 @@ def test_resampled_designs_are_drawn_by_their_weights():
 def test_replay_rows_teach_wdce():
     process = AnyOrder(3, 3)
     base = Policy(process, StateTable(3, 3, base_of(process).net.logits.detach()))
-    context = Context(Roles.start(base), TableScorer(process, reward_of(process)), ALPHA, generator(), Replay(4000))
+    context = Context(
+        Roles.start(base), Target(TableScorer(process, reward_of(process)), ALPHA), generator(), Replay(4000)
+    )
     rows = TreeSearch(iterations=120, children=4).replay(context)
     collected = WDCE(unscored=0).collect(context, 4).rows
     assert {k: (v.shape[1:], v.dtype) for k, v in rows.items()} == {

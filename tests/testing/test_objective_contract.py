@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Constant, Context, Policy, Replay, Roles, StateFunction
+from biotilt.core import Batch, Constant, Context, Policy, Replay, Roles, StateFunction, Target
 from biotilt.networks.table import StateTable, Table
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 from biotilt.objectives import OBJECTIVES, PPO, RewardWeighted, TrajectoryBalance
@@ -60,7 +60,7 @@ def on_states(optimal: bool) -> tuple[Context, Policy]:
         roles = Roles(best, base.frozen_copy(), best.frozen_copy())
     value = Value(soft_values(base, reward, ALPHA)[:-1], 0.0 if optimal else 0.3)
     scorer = TableScorer(process, reward)
-    return Context(roles, scorer, ALPHA, generator, Replay(None), value), base
+    return Context(roles, Target(scorer, ALPHA), generator, Replay(None), value), base
 
 
 def on_words(optimal: bool) -> tuple[Context, Policy]:
@@ -75,14 +75,14 @@ def on_words(optimal: bool) -> tuple[Context, Policy]:
         best = Policy(process, StateTable.of_joint(joint * (reward / ALPHA).exp(), 3, 2))
         roles = Roles(best, base.frozen_copy(), best.frozen_copy())
     scorer = TableScorer(process, reward)
-    return Context(roles, scorer, ALPHA, generator, Replay(None), Value(torch.zeros(2, 1), 0.3)), base
+    return Context(roles, Target(scorer, ALPHA), generator, Replay(None), Value(torch.zeros(2, 1), 0.3)), base
 
 
 def on_points() -> Context:
     torch.manual_seed(3)
     base = Policy(Gaussian(2, num_steps=4), VectorMLP(VectorMLPConfig(2, 8, 1)))
     scorer = FunctionScorer(lambda x: x[:, 0] - 0.5 * x[:, 1].square())
-    return Context(Roles.start(base), scorer, ALPHA, torch.Generator().manual_seed(4), Replay(None))
+    return Context(Roles.start(base), Target(scorer, ALPHA), torch.Generator().manual_seed(4), Replay(None))
 
 
 def made(name: str, **options: Any) -> Any:
@@ -99,7 +99,7 @@ def test_gradients_go_where_they_should(name):
     else:
         context, base = (on_words if name in DESIGNS else on_states)(optimal=False)
         if name == "vidd":
-            reward = context.scorer.reward  # type: ignore[attr-defined]
+            reward = context.target.scorer.reward  # type: ignore[attr-defined]
             context.value = ExactValue(base, reward, ALPHA)
     if getattr(objective, "value", None) is None:
         context.value = None
@@ -124,7 +124,7 @@ def test_p_star_is_at_rest_on_a_chain_of_states(name, options):
     objective = made(name, **options)
     context, base = on_states(optimal=True)
     if name == "vidd":
-        context.value = ExactValue(base, context.scorer.reward, ALPHA)  # type: ignore[attr-defined]
+        context.value = ExactValue(base, context.target.scorer.reward, ALPHA)  # type: ignore[attr-defined]
     check_stationary(objective, context, rounds=32)
 
 
@@ -143,7 +143,8 @@ def test_what_pulls_away_from_p_star_is_caught():
     with pytest.raises(AssertionError, match=r"reward_weighted: at p\* the mean gradient"):
         check_stationary(RewardWeighted(proposal="policy"), context, rounds=48, calls=256)
     context, _ = on_states(optimal=True)
-    context.scorer = TableScorer(context.roles.base.process, torch.tensor([0.0, 1.0, 2.0, 0.5]))
+    other = TableScorer(context.roles.base.process, torch.tensor([0.0, 1.0, 2.0, 0.5]))
+    context.target = Target(other, ALPHA)
     with pytest.raises(AssertionError, match=r"ppo: at p\* the mean gradient"):
         check_stationary(PPO(), context, rounds=48)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from biotilt.core import Context, Policy, Replay, Roles, rollout
+from biotilt.core import Context, Policy, Replay, Roles, Target, rollout
 from biotilt.networks import value_network
 from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.processes import AnyOrder
@@ -17,7 +17,7 @@ def context() -> Context:
     base = Policy(process, MLP(MLPConfig(3, 6, 8)))
     value = Return(value_network(base), process, "return", LearnedValueConfig())
     return Context(
-        Roles.start(base), lambda designs: designs.sum(-1).float(), 1.0, torch.Generator(), Replay(None), value
+        Roles.start(base), Target(lambda designs: designs.sum(-1).float(), 1.0), torch.Generator(), Replay(None), value
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from biotilt.core import Context, Draws, Policy, Replay, Roles, Sampler
+from biotilt.core import Context, Draws, Policy, Roles, Sampler, Target
 from biotilt.networks.table import StateTable, Table
 from biotilt.processes import AnyOrder, Finite
 from biotilt.samplers import Importance
@@ -32,7 +32,7 @@ BASE = Policy(PROCESS, StateTable(3, 2, normal(16, 2, 3, seed=1)))
 def context_of(seed: int = 0) -> Context:
     roles = Roles.start(BASE)
     roles.proposal = Policy(PROCESS, StateTable(3, 2, normal(16, 2, 3, seed=2))).frozen_copy()
-    return Context(roles, TableScorer(PROCESS, REWARD), ALPHA, torch.Generator().manual_seed(seed), Replay(None))
+    return Context(roles, Target(TableScorer(PROCESS, REWARD), ALPHA), torch.Generator().manual_seed(seed))
 
 
 @dataclass(frozen=True)

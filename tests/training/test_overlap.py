@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles
+from biotilt.core import Context, Policy, Replay, Roles, Target
 from biotilt.errors import ConfigError
 from biotilt.networks.table import Table
 from biotilt.objectives import PPO, TrajectoryBalance
@@ -56,7 +56,7 @@ def trainer_of(oracle: Slow, folder: Path | None = None, objective: Any = None, 
     logits = torch.randn(K, S, S, generator=torch.Generator().manual_seed(1))
     config = TrainConfig(**({"max_calls": 64, "batch": 16, "lr": 0.05, "warmup": 0, "overlap": True} | options))
     roles = Roles.start(Policy(Finite(S, K), Table(S, K, logits)))
-    context = Context(roles, oracle, ALPHA, torch.Generator().manual_seed(2), Replay(objective.capacity))
+    context = Context(roles, Target(oracle, ALPHA), torch.Generator().manual_seed(2), Replay(objective.capacity))
     return Trainer(context, objective, config, oracle, folder)
 
 

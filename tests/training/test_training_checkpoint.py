@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Objective, Policy, Replay, Roles
+from biotilt.core import Context, Objective, Policy, Replay, Roles, Target
 from biotilt.errors import CheckpointError
 from biotilt.files import load_tensors, save_tensors
 from biotilt.networks import MLP, MLPConfig
@@ -91,7 +91,7 @@ def build(objective: Objective, folder: Path | None, oracle: Lookup | None = Non
         value = VALUES[kind].build(VALUES.options_of(kind)(), process, lambda *size: network(width).blank())
     oracle = oracle or Lookup()
     generator = torch.Generator().manual_seed(4)
-    context = Context(roles, oracle, 0.5, generator, Replay(objective.capacity), value)
+    context = Context(roles, Target(oracle, 0.5), generator, Replay(objective.capacity), value)
     config = TrainConfig(max_calls=16 * 6, batch=16, lr=0.01, schedule="cosine", warmup=3, clip=1.0, ema=0.9,
                          checkpoint_every=2)  # fmt: skip
     return Trainer(context, objective, config, oracle, folder)

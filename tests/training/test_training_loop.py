@@ -11,7 +11,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Columns, Context, Follows, Learned, Objective, Policy, Replay, Roles, Round, Value
+from biotilt.core import (
+    Batch,
+    Columns,
+    Context,
+    Follows,
+    Learned,
+    Objective,
+    Policy,
+    Replay,
+    Roles,
+    Round,
+    Target,
+    Value,
+)
 from biotilt.errors import BiotiltError, BudgetSpent, ConfigError, NothingScored
 from biotilt.networks.table import Table
 from biotilt.objectives import PPO
@@ -55,7 +68,7 @@ def trainer_of(objective: Any, config: TrainConfig, oracle: Any = None, value: A
     logits = torch.randn(K, S, S, generator=torch.Generator().manual_seed(1))
     roles = Roles.start(Policy(Finite(S, K), Table(S, K, logits)))
     oracle = oracle or Lookup()
-    context = Context(roles, oracle, 0.5, torch.Generator().manual_seed(2), Replay(objective.capacity), value)
+    context = Context(roles, Target(oracle, 0.5), torch.Generator().manual_seed(2), Replay(objective.capacity), value)
     return Trainer(context, objective, config, oracle, **options)
 
 
@@ -82,7 +95,7 @@ class Pull(Objective):
 
     def collect(self, context: Context, calls: int) -> Round:
         designs = torch.zeros(calls, dtype=torch.int8)
-        return Round({"r": context.rewards(designs)}, designs, {"reward": 0.2})
+        return Round({"r": context.target.rewards(designs)}, designs, {"reward": 0.2})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, dict[str, float]]:
         return self.slope(context.roles.policy.net.logits), {"figure": 3.0}

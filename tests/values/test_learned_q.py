@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, rollout
+from biotilt.core import Context, Policy, Replay, Roles, Target, rollout
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable
@@ -34,7 +34,7 @@ def normal(*shape: int, seed: int) -> Tensor:
 
 
 def context_of(base: Policy, value: LearnedQ, seed: int = 0) -> Context:
-    return Context(Roles.start(base), lambda d: d.double().sum(-1), ALPHA, generator(seed), Replay(None), value)
+    return Context(Roles.start(base), Target(lambda d: d.double().sum(-1), ALPHA), generator(seed), Replay(None), value)
 
 
 def learned(run: str, logits: Tensor, process: AnyOrder | Masked, rate: float = 0.1) -> LearnedQ:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Policy, Replay, Roles, rollout, sample
+from biotilt.core import Context, Policy, Replay, Roles, Target, rollout, sample
 from biotilt.errors import ConfigError
 from biotilt.networks import MLP, MLPConfig, VectorMLP, VectorMLPConfig, value_network
 from biotilt.networks.table import Table, ValueTable
@@ -46,7 +46,7 @@ def finite(seed: int) -> Policy:
 
 
 def context_of(base: Policy, value: Any, scorer: Any = None, seed: int = 0, alpha: float = ALPHA) -> Context:
-    return Context(Roles.start(base), scorer, alpha, generator(seed), Replay(None), value)
+    return Context(Roles.start(base), Target(scorer, alpha), generator(seed), Replay(None), value)
 
 
 @pytest.mark.usefixtures("double")
@@ -182,7 +182,7 @@ def test_vidd_finds_the_closed_form_tilt_of_a_gaussian(kind):
     target, _ = start.tilted(LINEAR, QUADRATIC, alpha)
     objective = VIDD(value="return", mirror=0.5, updates=20, refresh=20, states=128, buffer=1024)
     value = LearnedV(value_network(base), process, LearnedValueConfig(lr=3e-3))
-    context = Context(Roles.start(base), scorer, alpha, generator(), Replay(objective.capacity), value)
+    context = Context(Roles.start(base), Target(scorer, alpha), generator(), Replay(objective.capacity), value)
     config = TrainConfig(max_calls=128 * 30, batch=128, lr=3e-3, ema=0.97)
     tuned = Policy(process, Trainer(context, objective, config, scorer).run())
     drawn = sample(tuned, 8000, generator(1), chunk=8000).double()
@@ -201,7 +201,7 @@ def test_vidd_with_learned_values_reaches_the_tilted_law_of_a_finite_chain():
     objective = VIDD(value="return", mirror=0.3, beta=1.0, updates=20, refresh=5, states=256, buffer=2048)
     value = LearnedV(value_network(base), base.process, LearnedValueConfig(lr=0.03))
     scorer = TableScorer(base.process, reward)
-    context = Context(Roles.start(base), scorer, ALPHA, generator(), Replay(objective.capacity), value)
+    context = Context(Roles.start(base), Target(scorer, ALPHA), generator(), Replay(objective.capacity), value)
     config = TrainConfig(max_calls=512 * 30, batch=512, lr=0.05, clip=10.0, ema=0.97)
     net = Trainer(context, objective, config, scorer).run()
     assert total_variation(law(Policy(base.process, net)), p_star) < 0.02

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, StateValue, rollout
+from biotilt.core import Context, Policy, Replay, Roles, StateValue, Target, rollout
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable, Table
 from biotilt.objectives import VIDD
@@ -50,7 +50,7 @@ def context_of(value: Any, oracle: Oracle, process: Any = None) -> Context:
     base = policy(1, process)
     roles = Roles.start(base)
     roles.proposal = policy(2, process).frozen_copy()
-    return Context(roles, oracle, ALPHA, generator(), Replay(None), value)
+    return Context(roles, Target(oracle, ALPHA), generator(), Replay(None), value)
 
 
 def most_likely(x: Tensor, net: StateTable) -> Tensor:
@@ -100,7 +100,7 @@ def test_values_are_asked_at_the_steps_of_their_states():
     """v_k(x) and v_{k+1}(y); at the last step the reward of y, here −y."""
     base = Policy(Finite(5, 3), Table(5, 3))
     roles = Roles.start(base)
-    context = Context(roles, lambda d: -d.float(), ALPHA, generator(), Replay(None), Stepwise())
+    context = Context(roles, Target(lambda d: -d.float(), ALPHA), generator(), Replay(None), Stepwise())
     rows, _ = context.value.gather(context, rollout(base, 30, generator()), 60)
     x, y, k = rows["x"].long(), rows["y"].long(), rows["k"]
     assert k.unique().tolist() == [0, 1, 2]
@@ -179,7 +179,7 @@ def test_monte_carlo_survives_a_small_temperature_and_infeasible_designs():
     """exp(r/α) overflows at r/α = 1000; an infeasible completion weighs nothing."""
     oracle = Oracle(torch.tensor([1.0, -torch.inf] * 4))
     context = context_of(MonteCarlo(200), oracle)
-    context.alpha = 1e-3
+    context.target = Target(context.target.scorer, 1e-3)
     value = context.value.state_value(context, torch.full((1, 3), 2, dtype=torch.int8), 0).item()
     share = (torch.cat(oracle.asked)[:, 2] == 0).float().mean().item()
     assert 0.02 < share < 0.98

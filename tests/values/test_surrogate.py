@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from biotilt.core import Context, Policy, Replay, Roles, rollout
+from biotilt.core import Context, Policy, Replay, Roles, Target, rollout
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder, Finite
@@ -34,7 +34,7 @@ def parts():
     value = SurrogateQ(
         StateTable(LETTERS, LENGTH, torch.zeros(shape)), process, SurrogateConfig(lr=0.05, imagine=6, keep=8)
     )
-    context = Context(Roles.start(base), Lookup(), ALPHA, torch.Generator().manual_seed(0), Replay(None), value)
+    context = Context(Roles.start(base), Target(Lookup(), ALPHA), torch.Generator().manual_seed(0), Replay(None), value)
     return base, value, context
 
 
@@ -46,12 +46,12 @@ def gathered(base, value, context, count):
 def test_only_the_roll_in_is_scored_and_the_newest_imagined_designs_are_kept(parts):
     base, value, context = parts
     rows = gathered(base, value, context, 5)
-    assert context.scorer.asked == 5
+    assert context.target.scorer.asked == 5
     assert len(rows["designs"]) == 5
     assert (value.imagined[:2] == -1).all() and (value.imagined[2:] >= 0).all()  # 6 of 8 places are filled
     before = value.imagined.clone()
     gathered(base, value, context, 5)
-    assert context.scorer.asked == 10
+    assert context.target.scorer.asked == 10
     assert torch.equal(value.imagined[:2], before[-2:])
 
 

@@ -65,7 +65,7 @@ from biotilt.core.protocols import (
 )
 from biotilt.core.replay import Batch, Columns, Replay, check_rows, draw_rows, drop_unscored
 from biotilt.core.sampler import Draws, Sampler
-from biotilt.core.target import Target, log_weight_of
+from biotilt.core.target import Target
 from biotilt.core.values import (
     ActionValue,
     Constant,
@@ -144,7 +144,6 @@ __all__ = [
     "drop_unscored",
     "has",
     "kernel_at",
-    "log_weight_of",
     "move_toward",
     "needed",
     "own_names",

@@ -10,7 +10,6 @@ from torch import Generator, Tensor, nn
 from biotilt.core.capabilities import T, needed
 from biotilt.core.parts import Algorithm, Value
 from biotilt.core.policy import Roles, Trajectory
-from biotilt.core.protocols import Scorer
 from biotilt.core.replay import Batch, Columns, Replay
 from biotilt.core.target import Target
 
@@ -19,11 +18,10 @@ Metrics = dict[str, float]
 
 @dataclass
 class Context:
-    """The parts all algorithms share: roles, oracle, temperature, random numbers, a value; objectives have a replay."""
+    """The parts all algorithms share: roles, what is aimed at, random numbers, a value; objectives have a replay."""
 
     roles: Roles
-    scorer: Scorer
-    alpha: float
+    target: Target
     generator: Generator
     memory: Replay = field(default_factory=lambda: Replay(None))
     value: Value | None = None
@@ -31,19 +29,6 @@ class Context:
     def value_as(self, kind: type[T]) -> T:
         """Return the value as one of a class that the algorithm works with."""
         return needed(self.value, kind)
-
-    @property
-    def target(self) -> Target:
-        """The tilt exp(r/α) as scores and weights; rewards for a loss are those of `rewards`."""
-        return Target(self.scorer, self.alpha)
-
-    def rewards(self, designs: Tensor) -> Tensor:
-        """Score designs `(B, ...)` for a loss: see `Target.rewards`."""
-        return self.target.rewards(designs)
-
-    def relaxed_rewards(self, designs: Tensor) -> Tensor:
-        """Score relaxed designs, with gradients: see `Target.relaxed_rewards`."""
-        return self.target.relaxed_rewards(designs)
 
 
 @dataclass

@@ -16,7 +16,7 @@ class Target:
     """The tilt exp(r/α): scores of designs, and what they weigh.
 
     >>> tilt = Target(lambda designs: torch.tensor([1.0, torch.nan, -torch.inf]), alpha=0.5)
-    >>> tilt.scores(torch.zeros(3, 2)), tilt.rewards(torch.zeros(3, 2)), log_weight_of(torch.tensor([1.0]), 0.5)
+    >>> tilt.scores(torch.zeros(3, 2)), tilt.rewards(torch.zeros(3, 2)), tilt.log_weight(torch.tensor([1.0]))
     (tensor([1., nan, -inf]), tensor([ 1., nan, -4.]), tensor([2.]))
     """
 
@@ -49,10 +49,9 @@ class Target:
         """Score relaxed designs (letter probabilities `(B, L, V)`, or points): rewards `(B,)` with gradients."""
         return _one_a_design(needed(self.scorer, RelaxedScorer).relaxed(designs), designs)
 
-
-def log_weight_of(rewards: Tensor, alpha: float) -> Tensor:
-    """Return r/α `(N,)`, −inf where the design was not scored or is infeasible."""
-    return torch.where(rewards.isnan(), -torch.inf, rewards / alpha)
+    def log_weight(self, scores: Tensor) -> Tensor:
+        """Return r/α `(N,)` of scores, −inf where the design was not scored or is infeasible."""
+        return torch.where(scores.isnan(), -torch.inf, scores / self.alpha)
 
 
 def _one_a_design(scores: Tensor, designs: Tensor) -> Tensor:

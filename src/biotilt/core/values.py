@@ -172,7 +172,7 @@ def value_of(context: Context, value: Evaluates, x: Tensor, k: Tensor) -> Tensor
     last = k == context.roles.base.process.steps
     values = torch.empty(len(x), device=x.device)
     if last.any():
-        values[last] = context.rewards(x[last])
+        values[last] = context.target.rewards(x[last])
     if not last.all():
         values[~last] = value.state_value(context, x[~last], k[~last])
     return values

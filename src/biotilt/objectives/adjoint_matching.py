@@ -108,9 +108,9 @@ class AdjointMatching(Objective):
         """Return a[1] … a[K] `(K, B, ...)`, NaN where the design was not scored, and the rewards `(B,)`."""
         base = context.roles.base
         x = chain.designs.detach().requires_grad_()
-        rewards = context.relaxed_rewards(needed(base.process, Relaxable).relaxed_design(x))
+        rewards = context.target.relaxed_rewards(needed(base.process, Relaxable).relaxed_design(x))
         scored = rewards.isfinite()
-        (a,) = torch.autograd.grad(rewards[scored].sum() / context.alpha, x)
+        (a,) = torch.autograd.grad(rewards[scored].sum() / context.target.alpha, x)
         adjoints = [a.where(scored.view(-1, *[1] * (a.dim() - 1)), torch.nan)]
         for k in range(chain.steps - 1, 0, -1):
             x = chain.states[k].detach().requires_grad_()

@@ -120,11 +120,11 @@ class RewardBackprop(Objective):
             kl = kl + kernel.kl(needed(kernel_at(process, base_net, x, k), Divergence))
             x = needed(kernel, Reparametrised).rsample(context.generator, self.temperature)
         designs = relaxable.relaxed_design(x)
-        rewards = context.relaxed_rewards(designs)
+        rewards = context.target.relaxed_rewards(designs)
         scored = rewards.isfinite()
         # the gradient of a reward that is NaN may be NaN, and NaN times 0 is too: it would spoil every weight
         designs.register_hook(lambda grad: grad.where(scored.view(-1, *[1] * (grad.dim() - 1)), 0))
-        loss = torch.where(scored, kl - rewards / context.alpha, 0).sum() / scored.sum().clamp(min=1)
+        loss = torch.where(scored, kl - rewards / context.target.alpha, 0).sum() / scored.sum().clamp(min=1)
         return loss, {"reward": rewards[scored].mean().item(), "kl": kl.mean().item()}
 
     def _first(self, steps: int) -> int:

@@ -35,7 +35,7 @@ def roll_in(context: Context, count: int, beta: float, *, terms: bool = False) -
 def collect_chains(context: Context, calls: int, beta: float) -> Round:
     """Score `calls` chains: rows `chain` `(B, K+1, ...)`, `log_base` `(B, K)` (log p_pre), `rewards` `(B,)`."""
     chain = roll_in(context, calls, beta)
-    rewards = context.rewards(chain.designs)
+    rewards = context.target.rewards(chain.designs)
     if chain.log_prob is None or chain.log_ratio is None:
         raise ValueError("the roll-in must record log-probabilities as they are drawn")
     log_base = (chain.log_prob - chain.log_ratio).T

@@ -78,14 +78,14 @@ class DDPP(Objective):
             if size
         ]
         designs = torch.cat(parts)
-        rewards = context.rewards(designs)
+        rewards = context.target.rewards(designs)
         rows = drop_unscored({"designs": designs, "rewards": rewards})
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         roles, generator = context.roles, context.generator
         design, process = rows["designs"], roles.policy.process
-        complete = rows["rewards"] / context.alpha
+        complete = rows["rewards"] / context.target.alpha
         value = context.value_as(StateFunction)
         value.set_units(complete)
         k = torch.randint(process.steps, (len(design),), generator=generator, device=generator.device)

@@ -97,8 +97,8 @@ class DiscreteAdjointMatching(Objective):
         path = rows.pop("path")
         log_ratio = rows.pop("log_ratio")
         log_weight = log_ratio.new_zeros(len(designs)).index_add_(0, path, log_ratio)
-        rewards = context.rewards(designs)
-        weight = _relative((log_weight + rewards / context.alpha).view(starts, self.group))
+        rewards = context.target.rewards(designs)
+        weight = _relative((log_weight + rewards / context.target.alpha).view(starts, self.group))
         rows["weight"] = weight.flatten()[path]
         metrics = roll_in_metrics(chain, rewards) | {"ess": (1 / weight.square().nanmean(-1)).nanmean().item()}
         return Round(drop_unscored(rows), designs, metrics)

@@ -59,7 +59,7 @@ class PathConsistency(Objective):
         return collect_chains(context, calls, self.beta)
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
-        complete = rows["rewards"] / context.alpha
+        complete = rows["rewards"] / context.target.alpha
         value = context.value_as(StateFunction)
         value.set_units(complete)
         log_ratio = log_ratios(context.roles.policy, rows)

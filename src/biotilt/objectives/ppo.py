@@ -81,12 +81,12 @@ class PPO(Objective):
 
     def collect(self, context: Context, calls: int) -> Round:
         chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)
-        rewards = context.rewards(chain.designs)
+        rewards = context.target.rewards(chain.designs)
         if chain.log_prob is None or chain.log_ratio is None:
             raise ValueError("PPO needs log-probabilities recorded when drawn")
         target = targets_of(context.roles.policy.process, chain.states[0])
-        returns = soft_return(rewards, chain.log_ratio, context.alpha)
-        advantage = self._advantage(returns, context.alpha, target)
+        returns = soft_return(rewards, chain.log_ratio, context.target.alpha)
+        advantage = self._advantage(returns, context.target.alpha, target)
         steps, batch = chain.log_prob.shape
         rows = {
             "x": chain.states[:-1].flatten(0, 1),

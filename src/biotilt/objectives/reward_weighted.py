@@ -86,7 +86,7 @@ class RewardWeighted(Objective):
     def collect(self, context: Context, calls: int) -> Round:
         roles, generator = context.roles, context.generator
         designs, log_control = self._draw(context, calls)
-        rewards = context.rewards(designs)
+        rewards = context.target.rewards(designs)
         rows = {"designs": designs, "rewards": rewards, "log_control": log_control}
         rows = drop_unscored(rows)
         more = len(rows["designs"]) * self.unscored
@@ -95,7 +95,7 @@ class RewardWeighted(Objective):
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         policy = context.roles.policy
-        log_weight = rows["rewards"] / context.alpha
+        log_weight = rows["rewards"] / context.target.alpha
         weights = controlled_weights(log_weight, rows["log_control"], rows["scored"])
         picked, coefficient = draw_signed(weights, self.states, context.generator)
         loss = policy.process.denoising_loss(policy.net, rows["designs"][picked], context.generator)

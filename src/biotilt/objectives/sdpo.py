@@ -74,7 +74,7 @@ class SDPO(Objective):
     def collect(self, context: Context, calls: int) -> Round:
         roles = context.roles
         designs = sample(roles.base if self.proposal == "base" else roles.proposal, calls, context.generator)
-        rewards = context.rewards(designs)
+        rewards = context.target.rewards(designs)
         rows = drop_unscored({"designs": designs, "rewards": rewards})
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 
@@ -88,6 +88,6 @@ class SDPO(Objective):
         with torch.no_grad():
             log_base = roles.base.kernel_as(PosteriorDensity, x, k).posterior_log_prob(design)
         log_ratio = roles.policy.kernel_as(PosteriorDensity, x, k).posterior_log_prob(design) - log_base
-        target = (rows["rewards"][: len(design)] / context.alpha).view(-1, group).softmax(-1)
+        target = (rows["rewards"][: len(design)] / context.target.alpha).view(-1, group).softmax(-1)
         loss = -(target * log_ratio.view(-1, group).log_softmax(-1)).sum(-1).mean()
         return loss, {"log_ratio": log_ratio.mean().item()}

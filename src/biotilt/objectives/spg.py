@@ -77,14 +77,14 @@ class SPG(Objective):
 
     def collect(self, context: Context, calls: int) -> Round:
         chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)
-        rewards = context.rewards(chain.designs)
+        rewards = context.target.rewards(chain.designs)
         gain = rewards
         if self.returns == "soft":
             if chain.log_ratio is None:
                 raise ValueError("SPG needs log-probabilities recorded when drawn")
-            gain = soft_return(rewards, chain.log_ratio, context.alpha)
+            gain = soft_return(rewards, chain.log_ratio, context.target.alpha)
         target = targets_of(context.roles.policy.process, chain.designs)
-        rows = {"designs": chain.designs, "advantage": (gain - mean_within(gain, target)) / context.alpha}
+        rows = {"designs": chain.designs, "advantage": (gain - mean_within(gain, target)) / context.target.alpha}
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:

@@ -74,7 +74,7 @@ class TrajectoryBalance(Objective):
         return collect_chains(context, calls, self.beta)
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
-        complete = rows["rewards"] / context.alpha
+        complete = rows["rewards"] / context.target.alpha
         target = targets_of(context.roles.policy.process, rows["chain"][:, 0])
         log_z = complete - log_ratios(context.roles.policy, rows).sum(-1)
         if self.form == "learned":

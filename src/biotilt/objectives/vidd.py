@@ -112,7 +112,7 @@ class VIDD(Objective):
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         if isinstance(context.value, Teaches):
             return self._from_lesson(context, context.value.lesson(context, rows))
-        log_weight = vidd_log_weight(rows["value_y"], rows["value_x"], context.alpha)
+        log_weight = vidd_log_weight(rows["value_y"], rows["value_x"], context.target.alpha)
         if self.anchor == "pretrained":
             log_weight = log_weight + rows["log_anchor"]
         return self._weighted(context, rows["x"], rows["y"], rows["k"], log_weight)

@@ -76,7 +76,7 @@ class WDCE(Objective):
     def collect(self, context: Context, calls: int) -> Round:
         roles, generator = context.roles, context.generator
         designs, log_ratio, share = self._draw(context, calls)
-        rewards = context.rewards(designs)
+        rewards = context.target.rewards(designs)
         mixed = mixture_log_ratio(log_ratio, share)
         rows = {"designs": designs, "rewards": rewards, "log_mix": mixed, "log_control": log_ratio - mixed}
         rows = drop_unscored(rows)
@@ -86,7 +86,7 @@ class WDCE(Objective):
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         policy = context.roles.policy
-        log_weight = rows["rewards"] / context.alpha - rows["log_mix"]
+        log_weight = rows["rewards"] / context.target.alpha - rows["log_mix"]
         weights = controlled_weights(log_weight, rows["log_control"], rows["scored"])
         picked, coefficient = draw_signed(weights, self.states, context.generator)
         loss = policy.process.denoising_loss(policy.net, rows["designs"][picked], context.generator)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 
-from biotilt.core import Context, Density, Draws, Sampler, has, log_weight_of
+from biotilt.core import Context, Density, Draws, Sampler, has
 from biotilt.formulas.resampling import log_mean_error, log_mean_exp
 from biotilt.options import Number, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights
@@ -41,7 +41,7 @@ class BestOfN(Sampler):
             proposal.base = None
         designs, log_ratio = proposal.chains(context, round(self.factor * count))
         rewards = context.target.scores(designs)
-        log_weight = log_weight_of(rewards, context.alpha)
+        log_weight = context.target.log_weight(rewards)
         all_weights = log_weight + log_ratio
         known = (log_mean_exp(all_weights).item(), log_mean_error(all_weights)) if weighed else (None, None)
         best = log_weight.argsort(descending=True, stable=True)[:count]

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Capability, Context, Draws, Reveals, Sampler, log_weight_of, needed, rollout, sample
+from biotilt.core import Capability, Context, Draws, Reveals, Sampler, needed, rollout, sample
 from biotilt.errors import ConfigError
 from biotilt.options import Count, Inside, check_options
 from biotilt.samplers.proposal import equal_weights
@@ -65,7 +65,7 @@ class SplitGibbs(Sampler):
             for _ in range(self.moves):
                 new = _change_a_letter(z, process.hidden(blank), process.letters, context)
                 scores = context.target.scores(new)
-                log_accept = log_weight_of(scores, context.alpha) - log_weight_of(rewards, context.alpha)
+                log_accept = context.target.log_weight(scores) - context.target.log_weight(rewards)
                 log_accept = log_accept + log_q[(new == x).long()].sum(-1) - log_q[(z == x).long()].sum(-1)
                 # NaN, the difference of two designs without a score, compares false: rejected
                 accept = self._uniform(rewards.shape, context).log() < log_accept

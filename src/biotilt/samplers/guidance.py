@@ -74,6 +74,6 @@ class Guidance(Sampler):
         else:
             source = needed(policy.process, Relaxable).relaxed(x).detach().requires_grad_()
             design = policy.kernel_as(Expecting, source, k).expected()
-        (slope,) = torch.autograd.grad(context.relaxed_rewards(design).sum(), source)
+        (slope,) = torch.autograd.grad(context.target.relaxed_rewards(design).sum(), source)
         # relaxed letters have one more channel than the kernel has letters: the mask, which nothing is changed into
-        return slope[..., : kernel.x0.shape[-1]] * (self.scale / context.alpha)
+        return slope[..., : kernel.x0.shape[-1]] * (self.scale / context.target.alpha)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Density, Draws, Kernel, Tiltable, log_weight_of
+from biotilt.core import Context, Density, Draws, Kernel, Tiltable
 from biotilt.formulas.resampling import log_mean_error, log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight
@@ -35,7 +35,7 @@ def draw_guided(context: Context, count: int, score: Callable[[Kernel, Tensor, i
     rewards = context.target.scores(x)
     if not correct:
         return Draws(x, rewards, equal_weights(rewards))
-    log_weight = log_weight_of(rewards, context.alpha) + log_ratio
+    log_weight = context.target.log_weight(rewards) + log_ratio
     need_a_weight(log_weight, "designs")
     metrics = {"ess": effective_fraction(log_weight).item()}
     return Draws(x, rewards, log_weight, log_mean_exp(log_weight).item(), log_mean_error(log_weight), metrics)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from biotilt.core import Capability, Context, Density, Draws, Sampler, log_weight_of
+from biotilt.core import Capability, Context, Density, Draws, Sampler
 from biotilt.formulas.resampling import log_mean_error, log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.samplers.proposal import Proposal, need_a_weight
@@ -32,7 +32,7 @@ class Importance(Sampler):
     def draw(self, context: Context, count: int) -> Draws:
         designs, log_ratio = Proposal(context.roles).chains(context, count)
         rewards = context.target.scores(designs)
-        log_weight = log_weight_of(rewards, context.alpha) + log_ratio
+        log_weight = context.target.log_weight(rewards) + log_ratio
         need_a_weight(log_weight, "designs")
         metrics = {"ess": effective_fraction(log_weight).item()}
         log_z, error = log_mean_exp(log_weight).item(), log_mean_error(log_weight)

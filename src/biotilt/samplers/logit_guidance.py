@@ -58,7 +58,7 @@ class LogitGuidance(Sampler):
         """Return q `(B, L, V)`, in units of α, at the states of the kernel."""
         guessing = needed(kernel, Guessing)
         guesses = torch.stack([guessing.guess(context.generator) for _ in range(self.guesses)])
-        rewards = context.target.scores(guesses.flatten(0, 1)).unflatten(0, guesses.shape[:2]) / context.alpha
+        rewards = context.target.scores(guesses.flatten(0, 1)).unflatten(0, guesses.shape[:2]) / context.target.alpha
         return self.scale * letter_scores(guesses, rewards, kernel.x0.shape[-1], self.estimate, self.shrink)
 
 

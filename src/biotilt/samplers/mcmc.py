@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Capability, Context, Density, Draws, Sampler, Trajectory, log_weight_of, rollout
+from biotilt.core import Capability, Context, Density, Draws, Sampler, Trajectory, rollout
 from biotilt.errors import ConfigError
 from biotilt.options import Count, Share, check_options
 from biotilt.samplers.proposal import equal_weights
@@ -68,7 +68,7 @@ class MCMC(Sampler):
             redone = self._redone(context)
             new = self._redo(context, chain, context.roles.base.process.steps - redone)
             new_rewards = _score_changed(context, chain.designs, rewards, new.designs)
-            log_accept = log_weight_of(new_rewards, context.alpha) - log_weight_of(rewards, context.alpha)
+            log_accept = context.target.log_weight(new_rewards) - context.target.log_weight(rewards)
             if new.log_ratio is not None and chain.log_ratio is not None:
                 log_accept = log_accept + chain.log_ratio[-redone:].sum(0) - new.log_ratio.sum(0)
             # NaN, the difference of two designs without a score, compares false: rejected

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Density, Evaluates, Roles, log_weight_of, needed
+from biotilt.core import Context, Density, Evaluates, Roles, needed
 from biotilt.errors import RewardError
 
 
@@ -62,4 +62,4 @@ def need_a_weight(log_weight: Tensor, what: str) -> None:
 
 def equal_weights(rewards: Tensor) -> Tensor:
     """Return log-weights that count all designs the same, 0, but those without a score or infeasible not: −inf."""
-    return log_weight_of(rewards, 1.0).isfinite().log()
+    return rewards.isfinite().log()

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Capability, Context, Density, Draws, Evaluates, Sampler, Value, log_weight_of
+from biotilt.core import Capability, Context, Density, Draws, Evaluates, Sampler, Value
 from biotilt.formulas.categorical import draw
 from biotilt.formulas.resampling import systematic_resample
 from biotilt.options import Count, Few, Name, Rate, check_options
@@ -56,7 +56,7 @@ class Refinement(Sampler):
         proposal, k = Proposal(context.roles), process.steps - max(1, round(self.share * process.steps))
         designs, rewards = self._denoise(context, proposal, process.noise(count, generator), 0)
         for _ in range(self.rounds):
-            log_weight = log_weight_of(rewards, context.alpha)
+            log_weight = context.target.log_weight(rewards)
             if self.select and log_weight.isfinite().any():
                 designs = designs[systematic_resample(log_weight, generator)]
             designs, rewards = self._denoise(context, proposal, process.corrupt(designs, k, generator), k)
@@ -72,7 +72,7 @@ class Refinement(Sampler):
                 x = y[0]
                 continue
             after = value_after(context, y.flatten(0, 1), k).unflatten(0, y.shape[:2])
-            log_a = log_weight_of(after, context.alpha) + log_ratio
+            log_a = context.target.log_weight(after) + log_ratio
             # where no child has a value, any will do
             log_a = torch.where(log_a.isfinite().any(0), log_a, 0.0)
             chosen = draw(log_a.log_softmax(0).T, context.generator)

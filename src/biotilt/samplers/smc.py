@@ -58,7 +58,7 @@ class SMC(Sampler):
 
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:
-        proposal, alpha = Proposal(context.roles), context.alpha
+        proposal, alpha = Proposal(context.roles), context.target.alpha
         steps = context.roles.base.process.steps
         x = context.roles.proposal.process.noise(count, context.generator)
         scores = value = torch.zeros(count, device=x.device)

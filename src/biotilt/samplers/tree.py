@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Capability, Context, Density, Draws, Sampler, log_weight_of
+from biotilt.core import Batch, Capability, Context, Density, Draws, Sampler
 from biotilt.errors import ConfigError
 from biotilt.options import Count, FewPair, NotNegative, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight
@@ -80,7 +80,7 @@ class TreeSearch(Sampler):
             )
         rows = self.search(context)
         designs, rewards = rows["designs"], rows["rewards"]
-        log_weight = log_weight_of(rewards, context.alpha)
+        log_weight = context.target.log_weight(rewards)
         order = log_weight.argsort(descending=True, stable=True)[:count]
         if self.keep == "resampled":
             log_weight = log_weight + rows["log_ratio"]
@@ -106,7 +106,7 @@ class TreeSearch(Sampler):
         while the tree drew more of them where they scored well. Designs without a score are left out.
         """
         rows = self.search(context)
-        scored = (log_weight_of(rows["rewards"], context.alpha) + rows["log_ratio"]).isfinite()
+        scored = (context.target.log_weight(rows["rewards"]) + rows["log_ratio"]).isfinite()
         rewards = rows["rewards"][scored]
         return {
             "designs": rows["designs"][scored],
@@ -145,7 +145,7 @@ class TreeSearch(Sampler):
             (designs,), (log_ratio,) = proposal.children(context, designs, k, 1)
             total = total + log_ratio
         rewards = context.target.scores(designs)
-        scaled = log_weight_of(rewards, context.alpha).tolist()
+        scaled = context.target.log_weight(rewards).tolist()
         node.children = [
             Node(states[i : i + 1], node.depth + 1, at_child[i].item(), node, closed=node.depth + 1 == steps)
             for i in range(self.children)

@@ -189,7 +189,7 @@ def _as_declared(rows: Batch, context: Context) -> Batch:
     rows = {{"design": "designs", "reward": "rewards"}.get(name, name): value for name, value in rows.items()}
     if "log_weight" in rows:
         log_weight = rows.pop("log_weight")
-        rows["rewards"] = log_weight * context.alpha
+        rows["rewards"] = log_weight * context.target.alpha
         if "log_mix" in (context.memory.columns or ()):
             rows["log_mix"] = torch.zeros_like(log_weight)
     return rows

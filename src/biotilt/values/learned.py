@@ -104,13 +104,13 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
         """Score the designs of the roll-in; rows `designs` `(B, L)`, `rewards` `(B,)`, `terms` `(B, L)` = ℓ."""
         if chain.terms is None:
             raise ValueError("learned values need a roll-in drawn with terms=True")
-        rewards = context.rewards(chain.designs)
+        rewards = context.target.rewards(chain.designs)
         return {"designs": chain.designs, "rewards": rewards, "terms": chain.terms}, rewards
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         """Return states x with Q(x) detached and the squared error of the equation above, from one network call."""
         designs, ell = rows["designs"], rows["terms"]
-        complete = rows["rewards"] / context.alpha
+        complete = rows["rewards"] / context.target.alpha
         self.set_units(complete)
         x, after, run = self._hide_and_reveal(designs, context.generator)
         k = self.process.step_of(x)

@@ -68,13 +68,13 @@ class LearnedV(nn.Module, ActionValue, Learned):
         """Score the roll-in; rows `chain` `(B, K+1, ...)`, `rewards` `(B,)`, `log_ratio` `(B, K)` = ℓ."""
         if chain.log_ratio is None:
             raise ValueError("learned values need a roll-in drawn with base=")
-        rewards = context.rewards(chain.designs)
+        rewards = context.target.rewards(chain.designs)
         rows = {"chain": chain.states.transpose(0, 1), "rewards": rewards, "log_ratio": chain.log_ratio.T}
         return rows, rewards
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         """Return one state of each chain, at a random step, with its q and the squared error of V there."""
-        complete, ell = rows["rewards"] / context.alpha, rows["log_ratio"]
+        complete, ell = rows["rewards"] / context.target.alpha, rows["log_ratio"]
         self.state.set_units(complete)
         batch, steps = ell.shape
         k = torch.randint(steps, (batch,), generator=context.generator, device=ell.device)

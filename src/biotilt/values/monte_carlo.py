@@ -41,7 +41,7 @@ class MonteCarlo(StateValue):
             start = x[steps == step].repeat_interleave(self.draws, 0)
             chain = rollout(context.roles.base, len(start), context.generator, start=(start, step))
             designs[rows] = chain.designs
-        scaled = context.rewards(designs).unflatten(0, (len(x), self.draws)) / context.alpha
+        scaled = context.target.rewards(designs).unflatten(0, (len(x), self.draws)) / context.target.alpha
         scored = ~scaled.isnan()
         total = torch.where(scored, scaled, -torch.inf).logsumexp(-1) - scored.sum(-1).log()
-        return context.alpha * torch.where(scored.any(-1), total, torch.nan)
+        return context.target.alpha * torch.where(scored.any(-1), total, torch.nan)

@@ -38,6 +38,6 @@ class PosteriorMean(StateValue):
         """Return v̂ `(B,)` in units of reward; NaN where no guess could be scored."""
         kernel = context.roles.proposal.kernel_as(Guessing, x, k)
         if not self.draws:
-            return context.rewards(kernel.guess())
+            return context.target.rewards(kernel.guess())
         guesses = torch.stack([kernel.guess(context.generator) for _ in range(self.draws)])
-        return context.rewards(guesses.flatten(0, 1)).unflatten(0, guesses.shape[:2]).nanmean(0)
+        return context.target.rewards(guesses.flatten(0, 1)).unflatten(0, guesses.shape[:2]).nanmean(0)

@@ -75,13 +75,13 @@ class SurrogateQ(LearnedQ):
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         """Fit the surrogate to the really scored `rows`, and return the lesson of as many imagined ones."""
-        real = rows["rewards"] / context.alpha
+        real = rows["rewards"] / context.target.alpha
         self.set_units(real)
         error = (self.predict(rows["designs"]) - (real - self.centre) / self.spread).square().mean()
         known = (self.imagined[:, 0] >= 0).nonzero().squeeze(-1)
         pick = known[torch.randperm(len(known), generator=context.generator, device=known.device)[: len(real)]]
         designs = self.imagined[pick]
         with torch.no_grad():
-            guess = (self.predict(designs) * self.spread + self.centre) * context.alpha
+            guess = (self.predict(designs) * self.spread + self.centre) * context.target.alpha
         lesson = super().lesson(context, {"designs": designs, "rewards": guess, "terms": self.imagined_terms[pick]})
         return Lesson(lesson.x, lesson.k, lesson.q, lesson.loss + error)
