@@ -25,7 +25,7 @@ import torch
 from biotilt.config import override
 from biotilt.core import Context, Policy, Roles, Target, path_kl, sample
 from biotilt.evaluation.checks import warnings
-from biotilt.evaluation.measure import measure_all
+from biotilt.evaluation.judged import Judged
 from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
 from biotilt.judge import reference
@@ -93,13 +93,12 @@ def judged(
         for reward in (experiment.reward, experiment.held_out)
     ]
     assert scores[0] is not None
-    row = panel(
-        method, designs, scores[0], scores[1], reference=reference(experiment), loglik_base=None,
+    known = Judged(
+        designs, space=experiment.model.space, optimised=scores[0], held_out=scores[1],
+        reference=reference(experiment), comparable=experiment.comparable,
         kl_policy_base=kls[0], kl_base_policy=kls[1], calls=calls, seconds=seconds,
     )  # fmt: skip
-    if not experiment.comparable:
-        row["gap"] = None
-    return row | {"more": measure_all(measures_of(experiment), designs)}
+    return panel(method, known) | {"more": {measure.key: measure(known) for measure in measures_of(experiment)}}
 
 
 def oracle(experiment: Experiment, reward: Any) -> Oracle:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from biotilt.core import Policy, path_kl, sample
+from biotilt.evaluation.judged import Judged
 from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
 from biotilt.files import write_json
@@ -75,13 +76,14 @@ def tuned_row(name: str, experiment: Experiment) -> tuple[dict[str, Any], list[d
     generator = torch.Generator().manual_seed(10_000 + seed)
     designs = experiment.model.decode(sample(tuned, SAMPLES, generator))
     assert experiment.held_out is not None
-    row = panel(
-        name, designs, experiment.reward(designs), experiment.held_out(designs), reference=reference(experiment),
-        loglik_base=None, kl_policy_base=path_kl(tuned, base, SAMPLES, generator).mean().item(),
+    judged = Judged(
+        designs, space=experiment.model.space, optimised=experiment.reward(designs),
+        held_out=experiment.held_out(designs), reference=reference(experiment),
+        kl_policy_base=path_kl(tuned, base, SAMPLES, generator).mean().item(),
         kl_base_policy=path_kl(base, tuned, SAMPLES, generator).mean().item(),
         calls=trainer.oracle.calls, seconds=seconds,
     )  # fmt: skip
-    return row, trainer.history
+    return panel(name, judged), trainer.history
 
 
 def table(results: list[dict[str, Any]]) -> str:

@@ -210,14 +210,14 @@ def test_the_readme_names_every_command_and_every_column():
     from typer.main import get_command
 
     from biotilt.cli import app
-    from biotilt.report.columns import COLUMNS
+    from biotilt.evaluation.common import columns
 
     page = ROOT / "README.md"
     named = {words[1] for words in command_lines(page)}
     assert named == set(get_command(app).commands)  # type: ignore[attr-defined]
     table = prose(page).partition("### What the columns mean")[2].partition("\n## ")[0]
     headers = re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)
-    assert headers == ["column", *(column.header.replace("\u00a0", " ") for column in COLUMNS)]
+    assert headers == ["column", *(column.header.replace("\u00a0", " ") for column in columns())]
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)

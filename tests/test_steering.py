@@ -95,15 +95,15 @@ def test_without_a_page_nothing_but_the_sampler_is_asked(tmp_path):
 
 
 def test_the_closest_pair_is_told_and_near_copies_are_warned_of():
-    from biotilt.evaluation.checks import near_copies
+    from biotilt.evaluation.common import near_copies
 
     found = steer(experiment(sampler={"name": "importance"}), 8)
     pairs = [(a, b) for i, a in enumerate(found.designs) for b in found.designs[:i]]
     assert found.closest == min(sum(x != y for x, y in zip(a, b)) for a, b in pairs)
     assert found.document()["closest_pair"] == found.closest
-    assert near_copies(found.designs) == ""
+    assert near_copies(found.designs, found.space) == ""
     copies = ["A" * 170, "C" * 4 + "A" * 166, "A" * 166 + "G" * 4]
-    assert near_copies(copies) == (
+    assert near_copies(copies, found.space) == (
         "designs: near-copies. Half of the designs have another within 4.000 of 170.0 positions; the closest two "
         "differ at 4. Count them as a few designs, not as 3."
     )

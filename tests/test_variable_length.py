@@ -7,7 +7,7 @@ import pytest
 
 import biotilt
 from biotilt.errors import ConfigError, DataError
-from biotilt.evaluation.measure import Measure, describe, measure_all
+from biotilt.evaluation.measure import Measure, describe
 from biotilt.fitting import Split, fit_oracle, pretrain_model
 from biotilt.model import Model
 from biotilt.rewards.generic.learned import LearnedReward
@@ -118,5 +118,7 @@ def test_measures_never_leave_a_nan_in_the_summary():
         Measure("broken", "Broken", "Not a number.", lambda designs: float("nan")),
         Measure("absent", "Absent", "Nothing to say.", lambda designs: None),
     ]
-    assert measure_all(measures, ["A", "ACGT"]) == {"length": 2.5, "broken": None, "absent": None}
-    assert describe(measures)[0] == {"key": "length", "header": "Length", "meaning": "Mean number of letters."}
+    assert {m.key: m(["A", "ACGT"]) for m in measures} == {"length": 2.5, "broken": None, "absent": None}
+    assert describe(measures)[0] == {
+        "key": "length", "header": "Length", "meaning": "Mean number of letters.", "written": "number",
+    }  # fmt: skip

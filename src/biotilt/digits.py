@@ -84,3 +84,33 @@ def count(value: float | None) -> str:
     ('2,048', '–')
     """
     return NOTHING if value is None or math.isnan(value) else f"{value:,.0f}".replace("-", "−")
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds as a person says them.
+
+    >>> duration(7.25), duration(200), duration(7800)
+    ('7.2 s', '3 min 20 s', '2 h 10 min')
+    """
+    if seconds is None:
+        return NOTHING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def percent(part: float | None) -> str:
+    """Return a fraction as a percentage that reads 0 or 100 only when it is exactly that.
+
+    >>> percent(0.0), percent(0.0001), percent(0.9999), percent(0.25)
+    ('0%', '<0.1%', '>99.9%', '25.0%')
+    """
+    if part is None:
+        return NOTHING
+    if part in (0, 1):
+        return f"{part:.0%}"
+    return "<0.1%" if 0 < part < 0.001 else ">99.9%" if 0.999 < part < 1 else f"{part:.1%}".replace("-", "−")

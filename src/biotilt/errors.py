@@ -174,8 +174,12 @@ class Problems(list[str]):
         try:
             return function()
         except Exception as error:
-            kind = "" if isinstance(error, BiotiltError) else f"{type(error).__name__}: "
-            with suppress(Exception):  # an error whose text cannot be had
-                kind += " ".join(str(error).split())
-            self.append(f"{what}: {kind}")
+            self.note(what, error)
             return default
+
+    def note(self, what: str, error: Exception) -> None:
+        """Add a line about what raised an error."""
+        kind = "" if isinstance(error, BiotiltError) else f"{type(error).__name__}: "
+        with suppress(Exception):  # an error whose text cannot be had
+            kind += " ".join(str(error).split())
+        self.append(f"{what}: {kind}")

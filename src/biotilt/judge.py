@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from biotilt.errors import Problems
+from biotilt.evaluation.judged import Judged, Reference
 from biotilt.evaluation.metrics import kmer_counts
-from biotilt.evaluation.panel import Reference, panel
+from biotilt.evaluation.panel import panel
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
 from biotilt.files import read_json
@@ -84,23 +85,21 @@ class Judge:
             missing = [math.nan] * len(items)
             asked = self.held_out
             found.held_out = self.problems.attempt(f"judging {name}", missing, lambda: self._exact(asked, items))
-        found.row = self.panel_row(name, items, found.optimised, found.held_out, loglik, kls, calls, seconds)
+        self.put_row(found, items, found.optimised, found.held_out, loglik, kls, calls, seconds)
         return found
 
-    def panel_row(
-        self, name: str, items: list[Any], optimised: list[float], held_out: list[float] | None,
+    def put_row(
+        self, found: Designs, items: list[Any], optimised: list[float], held_out: list[float] | None,
         loglik: list[float] | None, kls: tuple[float | None, float | None], calls: int, seconds: float,
-    ) -> dict[str, Any]:  # fmt: skip
-        """Return the panel row of designs that were scored; its numbers are of float32, as tuning sees scores."""
-        ours: Any = np.array(optimised, np.float32).tolist()
-        theirs: Any = None if held_out is None else np.array(held_out, np.float32).tolist()
-        row = panel(
-            name, items, ours, theirs, space=self.space, reference=self.reference, loglik_base=loglik,
-            kl_policy_base=kls[0], kl_base_policy=kls[1], calls=calls, seconds=seconds,
+    ) -> None:  # fmt: skip
+        """Give designs their panel row, which counts `items`; its numbers are of float32, as tuning sees scores."""
+        found.judged = Judged(
+            items, space=self.space, optimised=np.array(optimised, np.float32),
+            held_out=None if held_out is None else np.array(held_out, np.float32), loglik_base=loglik,
+            reference=self.reference, comparable=self.comparable, kl_policy_base=kls[0], kl_base_policy=kls[1],
+            calls=calls, seconds=seconds,
         )  # fmt: skip
-        if not self.comparable:
-            row["gap"] = None
-        return row
+        found.row = panel(found.name, found.judged, self.problems)
 
     @staticmethod
     def _exact(oracle: Oracle, items: list[Any]) -> list[float]:

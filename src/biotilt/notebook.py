@@ -8,8 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biotilt.digits import count, pretty
+from biotilt.digits import count, duration, pretty
 from biotilt.errors import BiotiltError, ConfigError
+from biotilt.evaluation.measure import described
 from biotilt.evaluation.quantity import quantity
 from biotilt.files import read_json
 from biotilt.folder import PAGE, SUMMARY, TABLES
@@ -77,7 +78,7 @@ def text(run: Finished) -> str:
     lines = [
         f"Run {config.name}: {config.objective.get('name', 'vidd')} toward {label}, α = {config.alpha:g}"
         + (f", task {config.task}" if config.task else ""),
-        f"  {count(int(calls))} oracle calls in {count(len(run.rows))} rounds, {_duration(seconds)}"
+        f"  {count(int(calls))} oracle calls in {count(len(run.rows))} rounds, {duration(seconds)}"
         + (f"; ended early: {run.stopped}" if run.stopped else ""),
         f"  {_best(run) if summary is None else _verdict(summary)}",
         f"  in {run.folder}",
@@ -103,16 +104,14 @@ def html(run: Finished) -> str:
 
 def _table(data: ReportData) -> str:
     """Return the panel as HTML, a line a number and a column a set of designs, "" where there is none."""
-    from biotilt.report.columns import COLUMNS, row_title
+    from biotilt.evaluation.common import columns
+    from biotilt.report.shown import row_title
 
     if not data.rows:
         return ""
     head = "".join(f"<th>{escape(row_title(str(row['name'])))}</th>" for row in data.rows)
-    filled = [column for column in COLUMNS if any(row.get(column.key) is not None for row in data.rows)]
-    lines = [(column.header, [column.text(row) for row in data.rows]) for column in filled]
-    for measure in data.measures:
-        values = [row.get("more", {}).get(measure["key"]) for row in data.rows]
-        lines.append((measure["header"], [pretty(value) for value in values]))
+    filled = [column for column in columns() if any(column.of(row) is not None for row in data.rows)]
+    lines = [(measure.header, [measure.text(row) for row in data.rows]) for measure in (*filled, *data.measures)]
     body = "".join(
         f"<tr><th>{escape(header)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
         for header, cells in lines
@@ -137,7 +136,7 @@ def _data(run: Finished) -> ReportData:
         alpha=config.alpha, seed=config.seed, letters="", reward=about["reward"]["label"],
         better=about["reward"]["better"], history=history_in_field(run, about),
         rows=[] if summary is None else shown_rows(summary),
-        measures=[] if summary is None else summary["measures"],
+        measures=[] if summary is None else described(summary["measures"]),
         scores={} if summary is None else _scores(run, about),
     )  # fmt: skip
 
@@ -200,12 +199,6 @@ def _not_judged(run: Finished) -> BiotiltError:
 
 def _numbers(path: Path) -> list[str]:
     return [name for name in read_table(path)[0] if name not in ("name", "sequence", "flags")]
-
-
-def _duration(seconds: float) -> str:
-    from biotilt.report.columns import duration
-
-    return duration(seconds)
 
 
 def _pandas() -> Any:

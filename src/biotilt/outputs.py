@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,9 @@ from torch import Tensor
 from biotilt.core import Context, Policy, Roles, Target, path_kl, sample
 from biotilt.errors import Problems
 from biotilt.evaluation.checks import made_and_not, sentences
+from biotilt.evaluation.common import common_measures
 from biotilt.evaluation.measure import Measure, describe, plain
-from biotilt.evaluation.panel import likelihood
+from biotilt.evaluation.panel import likelihood, measure_all
 from biotilt.evaluation.pareto import front_summary
 from biotilt.evaluation.quantity import column_of, quantity
 from biotilt.evaluation.tables import COLUMNS, Designs, flagged, write_table
@@ -128,7 +129,8 @@ def finish(
     files: Mapping[str, str] = TABLES,
 ) -> dict[str, Any]:  # fmt: skip
     """Complete rows and tables with measures, parts and constraints; return what the summary says of them."""
-    measures: list[Measure] = problems.attempt("the measures of the task", [], lambda: measures_of(experiment))
+    own: list[Measure] = problems.attempt("the measures of the task", [], lambda: measures_of(experiment))
+    measures = (*common_measures(judge.space), *own)
     reward = quantity(experiment.reward)
     held_out = None if experiment.held_out is None else quantity(experiment.held_out)
     components, directions = _components(experiment, judge, rows, problems)
@@ -136,12 +138,14 @@ def finish(
         designs.columns |= problems.attempt(f"the columns of {name}", {}, lambda d=designs: judge.columns(d.items))
         if reward["sign"] < 0:
             designs.columns[column_of(reward["label"])] = [-score for score in designs.optimised]
-        _fill(designs, measures, components.get(name, {}), problems)
+        designs.row["more"] = {}
+        designs.columns |= {f"reward_{part}": scores for part, scores in components.get(name, {}).items()}
+        _fill_columns(designs, measures, problems)
         bounds = _bounds(experiment, designs, components.get(name, {}))
         designs.flags = flagged(designs, judge.space, judge.reference.measured_max, bounds)
+    measure_all(own, [(designs.row, designs.judged) for designs in rows.values()], problems)
     panel_rows = [designs.row for designs in rows.values()]
     checks = made_and_not(panel_rows, measures, _reasons(experiment, judge))
-    natural = [{"key": m.key, "header": m.header} for m in measures if m.natural]
     scores = {name: (designs.optimised, designs.held_out) for name, designs in rows.items()}
     broken = {name: [c["name"] for c in d.row.get("constraints", []) if c["broken"]] for name, d in rows.items()}
     about: dict[str, Any] = {
@@ -150,8 +154,8 @@ def finish(
         "rows": panel_rows,
         "checks": checks,
         "warnings": [*judge.silent(), *sentences(panel_rows, checks)],
-        "measures": describe(measures),
-        "verdict": verdict_of(panel_rows, scores, broken=broken, natural=natural),
+        "measures": describe(own),
+        "verdict": verdict_of(panel_rows, scores, broken=broken, measures=measures),
         "tables": {
             "files": {name: files[name] for name in rows if name in files},
             "rank_by": {name: designs.rank_by for name, designs in rows.items()},
@@ -165,32 +169,30 @@ def finish(
     return about
 
 
-def _fill(designs: Designs, measures: list[Measure], components: dict[str, list[float]], problems: Problems) -> None:
-    """Put the task's measures into the panel row, and those of each design with parts of its reward into columns."""
-    designs.columns |= {f"reward_{part}": scores for part, scores in components.items()}
-    designs.row["more"] = {}
+def _fill_columns(designs: Designs, measures: Sequence[Measure], problems: Problems) -> None:
+    """Put what measures say of each design into the columns of its table."""
     for measure in measures:
-        what, compute, each = f"{measure.header} of {designs.name}", measure.compute, measure.each
-        found = problems.attempt(what, None, lambda compute=compute: compute(designs.items))
-        designs.row["more"][measure.key] = plain(found)
-        if each is not None:
+        if measure.each is not None:
             missing = [None] * len(designs.items)
-            column = problems.attempt(f"{what}, each", missing, lambda each=each: each(designs.items))
-            designs.columns[measure.key] = column
+            what = f"{measure.header} of {designs.name}, each"
+            values = problems.attempt(what, missing, lambda measure=measure: measure.of_each(designs.items))
+            designs.columns[measure.key] = values
 
 
 def _column_meanings(
-    rows: Mapping[str, Designs], reward: Mapping[str, Any], measures: list[Measure], judge: Judge
+    rows: Mapping[str, Designs], reward: Mapping[str, Any], measures: Sequence[Measure], judge: Judge
 ) -> dict[str, str]:
     """Return what each column of the tables means, for those that the tables have."""
     first = [record for designs in rows.values() for record in designs.records()[:1]]
     present = dict.fromkeys(key for record in first for key in record.values)
     known = dict(COLUMNS)
-    known["optimised"] = f"{reward['label']}, {COLUMNS['optimised']}"
+    for measure in measures:
+        known |= measure.meanings
     if reward["sign"] < 0:
-        known["optimised"] = f"minus the {reward['label']}: {COLUMNS['optimised']}"
+        known["optimised"] = f"minus the {reward['label']}: {known['optimised']}"
         known[column_of(reward["label"])] = f"{reward['label']}; lower is better"
-    known |= {measure.key: measure.meaning for measure in measures}
+    else:
+        known["optimised"] = f"{reward['label']}, {known['optimised']}"
     for source in judge.sources:
         known |= {
             name: f"{name.removeprefix(start)}: a column of {source.name}, as it gives it"

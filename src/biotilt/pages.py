@@ -10,6 +10,8 @@ from biotilt.config import Config
 from biotilt.core.fixed import Holding
 from biotilt.core.space import Pictured
 from biotilt.errors import Problems
+from biotilt.evaluation.common import common_measures
+from biotilt.evaluation.measure import described
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
 from biotilt.files import read_json
@@ -18,8 +20,7 @@ from biotilt.folder import shown as shown_path
 from biotilt.judge import Finished, Judge, task_card
 from biotilt.provenance import read_record
 from biotilt.report import ReportData, render_report
-from biotilt.report.columns import row_title
-from biotilt.report.shown import in_field, shown_rows, sign_of
+from biotilt.report.shown import in_field, row_title, shown_rows, sign_of
 from biotilt.spaces import Text
 from biotilt.tasks import find_task, has_reward_of_task
 
@@ -87,7 +88,8 @@ def report_data(
         versions=summary["versions"],
         notes=task_card(experiment).get("notes", []),
         fixed=None if fixed is None or not letters else fixed.mask.tolist(),
-        measures=summary["measures"],
+        columns=common_measures(space),
+        measures=described(summary["measures"]),
         pictures=problems.attempt(
             "the pictures", [], lambda: find_task(panel, "panel").pictures(best[:PICTURES]) if panel else []
         ),

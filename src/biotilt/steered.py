@@ -77,9 +77,7 @@ def _summary(
     counted = [None if c is None else [c[i] for i in picked] for c in (found.rewards, found.held_out, steered.loglik)]
     assert counted[0] is not None
     items = [found.designs[i] for i in picked]
-    steered.row = judge.panel_row(
-        "steered", items, counted[0], counted[1], counted[2], (None, None), found.calls, found.seconds
-    )
+    judge.put_row(steered, items, counted[0], counted[1], counted[2], (None, None), found.calls, found.seconds)
     rows["steered"] = steered
     about = finish(experiment, judge, rows, problems, files={"steered": out.name})
     sampler = config.build_sampler()

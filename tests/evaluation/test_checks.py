@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from biotilt.evaluation import made_and_not, warnings
+from biotilt.evaluation.common import PANEL
 from biotilt.evaluation.measure import Limit, Measure
 
-KEYS = ["beyond_measured", "gap", "distance", "nearest", "kl_policy_base", "unique", "kmer3"]
+KEYS = ["gap", "beyond_measured", "unique", "distance", "nearest", "kmer3", "kl_policy_base"]
 
 
 def base_row() -> dict[str, Any]:
@@ -68,7 +69,7 @@ def test_every_check_that_was_made_is_named_and_no_other() -> None:
     assert all(check["looked_at"] == ["tuned"] and check["fired"] == {} for check in found["made"])
     bare = {"beyond_measured": None, "gap": None, "held_out": None, "kmer3": None}
     found = made_and_not([base_row() | bare, base_row() | {"name": "tuned"} | HEALTHY | bare])
-    assert [check["key"] for check in found["made"]] == ["distance", "nearest", "kl_policy_base", "unique"]
+    assert [check["key"] for check in found["made"]] == ["unique", "distance", "nearest", "kl_policy_base"]
     told = {check["key"]: (check["because"], check["to_get"]) for check in found["not_possible"]}
     assert told["gap"] == (
         "there is no judge, a second oracle that tuning never saw",
@@ -98,10 +99,10 @@ def test_measures_of_a_task_bring_checks_with_limits() -> None:
     r = Measure("r", "composition r", "Like nature.", lambda designs: 1.0, limit=Limit(fall=0.15))
     quiet = Measure("free", "free", "Any.", lambda designs: 1.0)
     base = base_row() | {"more": {"r": 1.0, "free": 0.0}}
-    (said,) = warnings([base, measured(r=0.69, free=9.0)], [r, quiet])
+    (said,) = warnings([base, measured(r=0.69, free=9.0)], [*PANEL, r, quiet])
     assert said == ("tuned: composition r 0.6900, base 1.000 (limit: at most 0.15 below the base's). Like nature.")
-    assert warnings([base, measured(r=0.86, free=9.0)], [r, quiet]) == []
-    (missing,) = made_and_not([base, measured(r=None)], [r])["not_possible"]
+    assert warnings([base, measured(r=0.86, free=9.0)], [*PANEL, r, quiet]) == []
+    (missing,) = made_and_not([base, measured(r=None)], [*PANEL, r])["not_possible"]
     assert missing["check"] == "composition r at most 0.15 below the base's"
 
 

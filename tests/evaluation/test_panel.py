@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 
 from biotilt.core import Policy
 from biotilt.errors import DataError
-from biotilt.evaluation import Reference, kmer_counts, likelihood, panel
+from biotilt.evaluation import Judged, Reference, kmer_counts, likelihood, panel
 from biotilt.spaces import RNA, Letters
 
 NAN, INF = math.nan, math.inf
@@ -34,7 +34,6 @@ KEYS = {
 
 def make(**changes: Any) -> dict[str, Any]:
     arguments: dict[str, Any] = {
-        "name": "tuned",
         "designs": ["AAC", "ACC", "AAC", "GGU"],
         "optimised": [3.0, 9.0, 5.0, 4.0],
         "held_out": [1.0, 2.0, 9.5, 4.0],
@@ -46,7 +45,7 @@ def make(**changes: Any) -> dict[str, Any]:
         "seconds": 1.25,
         "space": Letters(RNA),
     }
-    return panel(**(arguments | changes))
+    return panel("tuned", Judged(**(arguments | changes)))
 
 
 def test_a_row_by_hand() -> None:
@@ -100,7 +99,7 @@ def test_what_is_not_known_is_none() -> None:
 
 
 def test_lengths_must_agree() -> None:
-    with pytest.raises(DataError, match=r'row "tuned": 4 designs but 3 values of held_out'):
+    with pytest.raises(DataError, match=r"4 designs but 3 values of held_out"):
         make(held_out=[1.0, 2.0, 3.0])
 
 

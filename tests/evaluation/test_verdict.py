@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from biotilt.evaluation.common import PANEL
+from biotilt.evaluation.measure import Measure
 from biotilt.evaluation.verdict import difference_of_medians, verdict_of
 
 NAN, INF = math.nan, math.inf
@@ -121,7 +123,8 @@ def test_the_harvest_never_wins_and_is_taken_only_by_a_judge() -> None:
 
 
 def test_the_cost_names_calls_seconds_and_naturalness() -> None:
-    found = judge({"base": around(0.0), "tuned": around(2.0)}, natural=[{"key": "gc", "header": "GC"}])
+    gc = Measure("gc", "GC", "Share.", len, natural=True)
+    found = judge({"base": around(0.0), "tuned": around(2.0)}, measures=[*PANEL, gc])
     assert found["cost"] == {
         "calls": 64, "seconds": 2.0, "kl_policy_base": 5.0,
         "naturalness": [

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from biotilt.errors import BiotiltError, ConfigError
-from biotilt.evaluation.measure import measure_all
 from biotilt.experiment import Experiment
 from biotilt.files import read_json
 from biotilt.model import Model
@@ -108,7 +107,7 @@ def test_training_learns_what_a_structure_asks():
 def test_measures_by_hand():
     config = SimpleNamespace(design=SimpleNamespace(target="((((....))))"))
     designs = ["GCGCGAAAGCGC", "AAAAAAAAAAAA"]
-    values = measure_all(panel.measures(config), designs)
+    values = {measure.key: measure(designs) for measure in panel.measures(config)}
     compound = RNA.fold_compound(designs[0])
     compound.pf()
     probability, defect = compound.pr_structure("((((....))))"), compound.ensemble_defect("((((....))))")

@@ -103,8 +103,8 @@ def init(
 def check(file: ExperimentFile, assignments: Assignments = None) -> Answer:
     """Build an experiment, score a few designs, take one small round, and estimate what a run costs."""
     from biotilt.check import check as check_experiment
+    from biotilt.digits import duration
     from biotilt.experiment import Experiment
-    from biotilt.report.columns import duration
 
     found = check_experiment(Experiment.load(file, overrides=assignments))
     cost, memory = found["estimate"], found["estimate"]["memory_mb"]
@@ -358,10 +358,11 @@ def _judged(run: Run, samples: int | None = None) -> Answer:
 
 def _told(summary: dict[str, Any]) -> tuple[Any, ...]:
     """Return what people see of a summary: the verdict first, then the table, warnings, problems and checks."""
+    from biotilt.evaluation.measure import described
     from biotilt.report import checks_lines, panel_table, shown_rows, verdict_text
 
     verdict = summary["verdict"]
-    table = panel_table(shown_rows(summary), summary["measures"], verdict, summary["reward"])
+    table = panel_table(shown_rows(summary), described(summary["measures"]), verdict, summary["reward"])
     warnings = [f"warning: {warning}" for warning in summary["warnings"]]
     problems = [f"problem: {problem}" for problem in summary["problems"]]
     return verdict_text(verdict), table, *warnings, *problems, *checks_lines(summary["checks"])
@@ -372,7 +373,7 @@ def _steered(found: Any, out: Path | None) -> str:
     import numpy as np
 
     from biotilt.digits import count, pretty
-    from biotilt.evaluation.checks import near_copies
+    from biotilt.evaluation.common import near_copies
     from biotilt.spaces import Text
 
     def median(scores: list[float]) -> str:
@@ -392,7 +393,7 @@ def _steered(found: Any, out: Path | None) -> str:
     elif found.closest is not None:
         longest = max(map(len, found.designs))
         lines.append(f"the closest two differ at {found.closest} of {longest} positions")
-        lines += [f"warning: {said}" for said in [near_copies(found.designs)] if said]
+        lines += [f"warning: {said}" for said in [near_copies(found.designs, found.space)] if said]
     if found.log_z is not None:
         error = "" if found.log_z_error is None else f" ± {found.log_z_error:.2g}"
         lines.append(f"log Z = {pretty(found.log_z)}{error}")

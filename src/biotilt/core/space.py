@@ -103,7 +103,16 @@ class Space(ABC, Generic[Design]):
 
 
 class Measured(Space[Design]):
-    """A space in which designs have distances, by which the panel tells how diverse a set of them is."""
+    """A space in which designs have distances, by which the panel tells how diverse a set of them is.
+
+    `distance_is` says of two designs what is measured, and `apart` how far away from each other they are.
+    """
+
+    distance_is: ClassVar[str] = "the distance between them"
+
+    def apart(self, distance: str) -> str:
+        """Return what two designs at a distance, given as text, do: the end of a sentence."""
+        return f"are {distance} apart"
 
     @abstractmethod
     def mean_distance(self, designs: Sequence[Design]) -> float:

@@ -2,6 +2,7 @@
 
 from biotilt.evaluation.checks import made_and_not, warnings
 from biotilt.evaluation.compare import Run, aggregate, comparison, load_run, load_runs
+from biotilt.evaluation.judged import Judged, Reference
 from biotilt.evaluation.metrics import (
     as_array,
     beyond,
@@ -11,10 +12,11 @@ from biotilt.evaluation.metrics import (
     summary,
     unique_fraction,
 )
-from biotilt.evaluation.panel import Reference, likelihood, panel
+from biotilt.evaluation.panel import likelihood, panel
 from biotilt.evaluation.verdict import difference_of_medians, verdict_of
 
 __all__ = [
+    "Judged",
     "Reference",
     "Run",
     "aggregate",

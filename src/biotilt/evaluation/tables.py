@@ -10,6 +10,7 @@ from typing import Any
 
 from biotilt.core.space import Record, Space
 from biotilt.digits import exact
+from biotilt.evaluation.judged import Judged
 from biotilt.evaluation.measure import Values
 from biotilt.folder import FASTA, TABLES
 from biotilt.spaces import Text
@@ -22,7 +23,7 @@ class Designs:
 
     `optimised`, `held_out`: the higher the better, as everywhere; NaN = not scored, −inf = infeasible. `loglik`: bound
     on log p under the base, nats. `columns`: name -> numbers, in the field's own units. `flags`: words about a design.
-    `row` is that of the panel.
+    `row` is that of the panel, and `judged` the set that it is about.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Designs:
     held_out: list[float] | None
     loglik: list[float] | None = None
     row: dict[str, Any] = field(default_factory=dict)
+    judged: Judged = field(default_factory=Judged)
     columns: dict[str, Values] = field(default_factory=dict)
     flags: list[list[str]] = field(default_factory=list)
     weights: list[float] | None = None
@@ -111,9 +113,6 @@ def flagged(
 
 COLUMNS = {
     "weight": "weight of the design under the target distribution; they sum to 1",
-    "held_out": "score by the judge, the oracle that tuning never saw; higher is better",
-    "optimised": "score by the reward that was optimised; higher is better",
-    "log_p_base": "bound on the log-probability under the untuned generator, nats",
     "flags": "what to know: empty, not_scored, infeasible, not_judged, beyond_measured, repeat, breaks_CONSTRAINT",
 }
-"""What the columns of every table mean; those of a reward's parts and of a task's measures come from the run."""
+"""What the columns mean that are no measure; those of a reward's parts come from the run."""

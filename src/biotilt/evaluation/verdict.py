@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from biotilt.evaluation.common import PANEL
+from biotilt.evaluation.measure import Measure, Row
 from biotilt.evaluation.metrics import Scores, as_array, quantile
 
-Row = Mapping[str, Any]
 RESAMPLES, LEVEL = 2000, 0.95
 HARVEST = "harvest"
 
@@ -49,7 +50,7 @@ def verdict_of(
     scores: Mapping[str, tuple[Sequence[float], Sequence[float] | None]],
     *,
     broken: Mapping[str, Sequence[str]] | None = None,
-    natural: Sequence[Mapping[str, str]] = (),
+    measures: Sequence[Measure] = PANEL,
 ) -> dict[str, Any]:
     """Return which row won, and what to take, as plain JSON; scores are the higher the better.
 
@@ -57,7 +58,7 @@ def verdict_of(
         rows: of the panel; "base", "best_of_n" and "tuned" (or "steered") compete, "harvest" is only recommended.
         scores: row name -> (optimised, held-out or None), `(B,)` each; NaN = not scored, −inf = infeasible.
         broken: row name -> names of the constraints that it breaks on average.
-        natural: measures, mappings with key and header, that tell how natural designs are.
+        measures: of these the verdict names those that tell how natural designs are.
 
     `outcome` is "won" (one row is above all others beyond noise), "level" (others are within noise of the best),
     "no_gain" (the base is among those), "infeasible" or "nothing_scored"; `by` "held_out" or "optimised"; `winner` the
@@ -93,7 +94,7 @@ def verdict_of(
     below = [n for n in known if n != "base" and "base" in known and _beats(judged["base"], judged[n])]
     return found | {
         "outcome": outcome, "winner": winner, "level_with": level_with, "differences": differences,
-        "over_base": _over_base(winner, judged), "below_base": below, "cost": _cost(rows, use, natural), "use": use,
+        "over_base": _over_base(winner, judged), "below_base": below, "cost": _cost(rows, use, measures), "use": use,
         "harvest": _harvest(judged, use, by, broken),
     }  # fmt: skip
 
@@ -141,16 +142,13 @@ def _use(rows: Sequence[Row], together: Sequence[str]) -> str:
     return min(together, key=lambda name: (math.inf if kl[name] is None else kl[name], together.index(name)))
 
 
-def _cost(rows: Sequence[Row], use: str, natural: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+def _cost(rows: Sequence[Row], use: str, measures: Sequence[Measure]) -> dict[str, Any]:
     row = next(row for row in rows if row["name"] == use)
     base = next((row for row in rows if row["name"] == "base"), {})
-    keys = [("kmer3", "3-mer r", row, base)] + [
-        (m["key"], m["header"], row.get("more", {}), base.get("more", {})) for m in natural
-    ]
     naturalness = [
-        {"key": key, "header": header, "value": mine.get(key), "base": theirs.get(key)}
-        for key, header, mine, theirs in keys
-        if mine.get(key) is not None
+        {"key": m.key, "header": m.header.replace("\u00a0", " "), "value": m.of(row), "base": m.of(base)}
+        for m in measures
+        if m.natural and m.of(row) is not None
     ]
     return {
         "calls": row["calls"], "seconds": row["seconds"], "kl_policy_base": row.get("kl_policy_base"),

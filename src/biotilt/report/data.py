@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from biotilt.evaluation.common import PANEL
+from biotilt.evaluation.measure import Measure
+
 Scored = tuple[Sequence[float], Sequence[float] | None]
 
 
@@ -40,7 +43,8 @@ class ReportData:
         versions: name -> version of what ran.
         notes: citations, model cards, licences.
         fixed: `(L,)` bools, True where a position was held fixed; None when all were free.
-        measures: what the task adds to the table, mappings with key, header and meaning; numbers are in `more` of rows.
+        columns: the measures of every panel.
+        measures: what the task and the experiment add to them, in a table of their own.
         pictures: drawings of the best designs, SVG.
         overview: one drawing of untuned and tuned designs side by side, SVG; "" where the space has none.
         oracle: what tuning asked of the reward, as `Oracle.accounts` counts it, and `reasons` of failures.
@@ -78,7 +82,8 @@ class ReportData:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     fixed: Sequence[bool] | None = None
-    measures: Sequence[Mapping[str, str]] = ()
+    columns: Sequence[Measure] = PANEL
+    measures: Sequence[Measure] = ()
     pictures: Sequence[str] = ()
     overview: str = ""
     oracle: Mapping[str, Any] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from biotilt.report.columns import row_title
+from biotilt.report.shown import row_title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

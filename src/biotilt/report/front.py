@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biotilt.digits import pretty
-from biotilt.report.columns import row_title
 from biotilt.report.figures import _colour, _figure, _svg
+from biotilt.report.shown import row_title
 
 _MANY = 100  # designs; a larger cloud is drawn as pixels, since each of its points would cost the page 170 bytes
 

@@ -10,13 +10,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from biotilt.digits import count, pretty
+from biotilt.digits import count, duration, percent, pretty
 from biotilt.errors import Problems
+from biotilt.evaluation.common import columns
 from biotilt.files import write_text
 from biotilt.report import figures
-from biotilt.report.columns import COLUMNS, duration, percent, row_title
 from biotilt.report.data import ReportData
 from biotilt.report.front import front_caption, front_plot
+from biotilt.report.shown import row_title
 from biotilt.report.terminal import best_row
 from biotilt.report.words import plain_summary
 
@@ -61,7 +62,7 @@ def report_html(run: ReportData) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files("biotilt.report").joinpath("template.html").read_text(encoding="utf-8"))
     problems = run.problems if isinstance(run.problems, Problems) else Problems(run.problems)
-    by = str(run.verdict.get("by", "held_out"))
+    by, panel = str(run.verdict.get("by", "held_out")), columns(run.columns)
     drawn = {
         "curves": problems.attempt("the curves of tuning", [], lambda: curves(run)),
         "distributions": problems.attempt("the histograms of scores", [], lambda: distributions(run)),
@@ -74,8 +75,8 @@ def report_html(run: ReportData) -> str:
         problems=problems,  # read after the figures were tried
         run=run,
         summary=plain_summary(run),
-        columns=COLUMNS,
-        filled=[c for c in COLUMNS if any(row.get(c.key) is not None for row in run.rows)],
+        columns=panel,
+        filled=[measure for measure in panel if any(measure.of(row) is not None for row in run.rows)],
         by=by,
         best=best_row(run.rows, run.verdict, run.better),
         scales=_scales(run.rows, by),

@@ -1,4 +1,4 @@
-"""Scores as the field writes them: biotilt has the higher the better everywhere, and an energy of binding has not."""
+"""Rows as people read them: by a title, with scores in the sign of the field, where an energy is better if lower."""
 
 from __future__ import annotations
 
@@ -6,6 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Rows = Sequence[Mapping[str, Any]]
+_ROW_TITLES = {
+    "base": "Base", "best_of_n": "Best of N", "tuned": "Tuned", "harvest": "Harvest", "steered": "Steered",
+}  # fmt: skip
+
+
+def row_title(name: str) -> str:
+    """Return the name of a row as people read it.
+
+    >>> row_title("best_of_n"), row_title("alpha 0.1")
+    ('Best of N', 'alpha 0.1')
+    """
+    return _ROW_TITLES.get(name, name)
 
 
 def in_field(values: Iterable[float | None], sign: int) -> list[Any]:

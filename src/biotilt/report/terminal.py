@@ -11,8 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from biotilt.digits import NOTHING, count, pretty
-from biotilt.report.columns import COLUMNS, percent, row_title
+from biotilt.digits import NOTHING, count, percent, pretty
+from biotilt.evaluation.common import columns
+from biotilt.evaluation.measure import Measure
+from biotilt.report.shown import row_title
 
 Rows = Sequence[Mapping[str, Any]]
 _WIDTH = 100
@@ -20,14 +22,14 @@ _WIDTH = 100
 
 def panel_table(
     rows: Rows,
-    measures: Sequence[Mapping[str, str]] = (),
+    measures: Sequence[Measure] = (),
     verdict: Mapping[str, Any] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> Table:
     """Return the panel of `rows`, mappings of `summary.json`; the best median is bold.
 
-    `measures`: what the task adds, mappings with key and header; `verdict` and `about` (label and better of the reward)
-    as in the summary.
+    `measures`: what the task and the experiment add; `verdict` and `about` (label and better of the reward) as in the
+    summary.
     """
     told = "All scores" if about is None else f"{about['label']}, {about['better']} is better"
     table = Table(title=escape(f"{told}: median, and 5th to 95th percentile"), title_justify="left")
@@ -37,14 +39,13 @@ def panel_table(
         table.add_column(f"{name}\nn = {count(row.get('n'))}", justify="right")
     best = best_row(rows, verdict, "higher" if about is None else str(about["better"]))
     by = "held_out" if verdict is None else verdict["by"]
-    for column in COLUMNS:
+    for column in columns():
         cells = [column.text(row).replace(" (", "\n").removesuffix(")") for row in rows]
         if column.key == by and best is not None:
             cells[best] = f"[bold green]{cells[best]}[/bold green]"
         table.add_row(column.header, *cells)
     for measure in measures:
-        values = [row.get("more", {}).get(measure["key"]) for row in rows]
-        table.add_row(escape(measure["header"]), *[pretty(value) for value in values])
+        table.add_row(escape(measure.header), *[measure.text(row) for row in rows])
     for key, header in (("unscored", "Not scored"), ("infeasible", "Infeasible")):
         if any(row.get(key) for row in rows):
             table.add_row(header, *[count(row.get(key)) for row in rows])

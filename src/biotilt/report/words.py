@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from biotilt.digits import count, pretty
-from biotilt.report.columns import duration, row_title
+from biotilt.digits import count, duration, pretty
 from biotilt.report.data import ReportData
+from biotilt.report.shown import row_title
 
 Summary = Mapping[str, Any]
 _TONES = {"won": "good", "level": "caution", "no_gain": "caution", "infeasible": "bad", "nothing_scored": "bad"}

@@ -32,6 +32,8 @@ _SHOWN = 6  # coordinates in a label
 class Arrays(Measured[np.ndarray], Pictured[np.ndarray]):
     """Designs as float32 arrays of one `shape`; their states are points `(B, D)`, D = `size`."""
 
+    distance_is: ClassVar[str] = "the Euclidean distance between them"
+
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]: ...

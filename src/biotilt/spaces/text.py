@@ -30,6 +30,7 @@ class Text(Measured[str]):
     """Designs as text, written with `symbols`: token t of a state stands for `symbols[t]`."""
 
     medium: ClassVar[Medium] = "text"
+    distance_is: ClassVar[str] = "the number of positions at which they differ"
 
     @property
     @abstractmethod
@@ -61,6 +62,9 @@ class Text(Measured[str]):
     def align(self, designs: Sequence[str]) -> list[str]:
         """Return texts for pictures of one column a position."""
         return list(designs)
+
+    def apart(self, distance: str) -> str:
+        return f"differ at {distance} positions"
 
     def mean_distance(self, designs: Sequence[str]) -> float:
         return mean_pairwise_distance(designs)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from biotilt.digits import pretty
-from biotilt.evaluation.checks import gap_grew
+from biotilt.evaluation.common import gap_grew
 from biotilt.options import Count, Flag, Positive, check_options
 from biotilt.training.callbacks import Callback, Row, Stop
 
