@@ -29,8 +29,8 @@ from biotilt.evaluation.judged import Judged
 from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
 from biotilt.judge import reference
+from biotilt.measures import task_measures
 from biotilt.oracle import Oracle, Store
-from biotilt.outputs import measures_of
 from biotilt.samplers import BestOfN
 from biotilt.steering import steer
 from biotilt.tasks import TASKS
@@ -98,7 +98,9 @@ def judged(
         reference=reference(experiment), comparable=experiment.comparable,
         kl_policy_base=kls[0], kl_base_policy=kls[1], calls=calls, seconds=seconds,
     )  # fmt: skip
-    return panel(method, known) | {"more": {measure.key: measure(known) for measure in measures_of(experiment)}}
+    return panel(method, known) | {
+        "more": {measure.key: measure(known) for measure in task_measures(experiment.config)}
+    }
 
 
 def oracle(experiment: Experiment, reward: Any) -> Oracle:

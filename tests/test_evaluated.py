@@ -124,7 +124,7 @@ def test_measures_of_each_design_are_columns_and_one_that_fails_costs_nothing_el
         Measure("gs", "Gs", "How many.", lambda designs: 1.0, lambda designs: [d.count("G") for d in designs]),
         Measure("bad", "bad thing", "Fails.", broken, broken, limit=Limit(fall=0.1)),
     ]
-    monkeypatch.setattr("biotilt.outputs.measures_of", lambda experiment: measures)
+    monkeypatch.setattr("biotilt.outputs.task_measures", lambda config: measures)
     summary = tuned(keys, tmp_path).evaluate()
     for row in table(tmp_path / "run", "designs.csv"):
         assert (float(row["gs"]), row["bad"]) == (row["sequence"].count("G"), "")

@@ -15,10 +15,10 @@ from biotilt import Experiment, steer
 from biotilt.assemble import objective_and_value, sampler_and_value
 from biotilt.core import Parts, Policy, check_parts
 from biotilt.errors import CheckpointError, ConfigError
+from biotilt.measures import task_measures
 from biotilt.model import Model
 from biotilt.networks import CNN, NETWORKS, CNNConfig
 from biotilt.objectives import PathConsistency
-from biotilt.outputs import measures_of
 from biotilt.plugins import REGISTRIES
 from biotilt.processes import AnyOrder
 from biotilt.rewards import build
@@ -238,7 +238,7 @@ def test_a_task_is_a_folder_of_files(installed):
     (installed / "task.toml").write_text(keys, encoding="utf-8")
     experiment = Experiment.for_task("purines", train={"max_calls": 64})
     assert experiment.config.alpha == 0.3 and experiment.reward(["AAGA"]) == [3.0]
-    assert {m.key: m(["AAGA", "ACGT"]) for m in measures_of(experiment)} == {"a": 2.0}
+    assert {m.key: m(["AAGA", "ACGT"]) for m in task_measures(experiment.config)} == {"a": 2.0}
     assert 'task = "purines"' in find_task("purines").starter()
     assert TASKS.summaries()["purines"] == "Four letters, mostly A and G."
     with pytest.raises(ConfigError, match='task: unknown task "purine"; did you mean "purines"'):

@@ -28,6 +28,7 @@ _PUBLIC = {
     "Letters": "biotilt.spaces",
     "LoRA": "biotilt.models.lora",
     "Masked": "biotilt.processes",
+    "Measure": "biotilt.evaluation.measure",
     "Model": "biotilt.model",
     "Padded": "biotilt.spaces",
     "Points": "biotilt.spaces",
@@ -46,6 +47,7 @@ _PUBLIC = {
     "alphabet": "biotilt.spaces",
     "fit_oracle": "biotilt.fitting",
     "load_model": "biotilt.run",
+    "measure": "biotilt.evaluation.functions",
     "pretrain_model": "biotilt.fitting",
     "resume": "biotilt.run",
     "reward": "biotilt.rewards.generic.base",
@@ -56,6 +58,8 @@ _PUBLIC = {
 
 if TYPE_CHECKING:
     from biotilt.errors import BiotiltError, CheckpointError, ConfigError, DataError, RewardError, UntrustedRun
+    from biotilt.evaluation.functions import measure
+    from biotilt.evaluation.measure import Measure
     from biotilt.experiment import Experiment
     from biotilt.fitting import fit_oracle, pretrain_model
     from biotilt.model import Model
@@ -89,6 +93,7 @@ __all__ = [
     "Letters",
     "LoRA",
     "Masked",
+    "Measure",
     "Model",
     "Padded",
     "Points",
@@ -108,6 +113,7 @@ __all__ = [
     "alphabet",
     "fit_oracle",
     "load_model",
+    "measure",
     "pretrain_model",
     "resume",
     "reward",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
@@ -18,7 +18,9 @@ from biotilt.core import Algorithm, Objective, Parts, Sampler, Value, check_part
 from biotilt.core.fixed import Fixed
 from biotilt.declared import Declaration
 from biotilt.errors import ConfigError
+from biotilt.evaluation.measure import Measure
 from biotilt.locate import located
+from biotilt.measures import own_measures, with_given
 from biotilt.model import Model
 from biotilt.models.checks import reads_relaxed
 from biotilt.models.origin import FactoryOrigin, Origin, SourceOrigin
@@ -49,6 +51,7 @@ class Assembled:
     reward: NamedReward
     held_out: NamedReward | None
     constraints: list[NamedReward]
+    measures: list[Measure]
     oracles: Oracles = field(repr=False, compare=False)
 
     def rewards(self) -> dict[str, NamedReward]:
@@ -76,12 +79,14 @@ class Assembled:
 
 def assemble(
     data: dict[str, Any], base: Path, source: str, text: str = "",
-    *, reward: Any = None, held_out: Any = None, model: Any = None, proven: bool = False,
+    *, reward: Any = None, held_out: Any = None, model: Any = None, measures: Iterable[Any] | None = None,
+    proven: bool = False,
 ) -> Assembled:  # fmt: skip
     """Build what keys describe; a `task` fills in what they do not say.
 
-    `reward`, `held_out`, `model`: objects, or sections as in a file, in place of what the keys name. A network that is
-    not one of ours is tried (`Model.check`) unless it is `proven`. Raises ConfigError, with `source`, line (in `text`)
+    `reward`, `held_out`, `model`: objects, or sections as in a file, in place of what the keys name; `measures`: beside
+    those that they name (`with_given`). A network that is not one of ours is tried (`Model.check`) unless it is
+    `proven`: then it is a run's that began before. Raises ConfigError, with `source`, line (in `text`)
     and key, for anything that cannot work.
     """
     with _locating(source, text):
@@ -100,8 +105,10 @@ def assemble(
             data = {**data, "model": _model_section(model)}
         elif model is not None:
             data = {**data, "model": plain(model, "model")}
+        data, shown_too = with_given(data, measures)
         base = Path(base).absolute()  # a reward may change the working folder
         found = _built(parse_config(data, source, text), base, given)
+        found.measures = own_measures(found.config.measures, base, shown_too, found.model.space, finished=proven)
         _check(found, prove=not proven and (isinstance(found.model.origin, Origin) or "model" in given))
         return found
 
@@ -124,7 +131,7 @@ def _built(config: Config, base: Path, given: Mapping[str, Any]) -> Assembled:
     if held_out is None and config.held_out is not None and config.held_out.kind != "none":
         held_out = load_reward(config.held_out, base, "held_out", target, model)
     constraints = [load_reward(c, base, f"constraints.{i}", target, model) for i, c in enumerate(config.constraints)]
-    return Assembled(config, base, model, reward, held_out, constraints, Oracles(config.oracle, base, model))
+    return Assembled(config, base, model, reward, held_out, constraints, [], Oracles(config.oracle, base, model))
 
 
 def _check(found: Assembled, *, prove: bool) -> None:
@@ -312,11 +319,6 @@ def device_of(config: Config) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f'device: cannot use "{name}": {str(error).splitlines()[0]}; "cpu" always works') from error
     return device
-
-
-def in_python(reference: str | None) -> bool:
-    """Whether a configuration's `function` or `path` stands for an object that was given in Python."""
-    return (reference or "").startswith("<")
 
 
 def _model_section(model: Model) -> dict[str, Any]:

@@ -113,6 +113,43 @@ class ConstraintSection(RewardSection):
     at_most: Number | None = None
 
 
+class MeasureSection(_Section):
+    """A line that the table of results shows besides: of a `kind` with its `options` (`biotilt list measures`), or a
+    `function`, "file.py:function", of a list of designs (`per_design`: of one) that returns a number.
+
+    `name`: its key in files; `header` and `meaning`: what table and page call it; `written`: as a "number", "percent",
+    "count" or "duration"; `natural`: it tells how natural designs are. Past a limit the page warns: `at_least`,
+    `at_most`, or against the base's value at most `fall` below or `rise` above it, at least `kept` or at most `grown`
+    times it.
+    """
+
+    kind: Text | None = None
+    function: PathText | None = None
+    per_design: Flag = False
+    options: dict[str, Any] = Field(default_factory=dict)
+    name: Text | None = None
+    header: Text | None = None
+    meaning: Text | None = None
+    written: Literal["number", "percent", "count", "duration"] | None = None
+    natural: Flag | None = None
+    at_least: Number | None = None
+    at_most: Number | None = None
+    fall: NotNegative | None = None
+    rise: NotNegative | None = None
+    kept: NotNegative | None = None
+    grown: NotNegative | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> MeasureSection:
+        if (self.kind is None) == (self.function is None):
+            raise ValueError('give one of function, such as "my_measures.py:entropy", and kind, the name of a measure')
+        if self.function is not None and self.options:
+            raise ValueError("options are those of a kind; a function has none")
+        if self.kind is not None and self.per_design:
+            raise ValueError("per_design says what a function takes; leave it out beside kind")
+        return self
+
+
 class DesignSection(_Section):
     """What a design must be. `fixed`: a pattern as long as the design ("GCC...."), or a table {"1-3" = "GCC"} (from 1).
 
@@ -162,7 +199,8 @@ class OutputSection(_Section):
 class Config(_Section):
     """A whole experiment. `alpha` > 0 is in units of reward: smaller tilts harder.
 
-    `panel`: the task whose measures the table of results also shows; default: the experiment's own task.
+    `panel`: the task whose measures the table of results also shows; default: the experiment's own task. `measures`:
+    further ones. They are no part of what a run is: a finished one can be judged by others.
     """
 
     task: Text | None = None
@@ -184,6 +222,7 @@ class Config(_Section):
     reference: ReferenceSection = ReferenceSection()
     output: OutputSection = OutputSection()
     panel: Text | None = None
+    measures: list[MeasureSection] = Field(default_factory=list)
 
     def build_objective(self) -> Objective:
         """Return the objective; ConfigError for an unknown name, key or value."""
@@ -309,12 +348,15 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+_LISTS: dict[str, Any] = {"constraints": ConstraintSection, "measures": MeasureSection}
+
+
 def _valid_keys(path: list[str]) -> list[str]:
     section: Any = Config
     for part in path:
-        if part == "constraints":
-            section = ConstraintSection
-        if part.isdigit() or part == "constraints":
+        if part in _LISTS:
+            section = _LISTS[part]
+        if part.isdigit() or part in _LISTS:
             continue
         if part == "parts":
             section = RewardSection

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,35 +28,42 @@ class Experiment(Assembled):
     @classmethod
     def load(
         cls, path: Path | str, *, overrides: list[str] | None = None,
-        reward: Any = None, held_out: Any = None, model: Model | None = None,
+        reward: Any = None, held_out: Any = None, model: Model | None = None, measures: Iterable[Any] | None = None,
     ) -> Experiment:  # fmt: skip
-        """Read an experiment file; `overrides` are `a.b=c` texts.
+        """Read an experiment file; `overrides` are `a.b=c` texts, `measures` functions beside those that it names.
 
         Raises ConfigError, with file, line and key, for anything that cannot work.
         """
         data, text = read_toml(Path(path))
         data = override(data, overrides or [])
-        return cls.from_dict(data, Path(path).parent, str(path), text, reward=reward, held_out=held_out, model=model)
+        return cls.from_dict(
+            data, Path(path).parent, str(path), text, reward=reward, held_out=held_out, model=model, measures=measures
+        )
 
     @classmethod
     def for_task(
-        cls, task: str, *, reward: Any = None, held_out: Any = None, model: Any = None, **changes: Any
-    ) -> Experiment:
+        cls, task: str, *, reward: Any = None, held_out: Any = None, model: Any = None,
+        measures: Iterable[Any] | None = None, **changes: Any,
+    ) -> Experiment:  # fmt: skip
         """Build a ready-made task; `changes` are top-level keys (`alpha=0.2`, `train={"max_calls": 512}`)."""
         data = {"task": task, **changes}
-        return cls.from_dict(data, Path(), f'task "{task}"', reward=reward, held_out=held_out, model=model)
+        return cls.from_dict(
+            data, Path(), f'task "{task}"', reward=reward, held_out=held_out, model=model, measures=measures
+        )
 
     @classmethod
     def from_dict(
         cls, data: dict[str, Any], base: Path, source: str = "the experiment", text: str = "",
-        *, reward: Any = None, held_out: Any = None, model: Any = None, proven: bool = False,
+        *, reward: Any = None, held_out: Any = None, model: Any = None, measures: Iterable[Any] | None = None,
+        proven: bool = False,
     ) -> Experiment:  # fmt: skip
         """Build from a dictionary of keys; a `task` fills in what it does not say.
 
         `model`: a Model (`biotilt.wrap`), or a section as in a file, in place of what `[model]` names. A network that
-        is not one of ours is tried (`Model.check`) unless it is `proven`.
+        is not one of ours is tried (`Model.check`) unless it is `proven`. `measures`: functions for the panel.
         """
-        found = assemble(data, base, source, text, reward=reward, held_out=held_out, model=model, proven=proven)
+        given = {"reward": reward, "held_out": held_out, "model": model, "measures": measures}
+        found = assemble(data, base, source, text, **given, proven=proven)
         return cls(**vars(found))
 
     @property

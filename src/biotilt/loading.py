@@ -15,6 +15,11 @@ from typing import Any
 from biotilt.errors import BiotiltError, suggest
 
 
+def in_python(reference: str | None) -> bool:
+    """Whether a configuration's `function` or `path` stands for an object that was given in Python."""
+    return (reference or "").startswith("<")
+
+
 @dataclass(frozen=True)
 class Reference:
     """A function by name: of a module that can be imported, or of a file, whose relative path starts at `base`.

@@ -26,13 +26,13 @@ from biotilt.files import read_json, write_json
 from biotilt.folder import ACCOUNTS, LEDGER, SUMMARY, TABLES
 from biotilt.harvest import harvest, within
 from biotilt.judge import Finished, Judge, alphabet_of
+from biotilt.measures import task_measures, together
 from biotilt.pages import write_page
 from biotilt.provenance import git_commit, versions
 from biotilt.report.words import verdict_words
 from biotilt.samplers import BestOfN
 from biotilt.schema import Accounts
 from biotilt.spaces import Text
-from biotilt.tasks import find_task
 
 Components = dict[str, dict[str, list[float]]]
 
@@ -118,18 +118,13 @@ def _drawn(
         yield judge.row("harvest", items, (None, None), calls, spent, loglik=loglik, optimised=scores)
 
 
-def measures_of(experiment: Experiment) -> list[Measure]:
-    """Return the measures that the panel of an experiment shows beside those of every panel."""
-    panel = experiment.config.panel or experiment.config.task
-    return [] if panel is None else find_task(panel, "panel").measures(experiment.config)
-
-
 def finish(
     experiment: Experiment, judge: Judge, rows: Mapping[str, Designs], problems: Problems,
     files: Mapping[str, str] = TABLES,
 ) -> dict[str, Any]:  # fmt: skip
     """Complete rows and tables with measures, parts and constraints; return what the summary says of them."""
-    own: list[Measure] = problems.attempt("the measures of the task", [], lambda: measures_of(experiment))
+    of_task = problems.attempt("the measures of the task", [], lambda: task_measures(experiment.config))
+    own = together(of_task, experiment.measures)
     measures = (*common_measures(judge.space), *own)
     reward = quantity(experiment.reward)
     held_out = None if experiment.held_out is None else quantity(experiment.held_out)

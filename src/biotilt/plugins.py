@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from biotilt.evaluation.kinds import MEASURES
 from biotilt.models.sources import MODELS
 from biotilt.networks import NETWORKS
 from biotilt.objectives import OBJECTIVES
@@ -16,7 +17,5 @@ from biotilt.tasks import TASKS
 from biotilt.training.trackers import TRACKERS
 from biotilt.values import VALUES
 
-REGISTRIES: dict[str, Registry[Any]] = {
-    each.kind: each
-    for each in (PROCESSES, MODELS, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, SPACES, TASKS, TRACKERS, VALUES)
-}
+_PARTS = (PROCESSES, MODELS, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, MEASURES, SPACES, TASKS, TRACKERS, VALUES)
+REGISTRIES: dict[str, Registry[Any]] = {each.kind: each for each in _PARTS}

@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from biotilt.assemble import in_python
 from biotilt.config import Config, RewardSection, checked_keys
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
 from biotilt.folder import RECORD
+from biotilt.loading import in_python
 from biotilt.options import PathText, Text, explain, plain
 from biotilt.trust import mark, require_trust
 
@@ -87,8 +88,9 @@ def write_record(experiment: Experiment, folder: Path) -> None:
 
 
 def recorded(
-    folder: Path, *, reward: Any = None, held_out: Any = None, model: Any = None, trust: bool = False
-) -> Experiment:
+    folder: Path, *, reward: Any = None, held_out: Any = None, model: Any = None,
+    measures: Iterable[Any] | None = None, trust: bool = False,
+) -> Experiment:  # fmt: skip
     """Rebuild the experiment of a run's folder, as it was recorded.
 
     Raises UntrustedRun when that would run code in a folder that this user did not make here, unless `trust`.
@@ -114,7 +116,7 @@ def recorded(
     keys = config.model_dump(mode="json", exclude_none=True, exclude={"task"})
     experiment = Experiment.from_dict(
         keys, Path(record.base), str(folder / RECORD), reward=reward, held_out=held_out, model=model,
-        proven=True,  # when the run began
+        measures=measures, proven=True,  # when the run began
     )  # fmt: skip
     return replace(experiment, config=experiment.config.model_copy(update={"task": config.task}))
 
@@ -126,7 +128,7 @@ def scores_version(experiment: Experiment) -> str:
 
 def digest(experiment: Experiment) -> str:
     """Return a hash of all that decides the run, by which its checkpoints are known."""
-    config = experiment.config.model_dump(mode="json", exclude_none=True, exclude={"task"})
+    config = experiment.config.model_dump(mode="json", exclude_none=True, exclude={"task", "measures"})
     return hashlib.sha256(json.dumps([config, scores_version(experiment)], sort_keys=True).encode()).hexdigest()
 
 

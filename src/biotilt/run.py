@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,14 +70,16 @@ class Run:
 
     @classmethod
     def load(
-        cls, folder: Path | str, *, reward: Any = None, held_out: Any = None, model: Any = None, trust: bool = False
-    ) -> Run:
+        cls, folder: Path | str, *, reward: Any = None, held_out: Any = None, model: Any = None,
+        measures: Iterable[Any] | None = None, trust: bool = False,
+    ) -> Run:  # fmt: skip
         """Load a finished run; CheckpointError when it has not finished (resume it) or is no run.
 
+        `measures`: functions of designs that `evaluate` shows besides, or again; the run need not be tuned anew.
         Raises UntrustedRun when somebody else made the folder and it names code to run, unless `trust`.
         """
         folder, place = Path(folder), Path(folder).absolute()
-        experiment = recorded(folder, reward=reward, held_out=held_out, model=model, trust=trust)
+        experiment = recorded(folder, reward=reward, held_out=held_out, model=model, measures=measures, trust=trust)
         tuned = _tuned(place, trust=True)  # what its record names was trusted before
         with _made_again_by_resume(place):
             return cls(place, experiment, tuned, *read_history(place))
@@ -183,11 +185,13 @@ def tune(
     progress: bool | None = None,
     reward: Any = None,
     model: Model | None = None,
+    measures: Iterable[Any] | None = None,
 ) -> Run:
     """Tune an experiment (or the file of one) into `folder`; an unfinished run there goes on where it stopped.
 
     `callbacks` are told of every round, and may end the run. `progress`: whether to show how it goes; default: in a
-    notebook. `reward`, `model`: objects that replace what the experiment's file names. Interrupted (Ctrl-C, SIGTERM,
+    notebook. `reward`, `model`: objects that replace what the experiment's file names; `measures`: functions of designs
+    that the table of results shows beside what it names. Interrupted (Ctrl-C, SIGTERM,
     kill -9), the folder keeps its last checkpoint: call again to go on. Raises ConfigError when the folder holds
     another experiment or a finished run; `overwrite` starts anew, once everything else has been checked. Raises
     FolderInUse when another process works there.
@@ -204,9 +208,11 @@ def tune(
     """
     folder = Path(folder).absolute()  # a reward may change the working folder
     if not isinstance(experiment, Experiment):
-        experiment = Experiment.load(experiment, reward=reward, model=model)
-    elif reward is not None or model is not None:
-        raise ConfigError("give the reward and the model to the Experiment, or the path of an experiment file to tune")
+        experiment = Experiment.load(experiment, reward=reward, model=model, measures=measures)
+    elif reward is not None or model is not None or measures is not None:
+        raise ConfigError(
+            "give the reward, the model and measures to the Experiment, or the path of an experiment file to tune"
+        )
     told = [*experiment.config.build_trackers()]
     for tracker in told:
         tracker.require()
@@ -262,6 +268,7 @@ def resume(
     reward: Any = None,
     held_out: Any = None,
     model: Any = None,
+    measures: Iterable[Any] | None = None,
     trust: bool = False,
 ) -> Run:
     """Go on with the run in `folder`, bit for bit as if it had never stopped.
@@ -283,7 +290,7 @@ def resume(
     [8, 16]
     """
     place = Path(folder).absolute()
-    experiment = recorded(Path(folder), reward=reward, held_out=held_out, model=model, trust=trust)
+    experiment = recorded(Path(folder), reward=reward, held_out=held_out, model=model, measures=measures, trust=trust)
     return tune(experiment, place, callbacks=callbacks, progress=progress)
 
 

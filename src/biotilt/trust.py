@@ -19,12 +19,15 @@ from pathlib import Path
 from biotilt.atomic import make_folder, temporary_name
 from biotilt.config import Config, RewardSection
 from biotilt.errors import UntrustedRun
+from biotilt.evaluation.kinds import KINDS as KINDS_OF_MEASURES
 from biotilt.files import shown_path
+from biotilt.loading import in_python
 from biotilt.models.sources import MODELS
 from biotilt.rewards.registry import KINDS
 
 HARMLESS = {kind.name for kind in KINDS} - {"python", "log_density"} | {"none"}
 """Kinds of rewards that run nothing but biotilt and the packages it names, unless an option below is given."""
+OUR_MEASURES = {kind.name for kind in KINDS_OF_MEASURES}
 PROGRAMS = ("command", "program")
 ABOUT_PROGRAMS = ("environment", "folder")
 KEY_SIZE = 32
@@ -46,6 +49,11 @@ def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
         found.append(f"the Python function {factory}")
     if source is not None and not MODELS.is_ours(source):
         found.append(f'the model "{source}" of a plug-in')
+    for measure in config.measures:
+        if measure.kind is not None and measure.kind not in OUR_MEASURES:
+            found.append(f'the measure "{measure.kind}" of a plug-in')
+        elif measure.kind is None and not in_python(measure.function):
+            found.append(f"the Python function {measure.function}")
     while waiting:
         section = waiting.pop(0)
         if section is None:

@@ -276,12 +276,18 @@ def list_parts() -> Answer:
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     samples: Annotated[int | None, typer.Option(help="Designs in each row; default output.samples.")] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show this too: a function (file.py:name), a measure by name, or those of an experiment file."
+        ),
+    ] = None,
     trust: Trust = False,
 ) -> Answer:
     """Judge base, best-of-N and tuned designs; write designs, summary.json and report.html."""
     from biotilt.run import Run
 
-    loaded = Run.load(run, trust=trust)
+    loaded = Run.load(run, measures=measure, trust=trust)
     _say_what_runs(loaded.experiment, run)
     return _judged(loaded, samples)
 

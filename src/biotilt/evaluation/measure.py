@@ -9,8 +9,9 @@ from numbers import Integral
 from typing import Any, Literal
 
 from biotilt.digits import NOTHING, count, duration, percent, pretty
-from biotilt.errors import DataError
+from biotilt.errors import ConfigError, DataError, suggest
 from biotilt.evaluation.judged import Judged
+from biotilt.options import shown
 
 Row = Mapping[str, Any]
 Values = Sequence[float | None]
@@ -118,6 +119,12 @@ class Measure:
     place: Place = "more"
     columns: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.written not in WRITERS:
+            raise ConfigError(
+                f'measure "{self.key}": written = {shown(self.written)}{suggest(str(self.written), WRITERS)}'
+            )
+
     def __call__(self, designs: Iterable[Any]) -> Value:
         """Return the value of some designs: a float, statistics of scores, or None, never NaN.
 
@@ -172,7 +179,7 @@ class Measure:
             return ""
         compared = "" if before is None else f", base {WRITERS[self.written](before)}"
         written = WRITERS[self.written](value)
-        return f"{row['name']}: {self.header} {written}{compared} (limit: {limit.says()}). {self.meaning}"
+        return f"{row['name']}: {self.header} {written}{compared} (limit: {limit.says()}). {self.meaning}".rstrip()
 
     def _number(self, value: Any) -> float | None:
         try:
