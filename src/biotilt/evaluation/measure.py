@@ -106,6 +106,11 @@ class Measure:
         place: "panel" for those of every panel, "hidden" for those that only checks need, "more" for all others, which
             have a table of their own, and stand in a row's "more".
         columns: what tables hold of it besides `each`, name -> meaning.
+
+    >>> gc = Measure("gc", "GC", "Share of G and C.", lambda designs: sum(d.count("G") + d.count("C") for d in designs)
+    ...     / sum(map(len, designs)), limit=Limit(rise=0.1), written="percent")
+    >>> gc(["ACGG", "AA"]), gc.check.says
+    (0.5, "GC at most 0.1 above the base's")
     """
 
     key: str
