@@ -18,6 +18,7 @@ from biotilt.errors import ConfigError, UntrustedRun
 from biotilt.evaluation.common import common_measures
 from biotilt.evaluation.kinds import MEASURES
 from biotilt.evaluation.measure import Limit, Measure, describe, described
+from biotilt.provenance import digest
 from biotilt.spaces.arrays import Points
 
 FILE = '''"""Measures of a user."""
@@ -99,7 +100,7 @@ def test_measures_of_python_are_recorded_by_name_and_can_be_given_again(keys, mi
         return sum(d.count("T") for d in designs)
 
     experiment = Experiment.from_dict(keys, mine, measures=[thymines, {"kind": "length"}])
-    assert experiment.digest == Experiment.from_dict(keys, mine).digest, "what is measured is no part of the run"
+    assert digest(experiment) == digest(Experiment.from_dict(keys, mine)), "what is measured is no part of the run"
     first = biotilt.tune(experiment, mine / "run").evaluate()
     recorded = json.loads((mine / "run/experiment.json").read_text(encoding="utf-8"))["config"]["measures"]
     assert [section.get("function") for section in recorded] == ["<thymines, given in Python>", None]
