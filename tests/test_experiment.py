@@ -158,7 +158,7 @@ def test_a_python_callable_is_a_reward(experiment_file, keys, tmp_path):
         biotilt.Run.load(tmp_path / "run")
     again = biotilt.Run.load(tmp_path / "run", reward=ends_with_a)
     assert again.sample(4) == run.sample(4)
-    with pytest.raises(ConfigError, match="give the reward and the model to the Experiment"):
+    with pytest.raises(ConfigError, match="give the reward, the model and measures to the Experiment"):
         biotilt.tune(experiment(keys), tmp_path / "other", reward=ends_with_a)
 
 
