@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from biotilt.config import Config, OracleSection, merge, override, parse_config, read_toml
+from biotilt.config import Config, MeasureSection, OracleSection, merge, override, parse_config, read_toml
 from biotilt.constraints import LagrangianConfig
 from biotilt.errors import ConfigError
 from biotilt.objectives import PPO, VIDD
@@ -132,5 +132,6 @@ def test_the_starter_file_shows_every_section_and_every_option(task):
     options = {*vars(VIDD()), *vars(TrainConfig()), *vars(SurrogateConfig()), *vars(SMC()), *vars(LagrangianConfig())}
     assert options <= said.keys()
     assert "[[constraints]]" in text and "[lagrangian]" in text and OracleSection.model_fields.keys() <= said.keys()
-    tables = ("constraints", "lagrangian", "reward", "model", "held_out", "objective", "value", "train", "design")
+    assert "[[measures]]" in text and MeasureSection.model_fields.keys() <= {*said, "kind", "options"}
+    tables = ("constraints", "measures", "lagrangian", "reward", "model", "held_out", "objective", "value", "train", "design")
     assert Config.model_fields.keys() - {*tables, "oracle", "reference", "output", "sampler"} <= said.keys()
