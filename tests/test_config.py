@@ -133,5 +133,5 @@ def test_the_starter_file_shows_every_section_and_every_option(task):
     assert options <= said.keys()
     assert "[[constraints]]" in text and "[lagrangian]" in text and OracleSection.model_fields.keys() <= said.keys()
     assert "[[measures]]" in text and MeasureSection.model_fields.keys() <= {*said, "kind", "options"}
-    tables = ("constraints", "measures", "lagrangian", "reward", "model", "held_out", "objective", "value", "train", "design")
-    assert Config.model_fields.keys() - {*tables, "oracle", "reference", "output", "sampler"} <= said.keys()
+    tables = ("constraints", "lagrangian", "reward", "model", "held_out", "objective", "value", "train", "design")
+    assert Config.model_fields.keys() - {*tables, "measures", "oracle", "reference", "output", "sampler"} <= said.keys()
