@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Policy, Roles, Sampler, StateValue, Target
+from biotilt.core import Context, Evaluates, Policy, Roles, Sampler, Target
 from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder, Masked
 from biotilt.samplers import SMC, SVDD, Importance
@@ -120,10 +120,8 @@ def best_of_family(exact: Exact, starts: int, updates: int) -> tuple[Policy, lis
     return max(found, key=lambda each: each[0])[1], [j for j, _ in found]
 
 
-class SoftValue(StateValue):
+class SoftValue(Evaluates):
     """The exact soft value of every state and step."""
-
-    calls = 0
 
     def __init__(self, table: Tensor):
         self.table = table

@@ -62,10 +62,11 @@ class Worst(StateValue):
     needs: ClassVar = (Guessing,)
     calls = property(lambda self: self.guesses)
 
-    def state_value(self, context, x, k):
-        kernel = context.roles.proposal.kernel(x, k)
-        scores = [context.target.rewards(kernel.guess(context.generator)) for _ in range(self.guesses)]
-        return torch.stack(scores).amin(0)
+    def designs(self, context, here):
+        return torch.stack([here.kernel.guess(context.generator) for _ in range(self.guesses)])
+
+    def of_rewards(self, context, rewards):
+        return rewards.amin(0)
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,10 @@ def _score(experiment: Experiment, which: str, store: Store, tokens: torch.Tenso
 def _estimate_seconds(experiment: Experiment, train: TrainConfig, per_design: dict[str, float]) -> float:
     """Take one round with few calls and two updates, and time its parts at the size of the run's."""
     objective, value = objective_and_value(experiment)
-    asked = value.calls if isinstance(value, StateValue) else 1
+    asked, chains = 1, train.batch
+    if isinstance(value, StateValue):  # as many chains as the calls pay for
+        asked = value.calls
+        chains = -(-train.batch // (asked * experiment.model.policy.process.steps + 1))
     batch = min(train.batch, max(8, 2 * asked))
     options = experiment.config.objective | {"updates": min(objective.updates, 2)}
     small = experiment.config.train | {"batch": batch, "max_calls": batch}
@@ -100,7 +103,7 @@ def _estimate_seconds(experiment: Experiment, train: TrainConfig, per_design: di
         trainer.run()
     context, roles = trainer.context, trainer.context.roles
     base = roles.base if has(roles.base.process, Density) else None
-    _, drawing = _timed(lambda: rollout(roles.proposal, train.batch, context.generator, base=base))
+    _, drawing = _timed(lambda: rollout(roles.proposal, chains, context.generator, base=base))
     updating, rows = 0.0, context.memory.rows
     if len(context.memory):
         # a small round has few rows; a step of the run draws more of them, and may score designs itself

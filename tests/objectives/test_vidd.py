@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Parts, Policy, Replay, Roles, StateValue, Target, check_parts, draw_loss
+from biotilt.core import Context, Gathers, Parts, Policy, Replay, Roles, RollIn, Round, Target, check_parts, draw_loss
 from biotilt.core.objective import Batch
 from biotilt.errors import ConfigError
 from biotilt.networks.table import Table
@@ -80,18 +80,11 @@ def gradient(objective: VIDD, context: Context) -> Tensor:
     return net.logits.grad.clone()
 
 
-class Sampled(StateValue):
-    """The exact value, without the value of every choice: rows then hold sampled transitions."""
+class Sampled(Gathers):
+    """A value without that of every choice: rows then hold sampled transitions."""
 
-    def __init__(self, asked: int = 1):
-        self._calls, self.exact = asked, ExactValue(BASE, REWARD, ALPHA)
-
-    @property
-    def calls(self) -> int:
-        return self._calls
-
-    def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
-        return self.exact.state_value(context, x, k)
+    def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
+        raise NotImplementedError
 
 
 def expected_gradient(objective: VIDD, policy: Policy, proposal: Policy) -> Tensor:
@@ -260,9 +253,19 @@ def test_beta_is_the_share_of_chains_from_the_proposal():
     stay[:, :, 0], leave[:, :, 1:] = 50.0, 50.0
     context = context_of(table(stay), table(leave), ExactValue(BASE, REWARD, ALPHA))
     context.roles.base = table(stay).frozen_copy()
-    for beta, count in ((0.0, 0), (0.3, 12), (1.0, 40)):
-        designs = vidd(beta=beta).collect(context, 40).designs
-        assert int((designs != 0).sum()) == count
+    for beta, count in ((0.0, 0), (0.3, 12), (1.0, 40)):  # three steps a chain, each of whose states is used
+        designs = vidd(beta=beta).collect(context, 120).designs
+        assert len(designs) == 40 and int((designs != 0).sum()) == count
+
+
+def test_few_chains_are_the_proposals_as_often_as_beta_says():
+    """One chain a round: it is p_out's in three rounds of ten, and not in none."""
+    stay, leave = torch.full((2, K, S, S), -50.0)
+    stay[:, :, 0], leave[:, :, 1:] = 50.0, 50.0
+    context = context_of(table(stay), table(leave), ExactValue(BASE, REWARD, ALPHA))
+    context.roles.base = table(stay).frozen_copy()
+    ours = sum(int(vidd(beta=0.3).collect(context, 3).designs[0] != 0) for _ in range(400))
+    assert abs(ours / 400 - 0.3) < 4 * (0.3 * 0.7 / 400) ** 0.5
 
 
 def test_proposal_is_refreshed_every_so_many_updates():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Roles, StateValue, Target
+from biotilt.core import Context, Evaluates, Policy, Roles, Target
 from biotilt.networks.table import StateTable, Table
 from biotilt.processes import AnyOrder, Finite, Masked, Uniform
 from biotilt.testing import TableScorer
@@ -67,10 +67,8 @@ def context_of(
     return Context(roles, Target(scorer, ALPHA), generator(seed), value=value)
 
 
-class TableValue(StateValue):
+class TableValue(Evaluates):
     """Values `(K, S)` of the states of a finite chain, looked up; it remembers what it was asked."""
-
-    calls = 1
 
     def __init__(self, table: Tensor):
         self.table, self.asked = table, []

@@ -234,4 +234,4 @@ def test_memory_does_not_grow_with_steps():
     context = context_of(base, value=PosteriorMean())
     context.roles.base = context.roles.proposal = base
     SVDD(children=2).draw(context, 5)
-    assert len(net.shown) == 79 and net.most <= 4
+    assert len(net.shown) == 40 and net.most <= 4

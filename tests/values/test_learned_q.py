@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, Target, rollout
+from biotilt.core import Context, Policy, Replay, Roles, RollIn, Target, rollout
 from biotilt.core.fixed import Fixed
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder, Finite, Masked
-from biotilt.testing import ExactValue, all_designs, all_states
+from biotilt.testing import ExactValue, RowCounter, Rows, all_designs, all_states
 from biotilt.testing.exact import lexicographic_index
 from biotilt.values import LearnedQ, LearnedValueConfig
 
@@ -253,15 +253,25 @@ def test_gather_scores_the_designs_of_the_roll_in():
     process = AnyOrder(3, 2)
     value = learned("return", torch.zeros(27, 3, 2), process)
     context = context_of(Policy(process, StateTable(2, 3, normal(27, 3, 2, seed=7))), value)
-    policy = Policy(process, StateTable(2, 3, normal(27, 3, 2, seed=8)))
-    chain = rollout(policy, 6, generator(), base=context.roles.base, terms=True)
-    rows, rewards = value.gather(context, chain, 6)
-    assert torch.equal(rows["designs"], chain.designs)
+    context.roles.proposal = Policy(process, StateTable(2, 3, normal(27, 3, 2, seed=8)))
+    state = context.generator.get_state()
+    collected = value.gather(context, RollIn(), 6)
+    rows = collected.rows
+    context.generator.set_state(state)
+    chain = rollout(context.roles.proposal, 6, context.generator, base=context.roles.base, terms=True)
+    assert torch.equal(rows["designs"], chain.designs) and torch.equal(collected.designs, chain.designs)
     assert rows["rewards"].tolist() == [float(sum(d)) for d in chain.designs.tolist()]
-    assert rewards is not None and torch.equal(rewards, rows["rewards"])
+    assert collected.metrics["reward"] == pytest.approx(rows["rewards"].mean().item())
     assert chain.terms is not None and torch.equal(rows["terms"], chain.terms)
-    with pytest.raises(ValueError, match="terms=True"):
-        value.gather(context, rollout(policy, 6, generator()), 6)
+
+
+def test_a_run_of_one_letter_charges_nothing_and_does_not_ask_the_base():
+    process = AnyOrder(3, 2)
+    value = learned("bootstrapped", torch.zeros(27, 3, 2), process)
+    context = context_of(Policy(process, StateTable(2, 3, normal(27, 3, 2, seed=7))), value)
+    with RowCounter.of(context) as asked:
+        rows = value.gather(context, RollIn(), 6).rows
+    assert not rows["terms"].any() and asked["base"] == Rows()
 
 
 def test_impossible_parts_are_refused():

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Replay, Roles, StateValue, Target, rollout
+from biotilt.core import Context, Policy, Replay, Roles, RollIn, Seen, StateValue, Target
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable, Table
 from biotilt.objectives import VIDD
@@ -60,21 +60,21 @@ def most_likely(x: Tensor, net: StateTable) -> Tensor:
 
 
 @pytest.mark.parametrize("process", [AnyOrder(3, 2), Masked(3, 2, num_steps=4)], ids=["any_order", "masked"])
-def test_rows_of_posterior_mean(process):
+@pytest.mark.parametrize(("beta", "anchored"), [(1.0, True), (1.0, False), (0.0, True), (0.5, True)])
+def test_rows_of_posterior_mean(process, beta, anchored):
     oracle = Oracle()
     context = context_of(PosteriorMean(0), oracle, process)
-    chain = rollout(context.roles.proposal, 12, context.generator, base=context.roles.base)
-    rows, rewards = context.value.gather(context, chain, 24)
-    assert len(rows["x"]) == 12 and rewards is not None and torch.equal(rewards, rows["value_y"])
+    collected = context.value.gather(context, RollIn(beta, anchored), 24)
+    rows, net, seen = collected.rows, context.roles.proposal.net, set()
+    assert collected.metrics["reward"] == pytest.approx(rows["value_y"].mean().item())
+    assert ("kl" in collected.metrics) == (anchored and beta > 0)
     assert oracle.calls <= 24
-    net, seen = context.roles.proposal.net, set()
 
     def reward(design: Tensor) -> float:
         return REWARD[int(lexicographic_index(design, 2))].item()
 
-    for row in range(12):
+    for row in range(len(rows["x"])):
         x, y, k = rows["x"][row], rows["y"][row], int(rows["k"][row])
-        assert any(torch.equal(x, state) for state in chain.states[k])
         last = k == process.steps - 1
         seen.add(last)
         assert rows["value_x"][row].item() == pytest.approx(reward(most_likely(x, net)))
@@ -82,7 +82,8 @@ def test_rows_of_posterior_mean(process):
         log_p = [
             p.kernel(x.unsqueeze(0), k).log_prob(y.unsqueeze(0)) for p in (context.roles.base, context.roles.proposal)
         ]
-        assert rows["log_anchor"][row].item() == pytest.approx((log_p[0] - log_p[1]).item(), abs=1e-5)
+        anchor = (log_p[0] - log_p[1]).item() if anchored else 0.0
+        assert rows["log_anchor"][row].item() == pytest.approx(anchor, abs=1e-5)
         assert log_p[1].isfinite()
     assert seen == {True, False}
 
@@ -92,18 +93,23 @@ class Stepwise(StateValue):
 
     calls = 1
 
-    def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
-        return (100 * torch.as_tensor(k) + x).to(torch.get_default_dtype())
+    def designs(self, context: Context, here: Seen) -> Tensor:
+        return -(100 * torch.as_tensor(here.k) + here.x.long()).unsqueeze(0)
+
+    def of_rewards(self, context: Context, rewards: Tensor) -> Tensor:
+        return rewards[0]
 
 
-def test_values_are_asked_at_the_steps_of_their_states():
+@pytest.mark.parametrize("calls", [2, 5, 60, 61])
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_values_are_asked_at_the_steps_of_their_states(calls, beta):
     """v_k(x) and v_{k+1}(y); at the last step the reward of y, here −y."""
     base = Policy(Finite(5, 3), Table(5, 3))
     roles = Roles.start(base)
     context = Context(roles, Target(lambda d: -d.float(), ALPHA), generator(), Replay(None), Stepwise())
-    rows, _ = context.value.gather(context, rollout(base, 30, generator()), 60)
+    rows = context.value.gather(context, RollIn(beta), calls).rows
     x, y, k = rows["x"].long(), rows["y"].long(), rows["k"]
-    assert k.unique().tolist() == [0, 1, 2]
+    assert calls < 60 or k.unique().tolist() == [0, 1, 2]
     assert rows["value_x"].tolist() == (100 * k + x).tolist()
     assert rows["value_y"].tolist() == torch.where(k == 2, -y, 100 * (k + 1) + y).tolist()
 
@@ -118,18 +124,20 @@ def test_a_round_never_asks_more_than_it_was_given(value, calls, beta):
                      mirror=1.0, refresh=1, updates=1, buffer=64, max_log_weight=10.0)  # fmt: skip
     rows = objective.collect(context, calls).rows
     assert 0 < oracle.calls <= calls
-    assert len(rows["x"]) == min(calls // (2 * value.calls), calls * 3)
+    # a chain of three steps: at its own states four values, the last a reward; drawn aside, two of each transition
+    whole = 3 * value.calls + 1 if beta else 6 * value.calls
+    chains, left = divmod(calls, whole)
+    assert len(rows["x"]) == 3 * chains + left // (2 * value.calls)
 
 
 @pytest.mark.parametrize(("value", "needed"), [(PosteriorMean(0), 2), (PosteriorMean(5), 10), (MonteCarlo(4), 8)])
 def test_a_round_too_small_for_one_transition_is_refused_before_the_oracle_is_asked(value, needed):
     oracle = Oracle()
     context = context_of(value, oracle)
-    chain = rollout(context.roles.proposal, 4, context.generator)
     with pytest.raises(ConfigError, match=rf"train\.batch to {needed} or more"):
-        value.gather(context, chain, needed - 1)
+        value.gather(context, RollIn(), needed - 1)
     assert oracle.calls == 0
-    assert len(value.gather(context, chain, needed)[0]["x"]) == 1
+    assert len(value.gather(context, RollIn(), needed).rows["x"]) == 1
 
 
 def test_posterior_mean_of_several_guesses():
@@ -162,7 +170,7 @@ def test_monte_carlo_is_the_soft_mean_of_its_completions():
     k = torch.tensor([1, 0, 2, 1, 2])
     got = context.value.state_value(context, x[:4], k[:4])
     assert oracle.calls == 20
-    asked = torch.cat(oracle.asked).view(4, 5, 3)
+    asked = torch.cat(oracle.asked).view(5, 4, 3).transpose(0, 1)
     for b in range(4):
         assert (asked[b][:, x[b] < 2] == x[b][x[b] < 2]).all()
         weights = [math.exp(scores[int(lexicographic_index(d, 2))].item() / ALPHA) for d in asked[b]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from biotilt.core import Context, Policy, Replay, Roles, Target, rollout
+from biotilt.core import Context, Policy, Replay, Roles, RollIn, Target
 from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder, Finite
@@ -39,8 +39,7 @@ def parts():
 
 
 def gathered(base, value, context, count):
-    chain = rollout(base, count, context.generator, base=base, terms=True)
-    return value.gather(context, chain, count)[0]
+    return value.gather(context, RollIn(), count).rows
 
 
 def test_only_the_roll_in_is_scored_and_the_newest_imagined_designs_are_kept(parts):

@@ -43,6 +43,7 @@ from biotilt.core.parts import (
 from biotilt.core.policy import (
     Policy,
     Roles,
+    Seen,
     Trajectory,
     move_toward,
     own_names,
@@ -64,7 +65,9 @@ from biotilt.core.protocols import (
     kernel_at,
 )
 from biotilt.core.replay import Batch, Columns, Replay, check_rows, draw_rows, drop_unscored
+from biotilt.core.roll_in import RollIn
 from biotilt.core.sampler import Draws, Sampler
+from biotilt.core.state_values import StateValue
 from biotilt.core.target import Target
 from biotilt.core.values import (
     ActionValue,
@@ -75,10 +78,8 @@ from biotilt.core.values import (
     Learned,
     Lesson,
     StateFunction,
-    StateValue,
     Teaches,
     draw_states,
-    value_of,
 )
 
 __all__ = [
@@ -124,9 +125,11 @@ __all__ = [
     "Reveals",
     "Reward",
     "Roles",
+    "RollIn",
     "Round",
     "Sampler",
     "Scorer",
+    "Seen",
     "SeveralTargets",
     "StateFunction",
     "StateValue",
@@ -155,5 +158,4 @@ __all__ = [
     "share",
     "targets_of",
     "trainable",
-    "value_of",
 ]

@@ -33,7 +33,7 @@ class Context:
 
 @dataclass
 class Round:
-    """What one round of oracle calls brought: replay rows, the designs the policy drew, and figures to show."""
+    """What one round of oracle calls brought: replay rows, the designs the policy drew, if any, and figures to show."""
 
     rows: Batch
     designs: Tensor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor, nn
@@ -27,6 +28,10 @@ class Policy:
         """Return the kernel as one of a class of capabilities, which the algorithm's `needs` names."""
         return needed(self.kernel(x, k), kind)
 
+    def at(self, x: Tensor, k: int | Tensor) -> Seen:
+        """Return states `x` `(B, ...)` of step `k` in [0, K] with the kernel there, which is asked for when needed."""
+        return Seen(self, x, k)
+
     def frozen_copy(self) -> Policy:
         """Return a copy whose weights take no gradient."""
         net = copy.deepcopy(self.net).eval()
@@ -37,6 +42,35 @@ class Policy:
         """Return the same policy with weights that take no gradient: the same memory, as it is and as it changes."""
         memo = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in self.net.parameters()}
         return Policy(self.process, _copied(self.net, memo))
+
+
+@dataclass
+class Seen:
+    """States with what a policy says of them: its network is asked once, when it is first needed, and not before.
+
+    What reads the kernel of a state twice, to value it and then to go on from it, asks once so. Designs, of step K,
+    have no kernel, and may be here all the same.
+    """
+
+    policy: Policy
+    x: Tensor
+    k: int | Tensor
+
+    @cached_property
+    def _output(self) -> Tensor:
+        return self.policy.net(*self.policy.process.inputs(self.x, self.k))
+
+    @cached_property
+    def kernel(self) -> Kernel:
+        """p(y|x) at the states."""
+        return self.policy.process.kernel_of(self._output, self.x, self.k)
+
+    def __getitem__(self, rows: Tensor) -> Seen:
+        """Return some of the states, by number or mask `(B,)`, with what is known of them already."""
+        some = Seen(self.policy, self.x[rows], self.k[rows] if isinstance(self.k, Tensor) and self.k.dim() else self.k)
+        if "_output" in vars(self):
+            vars(some)["_output"] = self._output[rows]
+        return some
 
 
 def share(net: nn.Module) -> nn.Module:
@@ -103,9 +137,9 @@ class Trajectory:
     """A batch of chains `x[0] … x[K]` with what was known when they were drawn.
 
     `states` `(K+1, B, ...)` in the smallest integer type that holds them (or float, for continuous
-    processes); `log_ratio` `(K, B)`, log p(x[k+1]|x[k]) of the policy that drew them minus that of the base;
-    `log_prob` `(K, B)` of the policy that drew them; `terms` `(B, L)`, the log-ratio of each coordinate, summed over
-    steps. All three are None unless asked for.
+    processes), or only the last ones, `(1, B, ...)`; `log_ratio` `(K, B)`, log p(x[k+1]|x[k]) of the policy that drew
+    them minus that of the base; `log_prob` `(K, B)` of the policy that drew them; `terms` `(B, L)`, the log-ratio of
+    each coordinate, summed over steps. The last three are None unless asked for.
     """
 
     states: Tensor
@@ -146,32 +180,37 @@ def rollout(
     *,
     base: Policy | None = None,
     terms: bool = False,
+    states: bool = True,
     start: tuple[Tensor, int] | None = None,
+    stop: int | None = None,
 ) -> Trajectory:
     """Draw `batch` chains from a policy.
 
     With `base`, the log-probabilities of the steps and their ratios to the base are recorded as they are
-    drawn; with `terms` also the log-ratio of each coordinate `(B, L)`, summed over steps. `start` = (states,
-    step) continues given states instead of drawing noise; the trajectory then has `K - step` steps.
+    drawn (the base itself is not asked twice); with `terms` also the log-ratio of each coordinate `(B, L)`, summed over
+    steps. Without `states` only the last ones are kept. `start` = (states, step) continues given states instead of
+    drawing noise; the trajectory then has `K - step` steps, or ends at step `stop`.
     """
     x, first = (policy.process.noise(batch, generator), 0) if start is None else start
-    states, log_probs, log_ratios = [x], [], []
+    kept, log_probs, log_ratios = [x], [], []
     coordinate_terms: Tensor | None = None
-    for k in range(first, policy.process.steps):
+    for k in range(first, policy.process.steps if stop is None else stop):
         kernel = policy.kernel(x, k)
         y = kernel.sample(generator)
         if base is not None:
-            reference = base.kernel_as(Density, x, k)
+            reference = needed(kernel, Density) if base is policy else base.kernel_as(Density, x, k)
             log_prob = needed(kernel, Density).log_prob(y)
             log_probs.append(log_prob)
             log_ratios.append(log_prob - reference.log_prob(y))
             if terms:
                 step = needed(kernel, Factorised).terms(y) - needed(reference, Factorised).terms(y)
                 coordinate_terms = step if coordinate_terms is None else coordinate_terms + step
-        states.append(y)
+        if not states:
+            kept.clear()
+        kept.append(y)
         x = y
     return Trajectory(
-        torch.stack(states),
+        torch.stack(kept),
         torch.stack(log_probs) if log_probs else None,
         torch.stack(log_ratios) if log_ratios else None,
         coordinate_terms,

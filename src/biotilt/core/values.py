@@ -9,12 +9,12 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from biotilt.core.capabilities import Capability, Density, Tiltable
-from biotilt.core.objective import Context
+from biotilt.core.capabilities import Capability, Tiltable
+from biotilt.core.objective import Context, Round
 from biotilt.core.parts import Value
-from biotilt.core.policy import Trajectory
+from biotilt.core.policy import Seen, Trajectory
 from biotilt.core.replay import Batch, Columns
-from biotilt.errors import ConfigError
+from biotilt.core.roll_in import RollIn
 
 
 @dataclass
@@ -36,17 +36,21 @@ class Evaluates(Value, ABC):
     def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return v `(B,)` in units of reward of states `(B, ...)` at step `k` in [0, K)."""
 
+    def value_at(self, context: Context, here: Seen) -> Tensor:
+        """Return v `(B,)` of states that the proposal sees: a value that asks its network there asks once with it."""
+        return self.state_value(context, here.x, here.k)
+
 
 class Gathers(Value, ABC):
-    """A value that turns a roll-in into rows of `columns`: of sampled transitions, or such as its `lesson` reads."""
+    """A value that makes rows of `columns` of a roll-in: sampled transitions, or such as its `lesson` reads."""
 
     columns: ClassVar[Columns]
 
     offers = "turn a roll-in into rows to learn from"
 
     @abstractmethod
-    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
-        """Return replay rows and the rewards it saw, asking the oracle at most `calls` times."""
+    def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
+        """Draw of the roll-in what it uses, and return rows, asking the oracle at most `calls` times."""
 
 
 class Teaches(Gathers):
@@ -126,53 +130,12 @@ class ActionValue(Teaches):
     @abstractmethod
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor: ...
 
-    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
-        """Keep as many states as designs were asked for; a value that needs no rewards asks for none."""
+    def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
+        """Keep `calls` states, of as few chains as have them; a value that needs no rewards asks for none."""
+        chain = roll_in.chains(context, -(-calls // context.roles.base.process.steps))
         x, k = draw_states(chain, calls, context)
-        return {"x": x, "k": k}, None
+        return Round({"x": x, "k": k}, chain.designs, {})
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         q = self.action_value(context, rows["x"], rows["k"])
         return Lesson(rows["x"], rows["k"], q, q.new_zeros(()))
-
-
-class StateValue(Evaluates, Gathers):
-    """A value v(x, k) in units of reward, got by asking the oracle `calls` times a state."""
-
-    columns: ClassVar[Columns] = {
-        "x": "states", "y": "states", "k": "int", "value_x": "float", "value_y": "float", "log_anchor": "float"
-    }  # fmt: skip
-
-    @property
-    @abstractmethod
-    def calls(self) -> int: ...
-
-    @torch.no_grad()
-    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
-        """Draw y ∼ p_out(·|x) at states of the chain: rows x, y, k, their values, and log p_pre/p_out of the step.
-
-        Raises ConfigError when `calls` do not pay for one transition, which takes the values of two states.
-        """
-        if calls < 2 * self.calls:
-            raise ConfigError(
-                f"this value asks the oracle up to {2 * self.calls} times a transition, but a round has {calls} "
-                f"calls; raise train.batch to {2 * self.calls} or more, or lower the value's draws"
-            )
-        x, k = draw_states(chain, calls // (2 * self.calls), context)
-        kernel = context.roles.proposal.kernel_as(Density, x, k)
-        y = kernel.sample(context.generator)
-        log_anchor = context.roles.base.kernel_as(Density, x, k).log_prob(y) - kernel.log_prob(y)
-        value_x, value_y = self.state_value(context, x, k), value_of(context, self, y, k + 1)
-        rows = {"x": x, "y": y, "k": k, "value_x": value_x, "value_y": value_y, "log_anchor": log_anchor}
-        return rows, value_y
-
-
-def value_of(context: Context, value: Evaluates, x: Tensor, k: Tensor) -> Tensor:
-    """Return v_k(x) `(B,)` in units of reward at steps `k` `(B,)` up to K, where it is the reward itself."""
-    last = k == context.roles.base.process.steps
-    values = torch.empty(len(x), device=x.device)
-    if last.any():
-        values[last] = context.target.rewards(x[last])
-    if not last.all():
-        values[~last] = value.state_value(context, x[~last], k[~last])
-    return values

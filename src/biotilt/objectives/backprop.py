@@ -52,7 +52,7 @@ class RewardBackprop(Objective):
       share a network, the early steps move with it, and their KL is charged nowhere.
 
     An update scores the designs it differentiates: `calls` of a round are spent as `calls` // `updates` designs in
-    each of its `updates` updates. The designs of the round are drawn without being scored.
+    each of its `updates` updates. The round itself draws none.
 
     Sources: DRAKES (arXiv 2410.13643: straight-through Gumbel-softmax, truncation and KL), DRaFT (arXiv 2309.17400:
     the last T steps), AlignProp (arXiv 2310.03739).
@@ -100,8 +100,9 @@ class RewardBackprop(Objective):
                 f"objective.updates = {self.updates}, but a round has {calls} calls and every update scores at least "
                 f"one design; raise train.batch to {self.updates} or more"
             )
-        chain = rollout(context.roles.proposal, each * self.updates, context.generator)
-        return Round({"x": chain.states[self._first(chain.steps)]}, chain.designs, {})
+        roles, stop = context.roles, self._first(context.roles.base.process.steps)
+        chain = rollout(roles.proposal, each * self.updates, context.generator, states=False, stop=stop)
+        return Round({"x": chain.states[-1]}, chain.states[-1][:0], {})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         roles, process = context.roles, context.roles.policy.process

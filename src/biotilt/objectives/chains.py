@@ -11,30 +11,18 @@ from biotilt.core import (
     Context,
     Density,
     Policy,
+    RollIn,
     Round,
-    Trajectory,
     drop_unscored,
     roll_in_metrics,
-    rollout,
 )
 
 CHAINS: Columns = {"chain": "states", "log_base": "float", "rewards": "float"}
 
 
-def roll_in(context: Context, count: int, beta: float, *, terms: bool = False) -> Trajectory:
-    """Draw `count` chains: a share `beta` of them from p_out, the rest from p_pre."""
-    roles, ours = context.roles, round(beta * count)
-    chains = [
-        rollout(policy, size, context.generator, base=roles.base, terms=terms)
-        for policy, size in ((roles.proposal, ours), (roles.base, count - ours))
-        if size
-    ]
-    return Trajectory.join(chains)
-
-
 def collect_chains(context: Context, calls: int, beta: float) -> Round:
     """Score `calls` chains: rows `chain` `(B, K+1, ...)`, `log_base` `(B, K)` (log p_pre), `rewards` `(B,)`."""
-    chain = roll_in(context, calls, beta)
+    chain = RollIn(beta).chains(context, calls, ratios=True)
     rewards = context.target.rewards(chain.designs)
     if chain.log_prob is None or chain.log_ratio is None:
         raise ValueError("the roll-in must record log-probabilities as they are drawn")

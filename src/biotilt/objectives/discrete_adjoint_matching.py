@@ -19,8 +19,6 @@ from biotilt.core import (
     Round,
     Value,
     drop_unscored,
-    roll_in_metrics,
-    rollout,
 )
 from biotilt.errors import ConfigError
 from biotilt.options import Count, Pair, check_options
@@ -89,10 +87,9 @@ class DiscreteAdjointMatching(Objective):
                 f"objective.group = {self.group} designs are scored from one state, but a round has {calls} calls; "
                 f"raise train.batch to {self.group} or more"
             )
-        chain = rollout(context.roles.proposal, starts, context.generator, base=context.roles.base)
-        device = chain.states.device
-        k = torch.randint(chain.steps, (starts,), generator=context.generator, device=device)
-        x = chain.states[k, torch.arange(starts, device=device)]
+        generator, steps = context.generator, context.roles.base.process.steps
+        k = torch.randint(steps, (starts,), generator=generator, device=generator.device)
+        x = self._reach(context, k)
         rows, designs = self._complete(context, x.repeat_interleave(self.group, 0), k.repeat_interleave(self.group))
         path = rows.pop("path")
         log_ratio = rows.pop("log_ratio")
@@ -100,14 +97,25 @@ class DiscreteAdjointMatching(Objective):
         rewards = context.target.rewards(designs)
         weight = _relative((log_weight + rewards / context.target.alpha).view(starts, self.group))
         rows["weight"] = weight.flatten()[path]
-        metrics = roll_in_metrics(chain, rewards) | {"ess": (1 / weight.square().nanmean(-1)).nanmean().item()}
-        return Round(drop_unscored(rows), designs, metrics)
+        # step j is in the path of a start with probability (j + 1)/K
+        path_kl = -(log_ratio * steps / (rows["k"] + 1)).sum().item() / len(designs)
+        ess = (1 / weight.square().nanmean(-1)).nanmean().item()
+        return Round(drop_unscored(rows), designs, {"reward": rewards.nanmean().item(), "kl": path_kl, "ess": ess})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         log_prob = context.roles.policy.kernel_as(Density, rows["x"], rows["k"]).log_prob(rows["y"])
         log_rho = log_prob - rows["log_out"]
         loss = (log_rho.exp() - rows["weight"] * log_rho).mean()
         return loss, {"distil": loss.item()}
+
+    def _reach(self, context: Context, k: Tensor) -> Tensor:
+        """Return states of chains of p_out, each drawn as far as its step `k` `(B,)` and no further."""
+        policy, generator = context.roles.proposal, context.generator
+        x = policy.process.noise(len(k), generator).clone()
+        for step in range(int(k.max())):
+            on = k > step
+            x[on] = policy.kernel(x[on], step).sample(generator)
+        return x
 
     def _complete(self, context: Context, x: Tensor, k: Tensor) -> tuple[Batch, Tensor]:
         """Draw p_out from states at steps `k` `(B,)` to the end: rows of all steps, `path` the chain, and designs."""

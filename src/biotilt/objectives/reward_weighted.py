@@ -105,7 +105,7 @@ class RewardWeighted(Objective):
         """Return designs, and log p_out/p of their paths `(count,)`, where p is the policy that drew them."""
         roles, generator = context.roles, context.generator
         if self._weighs_paths:
-            chain = rollout(roles.base, count, generator, base=roles.proposal)
+            chain = rollout(roles.base, count, generator, base=roles.proposal, states=False)
             if chain.log_ratio is None:
                 raise ValueError("the control needs log-probabilities recorded when drawn")
             return chain.designs, -chain.log_ratio.sum(0)

@@ -18,12 +18,12 @@ from biotilt.core import (
     LetterEvidence,
     Metrics,
     Objective,
+    RollIn,
     Round,
     Value,
     drop_unscored,
     needed,
     roll_in_metrics,
-    rollout,
     targets_of,
 )
 from biotilt.formulas.evidence import evidence_lower, evidence_upper
@@ -76,13 +76,9 @@ class SPG(Objective):
         return {"designs": "states", "advantage": "float"}
 
     def collect(self, context: Context, calls: int) -> Round:
-        chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)
+        chain = RollIn().chains(context, calls, ratios=self.returns == "soft", states=False)
         rewards = context.target.rewards(chain.designs)
-        gain = rewards
-        if self.returns == "soft":
-            if chain.log_ratio is None:
-                raise ValueError("SPG needs log-probabilities recorded when drawn")
-            gain = soft_return(rewards, chain.log_ratio, context.target.alpha)
+        gain = rewards if chain.log_ratio is None else soft_return(rewards, chain.log_ratio, context.target.alpha)
         target = targets_of(context.roles.policy.process, chain.designs)
         rows = {"designs": chain.designs, "advantage": (gain - mean_within(gain, target)) / context.target.alpha}
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -16,24 +16,22 @@ from biotilt.core import (
     Context,
     Density,
     Divergence,
-    Factorised,
     Gathers,
     Lesson,
     Metrics,
     Mixable,
     Objective,
     Parts,
+    RollIn,
     Round,
     Teaches,
     Tiltable,
     Value,
     drop_unscored,
     needed,
-    roll_in_metrics,
 )
 from biotilt.errors import ConfigError
 from biotilt.formulas.soft_rl import effective_fraction, vidd_log_weight
-from biotilt.objectives.chains import roll_in
 from biotilt.options import Count, Name, Number, Positive, Share, check_options
 
 
@@ -104,10 +102,9 @@ class VIDD(Objective):
         return needed(value, Gathers).columns
 
     def collect(self, context: Context, calls: int) -> Round:
-        value = context.value_as(Gathers)
-        chain = roll_in(context, calls, self.beta, terms=Factorised in value.needs)
-        rows, rewards = value.gather(context, chain, calls)
-        return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
+        roll_in = RollIn(self.beta, anchored=self.anchor == "pretrained")
+        collected = context.value_as(Gathers).gather(context, roll_in, calls)
+        return replace(collected, rows=drop_unscored(collected.rows))
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         if isinstance(context.value, Teaches):

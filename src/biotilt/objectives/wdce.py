@@ -101,7 +101,7 @@ class WDCE(Objective):
             (roles.base, roles.proposal, count - ours, -1),
         ):
             if size:
-                chain = rollout(drawn_by, size, context.generator, base=other)
+                chain = rollout(drawn_by, size, context.generator, base=other, states=False)
                 if chain.log_ratio is None:
                     raise ValueError("path weights need log-probabilities recorded when drawn")
                 designs.append(chain.designs)

@@ -75,7 +75,7 @@ class SplitGibbs(Sampler):
             # where a letter is held, blank is that letter, which x and z have too
             hidden = torch.where(renewed, blank, z)
             start = int(process.step_of(hidden).min())
-            x = rollout(context.roles.base, count, context.generator, start=(hidden, start)).designs
+            x = rollout(context.roles.base, count, context.generator, start=(hidden, start), states=False).designs
         changed = (x != z).any(-1)
         if changed.any():
             rewards[changed] = context.target.scores(x[changed])

@@ -85,7 +85,7 @@ class MCMC(Sampler):
         roles = context.roles
         if self.renoise == "path":
             return rollout(roles.proposal, count, context.generator, base=roles.base)
-        return Trajectory(rollout(roles.proposal, count, context.generator).states[-1:].clone())
+        return rollout(roles.proposal, count, context.generator, states=False)
 
     def _redone(self, context: Context) -> int:
         """Draw n, how many of the last steps are redone: one for all chains, as p* is left alone whatever n is."""
@@ -101,7 +101,7 @@ class MCMC(Sampler):
             start = (chain.states[k], k) if k else None
             return rollout(roles.proposal, count, generator, base=roles.base, start=start)
         start = (roles.base.process.corrupt(chain.designs, k, generator), k)
-        return Trajectory(rollout(roles.base, count, generator, start=start).states[-1:])
+        return rollout(roles.base, count, generator, start=start, states=False)
 
 
 def _score_changed(context: Context, designs: Tensor, rewards: Tensor, new: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Density, Evaluates, Roles, needed
+from biotilt.core import Context, Density, Evaluates, Roles, Seen, needed
 from biotilt.errors import RewardError
 
 
@@ -21,13 +21,12 @@ class Proposal:
         same = mine.keys() == theirs.keys() and all(torch.equal(mine[key], theirs[key]) for key in mine)
         self.base = None if same and self.policy.process == base.process else base
 
-    def children(self, context: Context, x: Tensor, k: int, count: int) -> tuple[Tensor, Tensor]:
+    def children(self, context: Context, here: Seen, count: int) -> tuple[Tensor, Tensor]:
         """Return `count` draws of the next state `(count, B, ...)` of each state, and their log-ratios `(count, B)`."""
-        kernel = self.policy.kernel(x, k)
-        y = torch.stack([kernel.sample(context.generator) for _ in range(count)])
+        y = torch.stack([here.kernel.sample(context.generator) for _ in range(count)])
         if self.base is None:
             return y, torch.zeros(y.shape[:2], device=y.device)
-        ours, reference = needed(kernel, Density), self.base.kernel_as(Density, x, k)
+        ours, reference = needed(here.kernel, Density), self.base.kernel_as(Density, here.x, here.k)
         return y, torch.stack([reference.log_prob(child) - ours.log_prob(child) for child in y])
 
     def chains(self, context: Context, count: int, *, chunk: int = 512) -> tuple[Tensor, Tensor]:
@@ -37,18 +36,18 @@ class Proposal:
             x = self.policy.process.noise(size, context.generator)
             total = torch.zeros(size, device=x.device)
             for k in range(self.policy.process.steps):
-                (x,), (log_ratio,) = self.children(context, x, k, 1)
+                (x,), (log_ratio,) = self.children(context, self.policy.at(x, k), 1)
                 total = total + log_ratio
             designs.append(x)
             log_ratios.append(total)
         return torch.cat(designs), torch.cat(log_ratios)
 
 
-def value_after(context: Context, y: Tensor, k: int) -> Tensor:
-    """Return the value `(B,)` in units of reward of the states that step `k` led to; after the last, the reward."""
-    if k + 1 == context.roles.base.process.steps:
-        return context.target.scores(y)
-    return context.value_as(Evaluates).state_value(context, y, k + 1)
+def value_at(context: Context, here: Seen) -> Tensor:
+    """Return values `(B,)`, in units of reward, of states of one step that the proposal sees; of designs, rewards."""
+    if here.k == context.roles.base.process.steps:
+        return context.target.scores(here.x)
+    return context.value_as(Evaluates).value_at(context, here)
 
 
 def need_a_weight(log_weight: Tensor, what: str) -> None:

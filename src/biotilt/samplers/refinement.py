@@ -12,7 +12,7 @@ from biotilt.core import Capability, Context, Density, Draws, Evaluates, Sampler
 from biotilt.formulas.categorical import draw
 from biotilt.formulas.resampling import systematic_resample
 from biotilt.options import Count, Few, Name, Rate, check_options
-from biotilt.samplers.proposal import Proposal, equal_weights, value_after
+from biotilt.samplers.proposal import Proposal, equal_weights, value_at
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,17 @@ class Refinement(Sampler):
     def _denoise(self, context: Context, proposal: Proposal, x: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Return designs and their rewards, from states `x` at step `first` on."""
         steps, rows = context.roles.base.process.steps, torch.arange(len(x), device=x.device)
-        rewards = x.new_zeros(0)
+        here, rewards = proposal.policy.at(x, first), x.new_zeros(0)
         for k in range(first, steps):
-            y, log_ratio = proposal.children(context, x, k, self.children)
+            y, log_ratio = proposal.children(context, here, self.children)
+            there = proposal.policy.at(y.flatten(0, 1), k + 1)
             if self.children == 1 and k + 1 < steps:
-                x = y[0]
+                here = there
                 continue
-            after = value_after(context, y.flatten(0, 1), k).unflatten(0, y.shape[:2])
+            after = value_at(context, there).unflatten(0, y.shape[:2])
             log_a = context.target.log_weight(after) + log_ratio
             # where no child has a value, any will do
             log_a = torch.where(log_a.isfinite().any(0), log_a, 0.0)
             chosen = draw(log_a.log_softmax(0).T, context.generator)
-            x, rewards = y[chosen, rows], after[chosen, rows]
-        return x, rewards
+            here, rewards = there[chosen * len(x) + rows], after[chosen, rows]
+        return here.x, rewards

@@ -11,7 +11,7 @@ from biotilt.core import Capability, Context, Density, Draws, Evaluates, Sampler
 from biotilt.formulas.resampling import log_mean_error, log_mean_exp, systematic_resample
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.options import Name, Share, check_options
-from biotilt.samplers.proposal import Proposal, need_a_weight, value_after
+from biotilt.samplers.proposal import Proposal, need_a_weight, value_at
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,20 @@ class SMC(Sampler):
     def draw(self, context: Context, count: int) -> Draws:
         proposal, alpha = Proposal(context.roles), context.target.alpha
         steps = context.roles.base.process.steps
-        x = context.roles.proposal.process.noise(count, context.generator)
-        scores = value = torch.zeros(count, device=x.device)
+        here = proposal.policy.at(proposal.policy.process.noise(count, context.generator), 0)
+        scores = value = torch.zeros(count, device=here.x.device)
         log_weight, log_z, resampled = torch.zeros_like(value), 0.0, 0
-        lineage = torch.arange(count, device=x.device)
+        lineage = torch.arange(count, device=here.x.device)
         for k in range(steps):
             if k > 0 and self.value != "none" and effective_fraction(log_weight) < self.resample:
                 log_z += log_mean_exp(log_weight).item()
                 kept = systematic_resample(log_weight, context.generator)
-                x, value, log_weight = x[kept], value[kept], torch.zeros_like(log_weight)
+                here, value, log_weight = here[kept], value[kept], torch.zeros_like(log_weight)
                 lineage = lineage[kept]
                 resampled += 1
-            (x,), (log_ratio,) = proposal.children(context, x, k, 1)
-            last = k + 1 == steps
-            scores = value if self.value == "none" and not last else value_after(context, x, k)
+            (x,), (log_ratio,) = proposal.children(context, here, 1)
+            here, last = proposal.policy.at(x, k + 1), k + 1 == steps
+            scores = value if self.value == "none" and not last else value_at(context, here)
             after = scores * ((k + 1) / steps) if self.temper else scores
             after = torch.where(after.isnan(), -torch.inf if last else value, after)
             log_weight = log_weight + log_ratio + (after - value) / alpha
@@ -82,4 +82,4 @@ class SMC(Sampler):
             value = after.masked_fill(after == -torch.inf, 0)
         metrics = {"ess": effective_fraction(log_weight).item(), "resampled": float(resampled)}
         error = log_mean_error(log_weight, lineage, resampled)
-        return Draws(x, scores, log_weight, log_z + log_mean_exp(log_weight).item(), error, metrics)
+        return Draws(here.x, scores, log_weight, log_z + log_mean_exp(log_weight).item(), error, metrics)

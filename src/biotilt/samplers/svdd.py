@@ -13,7 +13,7 @@ from biotilt.formulas.categorical import draw as draw_category
 from biotilt.formulas.resampling import log_mean_error, log_mean_exp
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.options import Few, Name, check_options
-from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight, value_after
+from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight, value_at
 
 
 @dataclass(frozen=True)
@@ -53,25 +53,26 @@ class SVDD(Sampler):
     def draw(self, context: Context, count: int) -> Draws:
         proposal, alpha = Proposal(context.roles), context.target.alpha
         steps = context.roles.base.process.steps
-        x = context.roles.proposal.process.noise(count, context.generator)
-        value = torch.zeros(count, device=x.device)
-        log_weight, rows = torch.zeros_like(value), torch.arange(count, device=x.device)
+        here = proposal.policy.at(proposal.policy.process.noise(count, context.generator), 0)
+        value = torch.zeros(count, device=here.x.device)
+        log_weight, rows = torch.zeros_like(value), torch.arange(count, device=here.x.device)
         for k in range(steps):
-            y, log_ratio = proposal.children(context, x, k, self.children)
-            after = value_after(context, y.flatten(0, 1), k).unflatten(0, (self.children, count))
+            y, log_ratio = proposal.children(context, here, self.children)
+            there = proposal.policy.at(y.flatten(0, 1), k + 1)
+            after = value_at(context, there).unflatten(0, (self.children, count))
             if k + 1 < steps:
                 after = torch.where(after.isnan().all(0), value, after)
             log_a = torch.where(after.isnan(), -torch.inf, after / alpha + log_ratio)
             chosen = self._choose(log_a, after, context)
             log_weight = log_weight + log_mean_exp(log_a) - value / alpha
-            x, value = y[chosen, rows], after[chosen, rows]
+            here, value = there[chosen * count + rows], after[chosen, rows]
             # a chain without hope has its weight already: −inf; a difference from −inf would be NaN
             value = value.masked_fill(~value.isfinite(), 0) if k + 1 < steps else value
         need_a_weight(log_weight, "chains")
         if self.choose == "argmax":
-            return Draws(x, value, equal_weights(value))
+            return Draws(here.x, value, equal_weights(value))
         metrics = {"ess": effective_fraction(log_weight).item()}
-        return Draws(x, value, log_weight, log_mean_exp(log_weight).item(), log_mean_error(log_weight), metrics)
+        return Draws(here.x, value, log_weight, log_mean_exp(log_weight).item(), log_mean_error(log_weight), metrics)
 
     def _choose(self, log_a: Tensor, after: Tensor, context: Context) -> Tensor:
         """Return the index `(B,)` of the chosen child; where none has a weight, any that could be scored."""

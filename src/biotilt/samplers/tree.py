@@ -137,12 +137,13 @@ class TreeSearch(Sampler):
         """Give a node children, complete them, score the designs, and tell the nodes above."""
         steps = context.roles.proposal.process.steps
         states, log_ratio = (
-            drawn.squeeze(1) for drawn in proposal.children(context, node.state, node.depth, self.children)
+            drawn.squeeze(1)
+            for drawn in proposal.children(context, proposal.policy.at(node.state, node.depth), self.children)
         )
         at_child = log_ratio + node.log_ratio
         designs, total = states, at_child
         for k in range(node.depth + 1, steps):
-            (designs,), (log_ratio,) = proposal.children(context, designs, k, 1)
+            (designs,), (log_ratio,) = proposal.children(context, proposal.policy.at(designs, k), 1)
             total = total + log_ratio
         rewards = context.target.scores(designs)
         scaled = context.target.log_weight(rewards).tolist()

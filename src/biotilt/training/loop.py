@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from biotilt.core import (
     move_toward,
     needed,
     own_names,
+    sample,
     share,
     trainable,
 )
@@ -257,7 +258,11 @@ class Trainer:
         figures: Metrics = {}
         if self.config.overlap:
             needed(self.oracle, Unhurried).meanwhile = lambda: figures.update(self._updates())
-        return self.objective.collect(self.context, self.config.batch), figures
+        collected = self.objective.collect(self.context, self.config.batch)
+        if self.monitor is not None and not len(collected.designs):  # before the updates, as those of other objectives
+            designs = sample(self.context.roles.proposal, self.config.batch, self.context.generator)
+            collected = replace(collected, designs=designs)
+        return collected, figures
 
     @torch.enable_grad()  # while the oracle works, objectives are inside no_grad
     def _updates(self) -> Metrics:

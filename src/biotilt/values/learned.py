@@ -35,10 +35,12 @@ from biotilt.core import (
     Network,
     Process,
     Reveals,
+    RollIn,
+    Round,
     Tiltable,
-    Trajectory,
     Value,
     move_toward,
+    roll_in_metrics,
     share,
 )
 from biotilt.errors import ConfigError
@@ -100,12 +102,16 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
         """Return Q(x), `(B, L, V)` in units of α, up to a constant for each state."""
         return self.net(*self.process.inputs(x, k)) * self.spread
 
-    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
-        """Score the designs of the roll-in; rows `designs` `(B, L)`, `rewards` `(B,)`, `terms` `(B, L)` = ℓ."""
-        if chain.terms is None:
-            raise ValueError("learned values need a roll-in drawn with terms=True")
+    def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
+        """Score `calls` designs; rows `designs` `(B, L)`, `rewards` `(B,)`, `terms` `(B, L)` = ℓ.
+
+        A run of one letter charges no ℓ: it is 0 there, and the base is not asked.
+        """
+        chain = roll_in.chains(context, calls, terms=self.run != "bootstrapped", states=False)
         rewards = context.target.rewards(chain.designs)
-        return {"designs": chain.designs, "rewards": rewards, "terms": chain.terms}, rewards
+        terms = rewards.new_zeros(chain.designs.shape) if chain.terms is None else chain.terms
+        rows = {"designs": chain.designs, "rewards": rewards, "terms": terms}
+        return Round(rows, chain.designs, roll_in_metrics(chain, rewards))
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         """Return states x with Q(x) detached and the squared error of the equation above, from one network call."""

@@ -29,9 +29,11 @@ from biotilt.core import (
     Lesson,
     Process,
     Relaxable,
+    RollIn,
+    Round,
     Tiltable,
-    Trajectory,
     needed,
+    roll_in_metrics,
 )
 from biotilt.values.learned import LearnedValueConfig
 from biotilt.values.state import StateNet
@@ -64,13 +66,13 @@ class LearnedV(nn.Module, ActionValue, Learned):
         # a mask is nothing that a tilt of letters could choose
         return slope[..., : kernel.x0.shape[-1]]
 
-    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
-        """Score the roll-in; rows `chain` `(B, K+1, ...)`, `rewards` `(B,)`, `log_ratio` `(B, K)` = ℓ."""
-        if chain.log_ratio is None:
-            raise ValueError("learned values need a roll-in drawn with base=")
+    def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
+        """Score `calls` chains; rows `chain` `(B, K+1, ...)`, `rewards` `(B,)`, `log_ratio` `(B, K)` = ℓ."""
+        chain = roll_in.chains(context, calls, ratios=True)
+        assert chain.log_ratio is not None  # of every roll-in with ratios
         rewards = context.target.rewards(chain.designs)
         rows = {"chain": chain.states.transpose(0, 1), "rewards": rewards, "log_ratio": chain.log_ratio.T}
-        return rows, rewards
+        return Round(rows, chain.designs, roll_in_metrics(chain, rewards))
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         """Return one state of each chain, at a random step, with its q and the squared error of V there."""

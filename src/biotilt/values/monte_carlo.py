@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, StateValue, rollout
+from biotilt.core import Context, Seen, StateValue, rollout
 from biotilt.options import Few, check_options
 
 
@@ -16,7 +16,7 @@ from biotilt.options import Few, check_options
 class MonteCarlo(StateValue):
     """`draws` ≥ 1 completions a state, each one oracle call; consistent as `draws` grows, biased low before.
 
-    All states of one call must be at the same or given steps: completions are drawn step by step.
+    Completions are drawn step by step: states of different steps take a roll-in for each.
     """
 
     draws: Few = 4
@@ -31,17 +31,22 @@ class MonteCarlo(StateValue):
         """Oracle calls a state."""
         return self.draws
 
-    @torch.no_grad()
-    def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
-        """Return v̂ `(B,)` in units of reward; completions that could not be scored are left out."""
-        steps = torch.as_tensor(k, device=x.device).expand(len(x))
-        designs = torch.empty_like(x.repeat_interleave(self.draws, 0))
+    def designs(self, context: Context, here: Seen) -> Tensor:
+        """Return completions `(draws, B, ...)`."""
+        steps = torch.as_tensor(here.k, device=here.x.device).expand(len(here.x))
+        designs = here.x.unsqueeze(0).repeat(self.draws, *[1] * here.x.dim())
         for step in steps.unique().tolist():
-            rows = (steps == step).repeat_interleave(self.draws)
-            start = x[steps == step].repeat_interleave(self.draws, 0)
-            chain = rollout(context.roles.base, len(start), context.generator, start=(start, step))
-            designs[rows] = chain.designs
-        scaled = context.target.rewards(designs).unflatten(0, (len(x), self.draws)) / context.target.alpha
+            start = designs[:, steps == step]
+            chain = rollout(
+                context.roles.base, start.shape[0] * start.shape[1], context.generator, states=False,
+                start=(start.flatten(0, 1), step),
+            )  # fmt: skip
+            designs[:, steps == step] = chain.designs.view_as(start)
+        return designs
+
+    def of_rewards(self, context: Context, rewards: Tensor) -> Tensor:
+        """Return v̂ `(B,)`; completions that could not be scored are left out."""
+        scaled = rewards / context.target.alpha
         scored = ~scaled.isnan()
-        total = torch.where(scored, scaled, -torch.inf).logsumexp(-1) - scored.sum(-1).log()
-        return context.target.alpha * torch.where(scored.any(-1), total, torch.nan)
+        total = torch.where(scored, scaled, -torch.inf).logsumexp(0) - scored.sum(0).log()
+        return context.target.alpha * torch.where(scored.any(0), total, torch.nan)

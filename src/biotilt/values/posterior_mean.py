@@ -1,4 +1,4 @@
-"""The plug-in value v̂(x) = r(x̂0(x)) of VIDD and SVDD: one network call and one oracle call a state."""
+"""The plug-in value v̂(x) = r(x̂0(x)) of VIDD and SVDD: one oracle call a state, and the network call that goes on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from biotilt.core import Capability, Context, Guessing, StateValue
+from biotilt.core import Capability, Context, Guessing, Seen, StateValue, needed
 from biotilt.options import FewFrom0, check_options
 
 
@@ -33,11 +33,12 @@ class PosteriorMean(StateValue):
         """Oracle calls a state."""
         return max(self.draws, 1)
 
-    @torch.no_grad()
-    def state_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
-        """Return v̂ `(B,)` in units of reward; NaN where no guess could be scored."""
-        kernel = context.roles.proposal.kernel_as(Guessing, x, k)
+    def designs(self, context: Context, here: Seen) -> Tensor:
+        kernel = needed(here.kernel, Guessing)
         if not self.draws:
-            return context.target.rewards(kernel.guess())
-        guesses = torch.stack([kernel.guess(context.generator) for _ in range(self.draws)])
-        return context.target.rewards(guesses.flatten(0, 1)).unflatten(0, guesses.shape[:2]).nanmean(0)
+            return kernel.guess().unsqueeze(0)
+        return torch.stack([kernel.guess(context.generator) for _ in range(self.draws)])
+
+    def of_rewards(self, context: Context, rewards: Tensor) -> Tensor:
+        """Return the mean `(B,)` over the guesses that could be scored."""
+        return rewards.nanmean(0)

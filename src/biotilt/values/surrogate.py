@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Context, Lesson, Network, Process, Trajectory, rollout, share
+from biotilt.core import Batch, Context, Lesson, Network, Process, RollIn, Round, share
 from biotilt.options import Count, Positive, check_options
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
 
@@ -62,16 +62,16 @@ class SurrogateQ(LearnedQ):
         outputs = self.surrogate(*self.process.inputs(designs, self.process.steps))
         return outputs.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1).sum(-1)
 
-    def gather(self, context: Context, chain: Trajectory, calls: int) -> tuple[Batch, Tensor | None]:
-        """Score the designs of the roll-in, and draw designs to imagine from the same policy."""
-        rows, rewards = super().gather(context, chain, calls)
-        roles, config = context.roles, self.config
+    def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
+        """Score `calls` designs, and draw designs to imagine from the same policy."""
+        collected = super().gather(context, roll_in, calls)
+        config = self.config
         assert isinstance(config, SurrogateConfig)
-        dream = rollout(roles.proposal, config.imagine, context.generator, base=roles.base, terms=True)
+        dream = RollIn().chains(context, config.imagine, terms=True, states=False)
         assert dream.terms is not None
         self.imagined = torch.cat([self.imagined, dream.designs])[-config.keep :]
         self.imagined_terms = torch.cat([self.imagined_terms, dream.terms])[-config.keep :]
-        return rows, rewards
+        return collected
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         """Fit the surrogate to the really scored `rows`, and return the lesson of as many imagined ones."""

@@ -1,0 +1,49 @@
+"""Roll-ins: chains whose states and designs an objective learns from, with what is used of them and no more."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from biotilt.core.objective import Context
+from biotilt.core.policy import Trajectory, rollout
+
+
+@dataclass(frozen=True)
+class RollIn:
+    """Chains of p_out, a share 1−`beta` of them of p_pre.
+
+    `anchored`: whether what is learned from them needs log p_pre/p_out of a step; else the base is not asked for it.
+    """
+
+    beta: float = 1.0
+    anchored: bool = True
+
+    def turns(self, context: Context) -> Iterator[bool]:
+        """Yield for one chain after another whether p_out draws it: a share `beta`, however few there are."""
+        shift = 0.0
+        if 0 < self.beta < 1:
+            shift = torch.rand((), generator=context.generator, device=context.generator.device).item()
+        for number in itertools.count():
+            yield int(self.beta * (number + 1) + shift) > int(self.beta * number + shift)
+
+    def chains(
+        self, context: Context, count: int, *, ratios: bool = False, terms: bool = False, states: bool = True
+    ) -> Trajectory:
+        """Draw `count` chains.
+
+        With `ratios` log-probabilities and their ratios to the base are recorded, with `terms` those of each coordinate
+        too, and without either the base is not asked. Without `states` only designs are kept.
+        """
+        roles = context.roles
+        ours = sum(itertools.islice(self.turns(context), count))
+        base = roles.base if ratios or terms else None
+        drawn = [
+            rollout(policy, size, context.generator, base=base, terms=terms, states=states)
+            for policy, size in ((roles.proposal, ours), (roles.base, count - ours))
+            if size
+        ]
+        return Trajectory.join(drawn)
