@@ -30,7 +30,7 @@ from collections import Counter
 from pathlib import Path
 
 from biotilt.files import write_text
-from biotilt.oracle import Limits, Oracle, Store, build_backend
+from biotilt.oracle import Oracle, Store, build_backend
 from biotilt.testing.spaces import Written
 
 SHARES = {"hang": 0.01, "raise": 0.05, "nan": 0.05, "kill": 0.01}
@@ -79,8 +79,8 @@ def run(options: argparse.Namespace, designs: list[str], kill: bool = False) -> 
     """Score the designs in requests of `options.request`; return the oracle, the seconds to start and to score."""
     reward = Faulty(options.seconds)
     begin = time.perf_counter()
-    limits = Limits(time_limit=options.time_limit, retries=RETRIES)
-    backend = build_backend(options.backend, reward, workers=options.workers, limits=limits)
+    limits = {"time_limit": options.time_limit, "retries": RETRIES}
+    backend = build_backend(options.backend, reward, workers=options.workers, **limits)
     folder = Path(tempfile.mkdtemp())
     oracle = Oracle(
         reward,

@@ -88,6 +88,49 @@ CHANGES = {
     "weight NaN": ({"reward": {"kind": "sum", "parts": [{"kind": "gc", "weight": NAN}]}}, "weight", "finite"),
     "python without function": ({"reward": {"kind": "python"}}, "reward.function", "missing"),
     "learned without path": ({"reward": {"kind": "learned"}}, "reward.path", "fit-oracle"),
+    "options of a function": (
+        {"reward": {"kind": "python", "function": "r.py:f", "options": {"a": 1}}},
+        ":7: reward.options: this key means nothing",
+        'kind "python"',
+    ),
+    "path of a built-in reward": ({"reward": {"kind": "gc", "path": "x"}}, "reward.path: this key", 'kind "gc"'),
+    "function of a built-in judge": (
+        {"held_out": {"kind": "gc", "function": "r.py:f"}},
+        "held_out.function: this key",
+        'kind "gc"',
+    ),
+    "per_design of a sum": (
+        {"reward": {"kind": "sum", "per_design": True, "parts": [{"kind": "gc"}]}},
+        "reward.per_design: this key",
+        'kind "sum"',
+    ),
+    "parts of a learned reward": (
+        {"reward": {"kind": "sum", "parts": [{"kind": "learned", "path": "x", "parts": [{"kind": "gc"}]}]}},
+        "reward.parts.0.parts: this key",
+        'kind "learned"',
+    ),
+    "column of one score": ({"reward": {"kind": "gc", "column": "a"}}, "reward.column", "one score"),
+    "weight of no part": (
+        {"reward": {"kind": "gc", "weight": 2.0}},
+        "reward.weight: only the parts",
+        "leave this key out",
+    ),
+    "weight of the part of a threshold": (
+        {"reward": {"kind": "threshold", "options": {"at_least": 0.1}, "parts": [{"kind": "gc", "weight": 2.0}]}},
+        "reward.parts: a weight means nothing",
+        'kind "threshold"',
+    ),
+    "multipliers of nothing": ({"lagrangian": {"draws": 8}}, "lagrangian: there are no [[", "constraints"),
+    "limit without workers": (
+        {"oracle": {"time_limit": 5.0}},
+        'oracle.time_limit means nothing to the backend "inline"',
+        '"pool" and "ray"',
+    ),
+    "option of no backend": (
+        {"oracle": {"backend": "pool", "options": {"worker": 5}}},
+        'oracle.worker means nothing to the backend "pool"',
+        'did you mean "workers"',
+    ),
     "fixed too short": ({"design": {"fixed": "GG.."}}, "4 positions", "10"),
     "fixed wrong letter": ({"design": {"fixed": "GG...Q...."}}, "'Q'", "A, C, G, T"),
     "everything fixed": ({"design": {"fixed": "ACGTACGTAC"}}, "every position", "held"),
@@ -106,6 +149,23 @@ def test_experiments_that_cannot_work(experiment_file, biotilt_cli, tmp_path, ch
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"error: {caught.value}\n"
     assert list(tmp_path.iterdir()) == [path], "a refused experiment leaves no folder"
+
+
+def test_options_of_a_file_are_refused(keys):
+    model = keys["model"] | {"options": {"per_step": 1}}
+    with pytest.raises(ConfigError, match=r"model: .*options are for a factory or a source.*process = "):
+        Experiment.from_dict(keys | {"model": model}, Path())
+
+
+def test_a_file_of_sequences_means_nothing_to_points(tmp_path):
+    points = {
+        "alpha": 1.0, "model": {"source": "reference", "options": {"size": 2}},
+        "reward": {"kind": "log_density", "function": "f.py:f"}, "reference": {"sequences": "real.fasta"},
+        "objective": {"name": "trajectory_balance"},
+    }  # fmt: skip
+    (tmp_path / "f.py").write_text("def f(x):\n    return -(x**2).sum(-1)\n")
+    with pytest.raises(ConfigError, match=r"reference\.sequences: designs of this model are not made of letters"):
+        Experiment.from_dict(points, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from biotilt.config import OracleSection
 from biotilt.folder import LEDGER
 from biotilt.model import Model
-from biotilt.oracle import Backend, Limits, Oracle, Shared, Store, build_backend, check_backend
+from biotilt.oracle import Backend, Oracle, Place, Shared, Store, place
 from biotilt.rewards import NamedReward
 from biotilt.rewards.generic.columns import Source, plan
 
@@ -29,7 +28,7 @@ class Oracles:
 
     def check(self) -> None:
         """Raise ConfigError for a section that cannot be kept; nothing is started."""
-        check_backend(self.section.backend, **self._workers)
+        self._place()
 
     def of(self, reward: NamedReward, store: Store, account: str, *, max_calls: int | None = None) -> Oracle:
         """Return the oracle that asks a reward; its ledger in `store` is that of `account`.
@@ -72,12 +71,8 @@ class Oracles:
         """Return where a reward is asked."""
         key = (reward.name, reward.version) if isinstance(reward, Source) else id(reward)
         if key not in self._backends:
-            self._backends[key] = build_backend(self.section.backend, reward, **self._workers)
+            self._backends[key] = self._place().start(reward)
         return self._backends[key]
 
-    @property
-    def _workers(self) -> dict[str, Any]:
-        """The options of the backend: how many workers, where, and what a design may cost."""
-        section = self.section
-        limits = Limits(section.time_limit, section.memory_limit, section.retries, section.chunk)
-        return {"workers": section.workers, "limits": limits, "address": section.address}
+    def _place(self) -> Place:
+        return place(self.section.backend, self.section.of_backend())

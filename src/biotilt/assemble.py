@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -25,8 +24,9 @@ from biotilt.model import Model
 from biotilt.models.checks import reads_relaxed
 from biotilt.models.origin import FactoryOrigin, Origin, SourceOrigin
 from biotilt.models.reference import base_density
+from biotilt.models.sources import MODELS
 from biotilt.networks import ValueSize, value_network
-from biotilt.options import plain, shown
+from biotilt.options import anchored, plain, shown
 from biotilt.oracle.reading import check_reads
 from biotilt.oracle.workers.isolation import adopt, isolated
 from biotilt.processes import PROCESSES
@@ -35,7 +35,6 @@ from biotilt.rewards import reward as wrap_reward
 from biotilt.rewards.generic.base import Named, declare
 from biotilt.rewards.generic.columns import GivesColumns, Source, plan, sources
 from biotilt.rewards.generic.section import FromSection, Section
-from biotilt.rewards.registry import PATHS
 from biotilt.spaces import Text
 from biotilt.tasks import find_task
 from biotilt.values import VALUES
@@ -150,6 +149,12 @@ def _check(found: Assembled, *, prove: bool) -> None:
             "train.stop.hacking: needs a [held_out] reward in the same units as the reward, since it watches the "
             "gap between the two; leave the key out, or add one"
         )
+    space = found.model.space
+    if config.reference.sequences is not None and not (isinstance(space, Text) and space.written_in is not None):
+        raise ConfigError(
+            "reference.sequences: designs of this model are not made of letters whose k-mers could be compared with "
+            "those of the file; leave this key out"
+        )
     for name, section, _ in found.bounds():
         Bounds(name, section.at_least, section.at_most)
 
@@ -213,6 +218,10 @@ def load_reward(
     section: RewardSection, base: Path, key: str, target: str | None = None, model: Model | None = None
 ) -> NamedReward:
     """Build a reward as `build_reward` does; what its file sets in this process when it is run stays with it."""
+    if section.weight != 1:
+        raise ConfigError(
+            f"{key}.weight: only the parts of a sum, a product or a mean have weights; leave this key out"
+        )
     with isolated() as world:
         made = build_reward(section, base, key, target, model)
     adopt(made, world)
@@ -233,6 +242,7 @@ def build_reward(
         key, base, _options(section, base, target), parts, [part.weight for part in section.parts],
         section.function, section.per_design, section.path, None if model is None else lambda: base_density(model),
     )  # fmt: skip
+    _check_keys(section, kind, key)
     said = {name: getattr(section, name) for name in ("direction", "range", "units")}
     if section.column is not None:
         return declare(_column_of(kind, given, section), **said)
@@ -240,6 +250,20 @@ def build_reward(
     if issubclass(kind, FromSection):
         return declare(kind.of_section(given), **said)
     return declare(REWARDS.build(section.kind, given.options, f"{key}.options"), **said)
+
+
+def _check_keys(section: RewardSection, kind: type, key: str) -> None:
+    """Raise ConfigError for what is said of a kind that does not read it."""
+    takes = kind.takes if issubclass(kind, FromSection) else frozenset({"options"})
+    weights = any(part.weight != 1 for part in section.parts)
+    said = {
+        "function": section.function is not None, "per_design": section.per_design, "path": section.path is not None,
+        "options": bool(section.options), "parts": bool(section.parts), "weights": weights,
+    }  # fmt: skip
+    for name, given in said.items():
+        if given and name not in takes:
+            where = f"{key}.parts: a weight" if name == "weights" else f"{key}.{name}: this key"
+            raise ConfigError(f'{where} means nothing to a reward of kind "{section.kind}"; leave it out')
 
 
 def _column_of(kind: type, given: Section, section: RewardSection) -> NamedReward:
@@ -262,11 +286,7 @@ def _options(section: RewardSection, base: Path, target: str | None) -> dict[str
         options = {"target": target} | options
     if "folder" in accepted:  # a program works where the experiment is
         options = {"folder": "."} | options
-    for name in set(PATHS) & options.keys() & accepted:
-        with contextlib.suppress(OSError, ValueError):  # it is no path: the reward says so
-            if options[name] and (base / str(options[name])).exists():
-                options[name] = str(base / str(options[name]))
-    return options
+    return anchored(kind, options, base)
 
 
 def load_base(section: ModelSection, base: Path) -> Model:
@@ -280,7 +300,8 @@ def load_base(section: ModelSection, base: Path) -> Model:
         except ConfigError as error:
             raise ConfigError(f"model.process: {error}") from error
     if section.source is not None:
-        model = Model.of_origin(SourceOrigin(section.source, section.options))
+        kind = MODELS.options_of(section.source, "model.source")
+        model = Model.of_origin(SourceOrigin(section.source, anchored(kind, section.options, base)))
     else:
         assert section.factory is not None  # the section checked that it is one of the three
         try:

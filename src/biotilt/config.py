@@ -69,6 +69,10 @@ class ModelSection(_Section):
             raise ValueError(
                 'give one of path, of a safetensors file, factory, such as "my_models.py:load", and source, a name'
             )
+        if self.options and self.path is not None:
+            raise ValueError(
+                "options are for a factory or a source; of a file only the process can be changed: process = { … }"
+            )
         if self.guidance and self.condition is None:
             raise ValueError("guidance strengthens a condition: name one, condition = …")
         return self
@@ -168,7 +172,8 @@ class OracleSection(_Section):
     `backend`: "inline" (in this process), "pool" (`workers` processes, one a core by default) or "ray" (the cluster at
     `address`). With workers a design may take `time_limit` seconds and `memory_limit` MB, and is asked `retries` times
     more when a worker died or a fault was transient. `chunk`: designs that a worker gets at a time (default: as many as
-    take about 0.2 s). A run ends when more than `max_unscored` could not be scored.
+    take about 0.2 s). `options`: those of a backend of another package. A run ends when more than `max_unscored` could
+    not be scored.
     """
 
     cache: PathText | None = None
@@ -180,7 +185,15 @@ class OracleSection(_Section):
     memory_limit: Megabytes | None = None
     retries: Retries = 1
     chunk: Count | None = None
+    options: dict[str, Any] | None = None
     max_unscored: Share = 0.5
+
+    def of_backend(self) -> dict[str, Any]:
+        """Return the options that are given for the backend: what is left out is for it to decide."""
+        keys = {"workers", "address", "time_limit", "memory_limit", "retries", "chunk"} & self.model_fields_set
+        return {key: value for key, value in self.model_dump(include=keys).items() if value is not None} | (
+            self.options or {}
+        )
 
 
 class ReferenceSection(_Section):
@@ -279,6 +292,10 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
         sampler = config.build_sampler()
         config.build_trackers()
         config.build_lagrangian()
+        if config.lagrangian and not config.constraints:
+            raise ConfigError(
+                "lagrangian: there are no [[constraints]], whose multipliers this is about; add one, or leave it out"
+            )
         config.value_options(objective, "objective")
         config.value_options(sampler, "sampler")
         return config

@@ -17,8 +17,10 @@ import re
 import reprlib
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, InstanceOf, TypeAdapter, ValidationError
@@ -181,6 +183,34 @@ def check_option(kind: Any, value: Any, where: str, key: str) -> Any:
 @cache
 def _single(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
+
+
+def anchored(kind: type, options: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Return options of a dataclass with those that are typed `PathText` started at the folder `base`.
+
+    Only where there is such a file or folder: some also take a name, and what is missing is the part's to say.
+    """
+    found = dict(options)
+    for name in paths_of(kind) & found.keys():
+        with suppress(OSError, ValueError):  # it is no path
+            if found[name] and (base / str(found[name])).exists():
+                found[name] = str(base / str(found[name]))
+    return found
+
+
+@cache
+def paths_of(kind: type) -> frozenset[str]:
+    """Return the fields of a dataclass that are typed `PathText`, a file or a folder; none of another class."""
+    if not is_dataclass(kind):
+        return frozenset()
+    hints = get_type_hints(kind, include_extras=True)
+    return frozenset(field.name for field in fields(kind) if _is_path(hints[field.name]))
+
+
+def _is_path(hint: Any) -> bool:
+    if get_origin(hint) is Annotated:
+        return any(isinstance(part, BeforeValidator) and part.func is _path for part in hint.__metadata__)
+    return any(_is_path(part) for part in get_args(hint))
 
 
 def _validated(kind: type, options: dict[str, Any], where: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from biotilt.evaluation.kinds import MEASURES
 from biotilt.models.sources import MODELS
 from biotilt.networks import NETWORKS
 from biotilt.objectives import OBJECTIVES
+from biotilt.oracle import BACKENDS
 from biotilt.processes import PROCESSES
 from biotilt.registry import Registry
 from biotilt.rewards import REWARDS
@@ -17,5 +18,8 @@ from biotilt.tasks import TASKS
 from biotilt.training.trackers import TRACKERS
 from biotilt.values import VALUES
 
-_PARTS = (PROCESSES, MODELS, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, MEASURES, SPACES, TASKS, TRACKERS, VALUES)
+_PARTS = (
+    *(PROCESSES, MODELS, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, MEASURES, SPACES, TASKS, BACKENDS, TRACKERS),
+    VALUES,
+)
 REGISTRIES: dict[str, Registry[Any]] = {each.kind: each for each in _PARTS}

@@ -23,6 +23,7 @@ from biotilt.evaluation.kinds import KINDS as KINDS_OF_MEASURES
 from biotilt.files import shown_path
 from biotilt.loading import in_python
 from biotilt.models.sources import MODELS
+from biotilt.oracle import BACKENDS
 from biotilt.rewards.registry import KINDS
 
 HARMLESS = {kind.name for kind in KINDS} - {"python", "log_density"} | {"none"}
@@ -45,6 +46,8 @@ def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
         *config.constraints,
     ]
     found = [f"what a Ray cluster answers ({config.oracle.address})"] if config.oracle.address else []
+    if not BACKENDS.is_ours(config.oracle.backend):
+        found.append(f'the backend "{config.oracle.backend}" of a plug-in')
     if factory is not None:
         found.append(f"the Python function {factory}")
     if source is not None and not MODELS.is_ours(source):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from oracle_samples import oracle_of
 
-from biotilt.oracle import Limits, build_backend
+from biotilt.oracle import build_backend
 from biotilt.oracle.workers import process
 
 
@@ -16,7 +16,7 @@ def pool(monkeypatch):
     opened = []
 
     def make(reward, store=None, *, workers=2, run_id="run", max_calls=None, max_unscored=1.0, **limits):
-        backend = build_backend("pool", reward, workers=workers, limits=Limits(**limits))
+        backend = build_backend("pool", reward, workers=workers, **limits)
         oracle = oracle_of(
             reward, store, backend=backend, run_id=run_id, max_calls=max_calls, max_unscored=max_unscored
         )

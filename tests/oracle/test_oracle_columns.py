@@ -7,7 +7,7 @@ import math
 import pytest
 
 from biotilt.errors import BudgetSpent, ConfigError, NothingScored, RewardError
-from biotilt.oracle import Limits, Oracle, Shared, Store, build_backend
+from biotilt.oracle import Oracle, Shared, Store, build_backend
 from biotilt.rewards import Column, FunctionReward, LogProbability, NotScored, Source, Sum, Threshold, columns, declare
 from biotilt.rewards.generic.columns import plan
 from biotilt.testing.spaces import Written
@@ -37,7 +37,7 @@ def source_of(asked, **options) -> Source:
 def oracle_of(reward, store, run="tuning", *, kind="inline", **options) -> Oracle:
     made = plan(reward)
     assert made is not None
-    workers = {"workers": 2, "limits": Limits()} if kind == "pool" else {}
+    workers = {"workers": 2} if kind == "pool" else {}
     backends = [build_backend(kind, part, **workers) for part in made.parts]
     answers = Shared(made, reward, store, run, backends)
     options = {"max_calls": None, "space": Written(lambda states: []), "max_unscored": 1.0} | options

@@ -14,7 +14,7 @@ from oracle_samples import oracle_of, reasons
 from pool_samples import Faulty, Long, Misled, expected
 
 from biotilt.errors import ConfigError, RewardError
-from biotilt.oracle import Limits, build_backend
+from biotilt.oracle import build_backend
 from biotilt.oracle.workers.ray_worker import connect
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install ray")
@@ -34,7 +34,7 @@ def oracle_on_ray():
     opened = []
 
     def make(reward, *, workers=2, **limits):
-        backend = build_backend("ray", reward, workers=workers, limits=Limits(**limits))
+        backend = build_backend("ray", reward, workers=workers, **limits)
         opened.append(oracle_of(reward, backend=backend, max_unscored=1.0))
         return opened[-1]
 
@@ -49,9 +49,7 @@ DESIGNS = [("HVNK"[n // 10 % 4] if n % 10 == 3 else "A") + "C" * (n % 5) + str(n
 @pytest.mark.parametrize("batched", [False, True])
 def test_faults_and_scores_are_those_of_a_pool(oracle_on_ray, batched):
     oracle = oracle_on_ray(Faulty(batched), time_limit=0.5)
-    pool = oracle_of(
-        Faulty(batched), backend=build_backend("pool", Faulty(batched), workers=2, limits=Limits(time_limit=0.5))
-    )
+    pool = oracle_of(Faulty(batched), backend=build_backend("pool", Faulty(batched), workers=2, time_limit=0.5))
     scores = oracle.score(DESIGNS)
     assert torch.equal(scores.nan_to_num(-1), pool.score(DESIGNS).nan_to_num(-1))
     assert reasons(oracle) == reasons(pool)

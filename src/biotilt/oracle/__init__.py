@@ -9,6 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 _PUBLIC = {
+    "BACKENDS": "workers.backend",
+    "Place": "workers.backend",
     "Backend": "workers.backend",
     "Inline": "workers.inline",
     "Ledger": "ledger",
@@ -19,7 +21,7 @@ _PUBLIC = {
     "Shared": "answers",
     "Store": "store",
     "build_backend": "workers.backend",
-    "check_backend": "workers.backend",
+    "place": "workers.backend",
     "finite_mean": "stats",
     "infeasible_fraction": "stats",
     "unscored_fraction": "stats",
@@ -31,24 +33,26 @@ if TYPE_CHECKING:
     from biotilt.oracle.oracle import Oracle
     from biotilt.oracle.stats import finite_mean, infeasible_fraction, unscored_fraction
     from biotilt.oracle.store import Row, Score, Store
-    from biotilt.oracle.workers.backend import Backend, build_backend, check_backend
+    from biotilt.oracle.workers.backend import BACKENDS, Backend, Place, build_backend, place
     from biotilt.oracle.workers.inline import Inline
     from biotilt.oracle.workers.limits import Limits
 
 __all__ = [
+    "BACKENDS",
     "Backend",
     "Inline",
     "Ledger",
     "Limits",
     "Oracle",
+    "Place",
     "Row",
     "Score",
     "Shared",
     "Store",
     "build_backend",
-    "check_backend",
     "finite_mean",
     "infeasible_fraction",
+    "place",
     "unscored_fraction",
 ]
 

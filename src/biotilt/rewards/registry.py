@@ -56,8 +56,6 @@ KINDS: tuple[Any, ...] = (
 )
 REWARDS: Registry[NamedReward] = Registry("rewards", "reward", KINDS)
 """What a section's `kind` may be: dataclasses of their options, and kinds that are built from the section itself."""
-PATHS = ("box", "file", "folder", "ligand", "path", "predictor", "receptor", "reference")
-"""Options of the rewards above that may name a file or a folder: relative ones start at the experiment's folder."""
 
 
 def build(name: str, options: Mapping[str, Any], where: str = "") -> NamedReward:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Protocol
 
 from biotilt.declared import Declaration
 from biotilt.errors import ConfigError, suggest
-from biotilt.options import check_option
+from biotilt.options import Count, Text, check_options
 from biotilt.oracle.store import Score
-from biotilt.oracle.workers.inline import Inline, check_inline
-from biotilt.oracle.workers.limits import Limits, Workers
+from biotilt.oracle.workers.inline import Inline
+from biotilt.oracle.workers.limits import Limits, Retries, Workers
+from biotilt.registry import Registry
 
 
 class Ticket(Protocol):
@@ -59,96 +62,130 @@ class Backend(Protocol):
         ...
 
 
-def _pool(reward: Any, workers: int | None, limits: Limits, address: str | None) -> Backend:
-    from biotilt.oracle.workers.nursery import Nursery, pack
-    from biotilt.oracle.workers.process import ProcessWorker
-    from biotilt.oracle.workers.scheduler import Scheduler
+class Place(ABC):
+    """A kind of place where rewards run, by `name`: a frozen dataclass, whose fields are keys of `[oracle]`.
 
-    nursery = Nursery(pack(reward), limits.memory_limit)
-    declared = Declaration.by(reward)
-    members = [ProcessWorker(nursery, declared, limits.time_limit) for _ in range(workers or usable_cores())]
-    return Scheduler(members, declared, limits, nursery.close)
+    It says in `__post_init__`, by ConfigError, what it cannot have; nothing is started before `start`.
+    """
 
+    name: ClassVar[str]
 
-def _ray(reward: Any, workers: int | None, limits: Limits, address: str | None) -> Backend:
-    from biotilt.oracle.workers.nursery import pack
-    from biotilt.oracle.workers.ray_worker import RayWorker, connect
-    from biotilt.oracle.workers.scheduler import Scheduler
-
-    declared = Declaration.by(reward)
-    close, cores = connect(address, workers)
-    members = [RayWorker(pack(reward), declared, limits) for _ in range(workers or cores)]
-
-    def close_all() -> None:
-        for member in members:
-            member.close()
-        close()
-
-    return Scheduler(members, declared, limits, close_all)
+    @abstractmethod
+    def start(self, reward: Any) -> Backend:
+        """Return a backend for a reward, whose workers may start when they are first asked."""
 
 
-def _inline(reward: Any, workers: int | None, limits: Limits, address: str | None) -> Backend:
-    return Inline(reward, limits)
+@dataclass(frozen=True)
+class ThisProcess(Place):
+    """In this process: nothing can be stopped there, so a reward that hangs, hangs the run.
+
+    `retries` at a design that met a transient fault; `chunk`: designs that the reward is given at a time.
+    """
+
+    retries: Retries = 1
+    chunk: Count | None = None
+
+    name: ClassVar[str] = "inline"
+
+    def __post_init__(self) -> None:
+        check_options(self, "oracle")
+
+    def start(self, reward: Any) -> Backend:
+        return Inline(reward, self.retries, self.chunk)
 
 
-def _check_pool(workers: int | None, limits: Limits, address: str | None) -> None:
-    if address is not None:
-        raise ConfigError('oracle.address is that of a Ray cluster; add oracle.backend = "ray"')
-    if not hasattr(os, "fork"):
-        raise ConfigError('oracle.backend = "pool" needs Linux or macOS; use "inline" or "ray"')
-    _check_ray(workers, limits, address)
+@dataclass(frozen=True)
+class Pool(Limits, Place):
+    """Worker processes of this machine, as many as `workers`; None: one a core that this process may use."""
+
+    workers: Workers | None = None
+
+    name: ClassVar[str] = "pool"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if sys.platform == "win32":
+            raise ConfigError('oracle.backend = "pool" needs Linux or macOS; use "inline" or "ray"')
+
+    def start(self, reward: Any) -> Backend:
+        from biotilt.oracle.workers.nursery import Nursery, pack
+        from biotilt.oracle.workers.process import ProcessWorker
+        from biotilt.oracle.workers.scheduler import Scheduler
+
+        nursery = Nursery(pack(reward), self.memory_limit)
+        declared, count = Declaration.by(reward), self.workers or usable_cores()
+        members = [ProcessWorker(nursery, declared, self.time_limit) for _ in range(count)]
+        return Scheduler(members, declared, self, nursery.close)
 
 
-def _check_ray(workers: int | None, limits: Limits, address: str | None) -> None:
-    if limits.memory_limit is not None and sys.platform != "linux":
-        raise ConfigError("oracle.memory_limit works on Linux only; leave it out")
+@dataclass(frozen=True)
+class RayCluster(Limits, Place):
+    """Workers on a Ray cluster, one a core of it by default.
+
+    `address`: "auto", "host:port" or "ray://host:port", which is connected to at the start; None starts a cluster on
+    this machine.
+    """
+
+    workers: Workers | None = None
+    address: Text | None = None
+
+    name: ClassVar[str] = "ray"
+
+    def start(self, reward: Any) -> Backend:
+        from biotilt.oracle.workers.nursery import pack
+        from biotilt.oracle.workers.ray_worker import RayWorker, connect
+        from biotilt.oracle.workers.scheduler import Scheduler
+
+        limits = Limits(self.time_limit, self.memory_limit, self.retries, self.chunk)
+        declared = Declaration.by(reward)
+        close, cores = connect(self.address, self.workers)
+        members = [RayWorker(pack(reward), declared, limits) for _ in range(self.workers or cores)]
+
+        def close_all() -> None:
+            for member in members:
+                member.close()
+            close()
+
+        return Scheduler(members, declared, limits, close_all)
 
 
-Check = Callable[[int | None, Limits, str | None], None]
-Build = Callable[[Any, int | None, Limits, str | None], Backend]
-BACKENDS: dict[str, tuple[Check, Build]] = {
-    "inline": (check_inline, _inline),
-    "pool": (_check_pool, _pool),
-    "ray": (_check_ray, _ray),
-}
+BACKENDS: Registry[Place] = Registry(
+    "backends",
+    "backend",
+    lazy={kind.name: f"{kind.__module__}:{kind.__name__}" for kind in (ThisProcess, Pool, RayCluster)},
+)
 
 
-def check_backend(
-    name: str, *, workers: int | None = None, limits: Limits | None = None, address: str | None = None
-) -> None:
-    """Raise ConfigError for what `build_backend` cannot build; nothing is started, and no cluster is connected to."""
-    if name not in BACKENDS:
-        raise ConfigError(f'oracle.backend: unknown backend "{name}"{suggest(name, BACKENDS)}')
-    if workers is not None:
-        check_option(Workers, workers, "oracle", "workers")
-    BACKENDS[name][0](workers, limits or Limits(), address)
+def place(name: str, options: Mapping[str, Any]) -> Place:
+    """Return the place called `name` with its options, keys of `[oracle]`; nothing is started.
+
+    Raises ConfigError for an unknown name, for options that the place does not take, or that are out of range.
+    """
+    known = _keys(name)
+    for key in options:
+        if key not in known:
+            others = [f'"{other}"' for other in BACKENDS if other != name and key in _keys(other)]
+            hint = f"; it is an option of {' and '.join(others)}" if others else suggest(key, known)
+            raise ConfigError(f'oracle.{key} means nothing to the backend "{name}"{hint}')
+    return BACKENDS.build(name, options, "oracle", "oracle.backend")
 
 
-def build_backend(
-    name: str,
-    reward: Any,
-    *,
-    workers: int | None = None,
-    limits: Limits | None = None,
-    address: str | None = None,
-) -> Backend:
-    """Build the backend called `name` ("inline", "pool" or "ray") for a reward.
+def _keys(name: str) -> list[str]:
+    kind = BACKENDS.options_of(name, "oracle.backend")
+    return [field.name for field in fields(kind)] if is_dataclass(kind) else []
 
-    `workers`: None means one a core that this process may use (of the whole cluster for "ray"); they start when they
-    are first asked. `address` of a Ray cluster ("auto", "host:port", "ray://host:port"), which is connected to here;
-    None starts one on this machine.
 
-    Raises `ConfigError` for an unknown name, and for limits or workers that the backend cannot have.
+def build_backend(name: str, reward: Any, **options: Any) -> Backend:
+    """Build the backend called `name` ("inline", "pool", "ray", or another package's) for a reward; see `place`.
 
     >>> from biotilt.rewards import GCFraction
     >>> ticket = build_backend("inline", GCFraction()).submit(["GGCA"])
     >>> [score.value for _, score in ticket.finished()]
     [0.75]
     """
-    check_backend(name, workers=workers, limits=limits, address=address)
-    return BACKENDS[name][1](reward, workers, limits or Limits(), address)
+    return place(name, options).start(reward)
 
 
 def usable_cores() -> int:
     """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

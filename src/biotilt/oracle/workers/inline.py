@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from biotilt.declared import Declaration
-from biotilt.errors import ConfigError
 from biotilt.oracle.store import Score
-from biotilt.oracle.workers.limits import Limits
 from biotilt.oracle.workers.scoring import OneByOne, Outcome, ask
 
 
@@ -21,12 +19,10 @@ class Inline:
     workers = 1
     replaced = 0
 
-    def __init__(self, reward: Callable[[list[Any]], Any], limits: Limits | None = None) -> None:
-        limits = limits or Limits()
-        check_inline(None, limits, None)
+    def __init__(self, reward: Callable[[list[Any]], Any], retries: int = 1, chunk: int | None = None) -> None:
         self._reward = reward
         self._declared = Declaration.by(reward)
-        self._retries = limits.retries
+        self._retries, self._chunk = retries, chunk
 
     def submit(self, designs: Sequence[Any]) -> Done:
         """Score `designs`; errors that no design causes are raised here."""
@@ -38,7 +34,9 @@ class Inline:
         """Do nothing: there are no workers."""
 
     def _score(self, designs: Sequence[Any]) -> list[Score]:
-        outcomes = dict(self._ask(designs))
+        size = self._chunk or max(len(designs), 1)
+        pieces = [(start, designs[start : start + size]) for start in range(0, len(designs), size)]
+        outcomes = {start + index: outcome for start, piece in pieces for index, outcome in self._ask(piece)}
         return [self._retried(design, outcomes[index]) for index, design in enumerate(designs)]
 
     def _ask(self, designs: Sequence[Any]) -> Iterator[tuple[int, Outcome]]:
@@ -70,16 +68,3 @@ class Done:
 
     def cancel(self) -> None:
         pass
-
-
-def check_inline(workers: int | None, limits: Limits, address: str | None) -> None:
-    """Raise ConfigError for what only workers can have or keep."""
-    for key, value in (("workers", workers), ("address", address)):
-        if value is not None:
-            raise ConfigError(f'oracle.{key} has no meaning without workers; add oracle.backend = "pool" or "ray"')
-    for key in ("time_limit", "memory_limit"):
-        if getattr(limits, key) is not None:
-            raise ConfigError(
-                f'oracle.{key} cannot be kept in the process that tunes; add oracle.backend = "pool" (or "ray"), '
-                "whose workers can be stopped"
-            )

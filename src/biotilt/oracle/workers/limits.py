@@ -17,7 +17,7 @@ Workers = Annotated[Count, Field(le=1024)]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one design may cost.
+    """What one design may cost a worker.
 
     `time_limit`, in seconds, of scoring one design; its worker is killed and replaced. `memory_limit`, in MB (10^6
     bytes), that scoring may allocate beyond what the loaded reward takes. `retries`: further attempts at a design

@@ -121,6 +121,7 @@ class LearnedReward(FromSection):
     """The mean of an ensemble of regressors, as a reward of strings and, differentiably, of letter probabilities."""
 
     name: str = "learned"
+    takes = frozenset({"path"})
     differentiable = True
 
     def __init__(

@@ -34,6 +34,7 @@ class LogDensity(FromSection):
     name: ClassVar[str] = "log_density"
     reads: ClassVar[str] = "points"
     units: ClassVar[str] = "nats"
+    takes: ClassVar[frozenset[str]] = frozenset({"function"})
 
     @classmethod
     def of_section(cls, section: Section) -> LogDensity:

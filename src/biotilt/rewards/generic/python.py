@@ -13,6 +13,7 @@ class PythonFunction(FromSection, GivesColumns):
     """A function of yours: `function = "file.py:function"`."""
 
     name = "python"
+    takes = frozenset({"function", "per_design"})
 
     @classmethod
     def of_section(cls, section: Section) -> NamedReward:

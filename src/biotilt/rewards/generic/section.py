@@ -33,7 +33,12 @@ class Section:
 
 
 class FromSection(ABC):
-    """A kind that is built from a section; any other is a dataclass, built from the section's options alone."""
+    """A kind that is built from a section; any other is a dataclass, built from the section's options alone.
+
+    `takes`: the keys that it reads, of all that a section may say; what is said besides is refused.
+    """
+
+    takes: ClassVar[frozenset[str]] = frozenset({"function", "per_design", "path", "options", "parts", "weights"})
 
     @classmethod
     @abstractmethod
@@ -45,6 +50,7 @@ class FromParts(FromSection):
     """A kind made of several parts and their weights."""
 
     name: str
+    takes: ClassVar[frozenset[str]] = frozenset({"parts", "weights"})
 
     def __init__(self, parts: Sequence[NamedReward], weights: Sequence[float] = ()) -> None: ...
 
@@ -60,6 +66,7 @@ class FromPart(FromSection):
     """A kind made of one part and of options, those of its dataclass `Options`."""
 
     name: str
+    takes: ClassVar[frozenset[str]] = frozenset({"parts", "options"})
     Options: ClassVar[type]
 
     def __init__(self, part: NamedReward, **options: Any) -> None: ...

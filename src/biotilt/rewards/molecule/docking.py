@@ -79,7 +79,6 @@ class Vina:
     negated: ClassVar[bool] = True  # what people of the field write is minus the score
     differentiable: ClassVar[bool] = False
     batched: ClassVar[bool] = False
-    paths: ClassVar[tuple[str, ...]] = ("receptor", "box", "ligand")
 
     def __post_init__(self) -> None:
         for package in ("vina", "meeko", "gemmi"):

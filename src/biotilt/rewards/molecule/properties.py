@@ -258,7 +258,6 @@ class Novelty(_OfMolecule):
 
     name = "novelty"
     units = "1 - Tanimoto"
-    paths: ClassVar[tuple[str, ...]] = ("file",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
