@@ -129,7 +129,7 @@ def test_measures_of_each_design_are_columns_and_one_that_fails_costs_nothing_el
     for row in table(tmp_path / "run", "designs.csv"):
         assert (float(row["gs"]), row["bad"]) == (row["sequence"].count("G"), "")
     assert [row["more"] for row in summary["rows"]] == [{"gs": 1.0, "bad": None}] * 4
-    assert "bad thing of tuned: ValueError: no such organism" in summary["problems"]
+    assert "bad thing of every row: ValueError: no such organism" in summary["problems"]
     assert [c["key"] for c in summary["checks"]["not_possible"]][-1] == "bad"
     assert "no such organism" in (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "run/summary.json").read_text(encoding="utf-8")) == summary

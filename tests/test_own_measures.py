@@ -106,7 +106,7 @@ def test_measures_of_python_are_recorded_by_name_and_can_be_given_again(keys, mi
     assert [section.get("function") for section in recorded] == ["<thymines, given in Python>", None]
     alone = Run.load(mine / "run").evaluate()
     (problem,) = alone["problems"]
-    assert problem == "thymines: it was given in Python: Run.load(…, measures=[…]) shows it"
+    assert problem == "thymines of every row: it was given in Python: Run.load(…, measures=[…]) shows it"
     assert alone["rows"][2]["more"] == first["rows"][2]["more"] | {"thymines": None}
     again = Run.load(mine / "run", measures=[thymines]).evaluate()
     assert again["problems"] == [] and again["rows"][2]["more"] == first["rows"][2]["more"]
@@ -123,12 +123,18 @@ def test_a_measure_that_fails_or_says_nonsense_costs_only_itself(keys, mine):
     def nothing(designs):
         return math.nan
 
+    def only_many(designs):
+        if len(designs) < 12:
+            raise ValueError("too few")
+        return 1.0
+
     three = Measure("three", "Three", "", lambda designs: 3)
-    given = [broken, many, nothing, three]
+    given = [broken, many, nothing, three, only_many]
     summary = biotilt.tune(Experiment.from_dict(keys, mine, measures=given), mine / "run").evaluate()
-    assert summary["rows"][0]["more"] == {"broken": None, "many": None, "nothing": None, "three": 3}
-    assert "broken of base: ValueError: no such organism" in summary["problems"]
-    assert "many of base: many returned list, not a number" in summary["problems"]
+    assert summary["rows"][0]["more"] == {"broken": None, "many": None, "nothing": None, "three": 3, "only_many": 1.0}
+    assert "broken of every row: ValueError: no such organism" in summary["problems"]
+    assert "many of every row: many returned list, not a number" in summary["problems"]
+    assert "only many of best_of_n: ValueError: too few" in summary["problems"]
     assert summary["verdict"]["winner"] is not None
 
 

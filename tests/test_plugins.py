@@ -25,6 +25,7 @@ from biotilt.rewards import build
 from biotilt.samplers import SAMPLERS, SMC
 from biotilt.spaces import DNA, Letters, build_space
 from biotilt.tasks import TASKS, find_task
+from biotilt.trust import code_of
 
 PARTS = '''"""Parts of another package."""
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
+from biotilt.evaluation.kinds import MeasureKind
 from biotilt.evaluation.measure import Measure
 from biotilt.core import Guessing, StateValue
 from biotilt.options import Count, Length, Symbols, Width
@@ -111,6 +113,21 @@ class Purines(Task):
         return [Measure("a", "A", "Mean number of A.", lambda designs: "".join(designs).count("A") / len(designs))]
 
 
+@dataclass(frozen=True)
+class PurineShare(MeasureKind):
+    """Share of A and G."""
+
+    factor: float = 1.0
+
+    name: ClassVar[str] = "purine_share"
+
+    def measure(self):
+        def share(designs):
+            return self.factor * sum(d.count("A") + d.count("G") for d in designs) / sum(map(len, designs))
+
+        return Measure("purine_share", "Purines", "Share of A and G.", share)
+
+
 class Worse(FromParts):
     """The worst of its parts, times their weights."""
 
@@ -149,7 +166,9 @@ class Plain(nn.Module):
     def forward(self, x, t):
         return self.layers(x.long()).view(len(x), self.config.length, self.config.letters)
 '''
-REGISTERED = """[biotilt.tasks]
+REGISTERED = """[biotilt.measures]
+purine_share = strange_parts:PurineShare
+[biotilt.tasks]
 purines = strange_parts:Purines
 [biotilt.spaces]
 upside = strange_parts:Upside
@@ -197,6 +216,7 @@ def test_plug_ins_are_listed(tmp_path):
     listed = json.loads(biotilt(tmp_path, "list", "--json").stdout)
     assert listed["samplers"]["twice"] == "Parts of another package."
     assert listed["networks"]["plain"] == "Two layers over everything."
+    assert listed["measures"]["purine_share"] == "Share of A and G."
     assert listed["rewards"]["count_a"] == "The number of A in a design."
 
 
@@ -244,6 +264,16 @@ def test_a_task_is_a_folder_of_files(installed):
     assert TASKS.summaries()["purines"] == "Four letters, mostly A and G."
     with pytest.raises(ConfigError, match='task: unknown task "purine"; did you mean "purines"'):
         Experiment.for_task("purine")
+
+
+def test_a_measure_is_named_in_a_file_and_is_code_of_somebody_else(installed):
+    keys = {"task": "utr", "measures": [{"kind": "purine_share", "options": {"factor": 2.0}, "header": "R"}]}
+    experiment = Experiment.from_dict(keys, installed)
+    (own,) = experiment.measures
+    assert (own.header, own(["AGCT", "AA"])) == ("R", 2 * 4 / 6)
+    assert code_of(experiment.config) == ['the measure "purine_share" of a plug-in']
+    with pytest.raises(ConfigError, match=r"measures\.0\.options\.facter: unknown"):
+        Experiment.from_dict(keys | {"measures": [{"kind": "purine_share", "options": {"facter": 1}}]}, installed)
 
 
 def test_a_space_is_stored_with_its_generator(installed):

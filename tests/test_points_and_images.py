@@ -1,5 +1,6 @@
 """Points and images from the command line to the page, and points against the closed form."""
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -26,6 +27,11 @@ def east(x):
 
 def grey(images):
     return [float(image.mean()) for image in images]
+
+@biotilt.measure(per_design=True)
+def first(design):
+    "The first number of a design."
+    return design.ravel()[0]
 """
 
 
@@ -70,14 +76,19 @@ def experiment(folder, name, function, objective, more=""):
 def test_from_pretraining_to_the_page(command, folder, name, data, function, objective, pretrain):
     model = folder / f"{name}.safetensors"
     command("pretrain", folder / data, "--space", name, "--out", model, "--steps", "30", *pretrain)
-    file = experiment(folder, name, function, objective)
+    more = '[[measures]]\nfunction = "mine.py:first"\n'
+    file = experiment(folder, name, function, objective, more)
     command("check", file)
     run = folder / "run"
     command("tune", file, "--folder", run)
     summary = json.loads((run / "summary.json").read_text())
     assert [row["name"] for row in summary["rows"]][::2] == ["base", "tuned"] and not summary["problems"]
     assert all(row["length"] is None and row["distance"] > 0 for row in summary["rows"])
+    first = [float(line["first"]) for line in csv.DictReader((run / "designs.csv").open())]
+    assert summary["rows"][2]["more"]["first"] == pytest.approx(sum(first) / len(first), abs=1e-6)
     page = (run / "report.html").read_text()
+    assert "The first number of a design." in page and "positions at which" not in page
+    assert "the Euclidean distance between them" in page
     assert "What the designs look like" in page and ("<circle" in page or "data:image/png" in page)
     assert (run / "designs.csv").is_file() and not (run / "designs.fasta").exists()
     if name == "images":

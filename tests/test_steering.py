@@ -15,6 +15,7 @@ from biotilt.cli import app
 from biotilt.errors import ConfigError
 from biotilt.model import Model
 from biotilt.processes import PROCESSES
+from biotilt.steered import report_steered
 
 
 def experiment(**changes):
@@ -85,6 +86,26 @@ def test_the_command_writes_a_table_ranked_by_the_judge_and_a_page_beside_it(tmp
     page = (tmp_path / "designs.html").read_text(encoding="utf-8")
     assert told["report"] == str(tmp_path / "designs.html")
     assert told["verdict"]["headline"] in page and "steered with importance" in page
+
+
+@pytest.mark.usefixtures("without_page")
+def test_measures_of_steered_designs_count_them_by_their_weights(tmp_path):
+    counts = reward(version="1")(lambda designs: [float(d.count("A")) for d in designs])
+    rare = Experiment.for_task(
+        "utr", reward=counts, held_out=counts, alpha=0.2, sampler={"name": "importance"},
+        measures=[{"kind": "letter_share", "options": {"letters": "A"}, "name": "a"}],
+    )  # fmt: skip
+    found = steer(rare, 16)
+    assert max(found.weights) > 0.5, "one of them carries most of the weight"
+    summary = report_steered(found, rare, tmp_path / "d.csv", tmp_path / "d.html")
+    heaviest = found.designs[found.weights.index(max(found.weights))]
+    shares = [design.count("A") / len(design) for design in found.designs]
+    plain, weighted = sum(shares) / 16, sum(w * s for w, s in zip(found.weights, shares))
+    (row,) = [row for row in summary["rows"] if row["name"] == "steered"]
+    assert weighted - plain > 0.05 and abs(row["more"]["a"] - weighted) < abs(row["more"]["a"] - plain) / 3
+    with (tmp_path / "d.csv").open(encoding="utf-8") as handle:
+        each = {line["sequence"]: float(line["a"]) for line in csv.DictReader(handle)}
+    assert each[heaviest] == heaviest.count("A") / len(heaviest)
 
 
 def test_without_a_page_nothing_but_the_sampler_is_asked(tmp_path):

@@ -161,6 +161,14 @@ def suggest(name: str, valid: Iterable[str]) -> str:
     return f'; did you mean "{close[0]}"?' if close else f"; valid: {', '.join(names)}"
 
 
+def reason_of(error: Exception) -> str:
+    """Return what an error says, in one line; one that is not ours with its kind."""
+    said = "" if isinstance(error, BiotiltError) else f"{type(error).__name__}: "
+    with suppress(Exception):  # an error whose text cannot be had
+        said += " ".join(str(error).split())
+    return said
+
+
 class Problems(list[str]):
     """What went wrong on the way to a result that is kept without it, a line each."""
 
@@ -174,12 +182,5 @@ class Problems(list[str]):
         try:
             return function()
         except Exception as error:
-            self.note(what, error)
+            self.append(f"{what}: {reason_of(error)}")
             return default
-
-    def note(self, what: str, error: Exception) -> None:
-        """Add a line about what raised an error."""
-        kind = "" if isinstance(error, BiotiltError) else f"{type(error).__name__}: "
-        with suppress(Exception):  # an error whose text cannot be had
-            kind += " ".join(str(error).split())
-        self.append(f"{what}: {kind}")

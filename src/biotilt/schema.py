@@ -65,6 +65,7 @@ class SummaryRow(TypedDict, extra_items=Any):
     loglik_base: NotRequired[Figure]
     kl_policy_base: NotRequired[Figure]
     kl_base_policy: NotRequired[Figure]
+    more: NotRequired[dict[str, Figure]]
 
 
 class Summary(TypedDict, extra_items=Any):
@@ -78,6 +79,7 @@ class Summary(TypedDict, extra_items=Any):
     calls: Annotated[int, Field(ge=0)]
     seconds: float
     rows: list[SummaryRow]
+    measures: NotRequired[list[dict[str, str]]]
 
 
 class Named(BaseModel):

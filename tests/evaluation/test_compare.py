@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from biotilt.errors import CheckpointError, DataError
-from biotilt.evaluation import aggregate, comparison, load_run, load_runs
+from biotilt.evaluation import added_measures, aggregate, comparison, load_run, load_runs
+from biotilt.report import measures_table
 
 
 def write(folder: Path, held_out: float, **changes: Any) -> Path:
@@ -48,6 +51,28 @@ def test_seeds_are_averaged_and_other_settings_are_not(tmp_path: Path) -> None:
     assert lines[0]["calls"]["high"] == 520
     assert lines[0]["kl_policy_base"] is None
     assert lines[2]["options"] == {"value": "return"}
+
+
+def test_measures_that_were_added_are_compared_and_averaged(tmp_path: Path) -> None:
+    def with_more(name: str, gc: float | None, **changes: Any) -> None:
+        folder = write(tmp_path / name, 7.0, **changes)
+        content = json.loads((folder / "summary.json").read_text())
+        content["measures"] = [{"key": "gc", "header": "GC", "meaning": "Share.", "written": "percent"}]
+        content["rows"][1]["more"] = {"gc": gc}
+        (folder / "summary.json").write_text(json.dumps(content))
+
+    with_more("a", 0.25)
+    with_more("b", 0.5, seed=1)
+    with_more("c", None, seed=2)
+    write(tmp_path / "d", 7.0, task="other")
+    runs = load_runs([tmp_path / name for name in "abcd"])
+    lines = comparison(runs)
+    assert [line["more"] for line in lines] == [{"gc": 0.25}, {"gc": 0.5}, {"gc": None}, {}]
+    assert [line["more"] for line in aggregate(runs)] == [{"gc": {"mean": 0.375, "low": 0.25, "high": 0.5, "n": 2}}, {}]
+    out = io.StringIO()
+    Console(file=out, width=100).print(measures_table(lines, added_measures(runs)))
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.getvalue().splitlines() if "│" in line]
+    assert [row[-1] for row in cells] == ["25.0%", "50.0%", "–", "–"] and "GC" in out.getvalue()
 
 
 def test_one_result_is_not_counted_twice(tmp_path: Path) -> None:

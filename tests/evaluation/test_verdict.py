@@ -123,12 +123,12 @@ def test_the_harvest_never_wins_and_is_taken_only_by_a_judge() -> None:
 
 
 def test_the_cost_names_calls_seconds_and_naturalness() -> None:
-    gc = Measure("gc", "GC", "Share.", len, natural=True)
+    gc = Measure("gc", "GC", "Share.", len, natural=True, written="percent")
     found = judge({"base": around(0.0), "tuned": around(2.0)}, measures=[*PANEL, gc])
     assert found["cost"] == {
         "calls": 64, "seconds": 2.0, "kl_policy_base": 5.0,
         "naturalness": [
-            {"key": "kmer3", "header": "3-mer r", "value": 0.5, "base": 0.5},
-            {"key": "gc", "header": "GC", "value": 0.4, "base": 0.4},
+            {"key": "kmer3", "header": "3-mer r", "value": 0.5, "base": 0.5, "written": "number"},
+            {"key": "gc", "header": "GC", "value": 0.4, "base": 0.4, "written": "percent"},
         ],
     }  # fmt: skip

@@ -26,7 +26,10 @@ def about(**changes: Any) -> dict[str, Any]:
         "differences": {"base": lead(1.25, 1.0, 1.5), "best_of_n": lead(0.5, 0.25, 0.75)},
         "cost": {
             "calls": 2048, "seconds": 200.0, "kl_policy_base": 2.0,
-            "naturalness": [{"key": "kmer3", "header": "3-mer r", "value": 0.91, "base": 0.95}],
+            "naturalness": [
+                {"key": "kmer3", "header": "3-mer r", "value": 0.91, "base": 0.95, "written": "number"},
+                {"key": "gc", "header": "GC", "value": 0.5, "base": 0.25, "written": "percent"},
+            ],
         },
     }  # fmt: skip
     summary = {
@@ -48,7 +51,8 @@ def test_a_win_is_told_with_its_lead_its_noise_and_its_price() -> None:
     assert "held-out judge (mean ribosome load; higher is better) the median of tuned is 7.500" in text
     assert "0.5000 better than best of N (95% interval 0.2500 to 0.7500)" in text
     assert (
-        "Tuned cost 2,048 oracle calls and 3 min 20 s; KL to the base 2.000 nats; 3-mer r 0.9100 (base 0.9500)." in text
+        "Tuned cost 2,048 oracle calls and 3 min 20 s; KL to the base 2.000 nats; 3-mer r 0.9100 (base 0.9500); "
+        "GC 50.0% (base 25.0%)." in text
     )
     assert text.endswith("What to do: use designs.csv (Tuned).")
 

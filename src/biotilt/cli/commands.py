@@ -299,13 +299,15 @@ def compare(
     row: Annotated[str, typer.Option(help="Which row: base, best_of_n, tuned or harvest.")] = "tuned",
 ) -> Answer:
     """Compare evaluated runs, and average those that differ only by seed."""
-    from biotilt.evaluation import aggregate, comparison, load_runs
-    from biotilt.report import aggregate_table, comparison_table
+    from biotilt.evaluation import added_measures, aggregate, comparison, load_runs
+    from biotilt.report import aggregate_table, comparison_table, measures_table
 
     loaded = load_runs(runs)
+    added = added_measures(loaded)
     lines, groups = comparison(loaded, row), aggregate(loaded, row)
+    more = [measures_table(lines, added)] if added else []
     averaged = [aggregate_table(groups)] if len(groups) < len(lines) else []
-    return Answer({"runs": lines, "groups": groups}, (comparison_table(lines), *averaged))
+    return Answer({"runs": lines, "groups": groups}, (comparison_table(lines), *more, *averaged))
 
 
 app.command()(pretrain)

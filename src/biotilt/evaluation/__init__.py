@@ -1,7 +1,7 @@
 """How good a set of designs is, and whether the score that says so can be believed."""
 
 from biotilt.evaluation.checks import made_and_not, warnings
-from biotilt.evaluation.compare import Run, aggregate, comparison, load_run, load_runs
+from biotilt.evaluation.compare import Run, added_measures, aggregate, comparison, load_run, load_runs
 from biotilt.evaluation.judged import Judged, Reference
 from biotilt.evaluation.metrics import (
     as_array,
@@ -19,6 +19,7 @@ __all__ = [
     "Judged",
     "Reference",
     "Run",
+    "added_measures",
     "aggregate",
     "as_array",
     "beyond",

@@ -247,7 +247,7 @@ def _look_at_kl(row: Row, base: Row | None) -> str | None:
         return ""
     return (
         f"{row['name']}: far from the base, KL {pretty(kl)} nats (limit {KL_ALLOWED:g}). The base would "
-        "hardly ever make such designs, so its knowledge of natural sequences no longer protects them."
+        "hardly ever make such designs, so its knowledge of natural designs no longer protects them."
     )
 
 
@@ -265,7 +265,7 @@ NATURALNESS = (
     Measure(
         "loglik_base", "log p, base",
         "Mean log-likelihood of the designs under the untuned generator, in nats: a lower bound on it (the "
-        "denoising loss). Much lower than the base's own: unlikely sequences. Much higher: designs that all "
+        "denoising loss). Much lower than the base's own: unlikely designs. Much higher: designs that all "
         "follow the generator's favourite patterns.",
         lambda designs: None if designs.loglik_base is None else summary(designs.loglik_base)["mean"], place="panel",
         columns={"log_p_base": "bound on the log-probability under the untuned generator, nats"},

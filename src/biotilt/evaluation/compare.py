@@ -10,27 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from biotilt.errors import DataError, suggest
+from biotilt.evaluation.common import columns
+from biotilt.evaluation.measure import Measure, described
 from biotilt.files import read_json
 from biotilt.folder import SUMMARY
 from biotilt.schema import Summary, checked
 
 NEEDED = ("task", "objective", "alpha", "seed", "calls", "seconds", "rows")
-MEASURES = (
-    "beyond_measured",
-    "unique",
-    "distance",
-    "kmer3",
-    "loglik_base",
-    "kl_policy_base",
-    "kl_base_policy",
-)
+NUMBERS = tuple(m for m in columns() if m.written != "scores" and m.key not in NEEDED)  # of a row; others are the run's
 
 
 @dataclass(frozen=True)
 class Run:
     """What a finished run wrote in its `summary.json`; `rows` are panel rows by name.
 
-    `signs` × score, of the reward and of the judge, is the number as the field writes it.
+    `signs` × score, of the reward and of the judge, is the number as the field writes it. `measures`: those that its
+    task and its experiment added to the panel.
     """
 
     folder: Path
@@ -43,6 +38,7 @@ class Run:
     seconds: float
     rows: Mapping[str, Mapping[str, Any]]
     signs: tuple[int, int] = (1, 1)
+    measures: Sequence[Measure] = ()
 
     @property
     def settings(self) -> str:
@@ -76,6 +72,7 @@ def load_run(folder: str | Path) -> Run:
         options=content.get("options") or {},
         rows={row["name"]: row for row in content["rows"]},
         signs=(_sign(content.get("reward")), _sign(content.get("held_out"))),
+        measures=described(content.get("measures") or ()),
         **{key: content[key] for key in NEEDED if key != "rows"},
     )
 
@@ -90,10 +87,16 @@ def load_runs(folders: Sequence[str | Path]) -> list[Run]:
     return [load_run(folder) for folder in folders]
 
 
+def added_measures(runs: Sequence[Run]) -> list[Measure]:
+    """Return the measures that tasks and experiments added to the panels of runs, each key once."""
+    return list({measure.key: measure for run in runs for measure in run.measures}.values())
+
+
 def comparison(runs: Sequence[Run], row: str = "tuned") -> list[dict[str, Any]]:
     """Return one flat line a run: its settings, and the panel row called `row`.
 
-    `optimised` and `held_out` are medians, the other numbers those of the panel; None where a run has none.
+    `optimised` and `held_out` are medians, the other numbers those of the panel; None where a run has none. `more` has
+    the measures that were added to it.
 
     Raises:
         DataError: a run has no such row; the message names those it has.
@@ -105,7 +108,8 @@ def aggregate(runs: Sequence[Run], row: str = "tuned") -> list[dict[str, Any]]:
     """Return one line a group of runs that differ only by seed, in order of first appearance.
 
     A line has task, objective, options, alpha, `seeds` (a list), and for every number of `comparison` an
-    object with mean, low, high and n over the seeds that have it, or None when none has.
+    object with mean, low, high and n over the seeds that have it, or None when none has; so has `more` for what
+    was added.
 
     Raises:
         DataError: a run has no such row, or a group has a seed twice, which would count one result twice.
@@ -130,10 +134,10 @@ def _line(run: Run, row: str) -> dict[str, Any]:
         "signs": list(run.signs),
         "optimised": (panel.get("optimised") or {}).get("median"),
         "held_out": (panel.get("held_out") or {}).get("median"),
-        "gap": panel.get("gap"),
-        **{key: panel.get(key) for key in MEASURES},
+        **{measure.key: measure.of(panel) for measure in NUMBERS},
         "calls": run.calls,
         "seconds": run.seconds,
+        "more": {measure.key: measure.of(panel) for measure in run.measures},
     }
 
 
@@ -147,11 +151,13 @@ def _group(runs: Sequence[Run], row: str) -> dict[str, Any]:
                 "give one of them"
             )
         folders[run.seed] = run.folder
-    numbers = ("optimised", "held_out", "gap", *MEASURES, "calls", "seconds")
+    numbers = ("optimised", "held_out", *(measure.key for measure in NUMBERS), "calls", "seconds")
+    more = [measure.key for measure in added_measures(runs)]
     return {
         **{key: lines[0][key] for key in ("task", "objective", "options", "alpha", "signs")},
         "seeds": [run.seed for run in runs],
         **{key: _spread([line[key] for line in lines]) for key in numbers},
+        "more": {key: _spread([line["more"].get(key) for line in lines]) for key in more},
     }
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from biotilt.core import Policy
-from biotilt.errors import ConfigError, Problems
+from biotilt.errors import Problems, reason_of
 from biotilt.evaluation.common import common_measures
 from biotilt.evaluation.judged import Judged
 from biotilt.evaluation.measure import Measure
@@ -37,24 +37,19 @@ def panel(name: str, designs: Judged, problems: Problems | None = None) -> Row:
 
 
 def measure_all(measures: Iterable[Measure], rows: Iterable[tuple[Row, Judged]], problems: Problems) -> None:
-    """Put each measure of the designs of each row into the row, None where it fails, with a line in `problems`.
-
-    One that says by a ConfigError that it cannot be computed at all says so once.
-    """
+    """Put each measure of the designs of each row into the row, None where it fails, with a line in `problems`."""
     rows = list(rows)
     for measure in measures:
-        hopeless = False
+        failed: dict[str, str] = {}
         for row, designs in rows:
             measure.put(row, None)
-            if hopeless:
-                continue
             try:
                 measure.put(row, measure(designs))
-            except ConfigError as error:
-                hopeless = True
-                problems.append(f"{measure.header}: {error}")
             except Exception as error:  # whatever the code of a stranger raises
-                problems.note(f"{measure.header} of {row['name']}", error)
+                failed[row["name"]] = reason_of(error)
+        if len(failed) > 1 and len(failed) == len(rows) and len(set(failed.values())) == 1:
+            failed = {"every row": next(iter(failed.values()))}
+        problems += [f"{measure.header} of {name}: {reason}" for name, reason in failed.items()]
 
 
 @torch.no_grad()

@@ -146,7 +146,13 @@ def _cost(rows: Sequence[Row], use: str, measures: Sequence[Measure]) -> dict[st
     row = next(row for row in rows if row["name"] == use)
     base = next((row for row in rows if row["name"] == "base"), {})
     naturalness = [
-        {"key": m.key, "header": m.header.replace("\u00a0", " "), "value": m.of(row), "base": m.of(base)}
+        {
+            "key": m.key,
+            "header": m.header.replace("\u00a0", " "),
+            "value": m.of(row),
+            "base": m.of(base),
+            "written": m.written,
+        }
         for m in measures
         if m.natural and m.of(row) is not None
     ]

@@ -93,6 +93,17 @@ def comparison_table(lines: Rows) -> Table:
     return table
 
 
+def measures_table(lines: Rows, measures: Sequence[Measure]) -> Table:
+    """Return one line a run, from `evaluation.comparison`, with what was added to the panels; a dash for none."""
+    table = Table(title="More about the designs", title_justify="left")
+    _add_column(table, "Run", named=True)
+    for measure in measures:
+        table.add_column(escape(measure.header), justify="right", overflow="fold")
+    for line in lines:
+        table.add_row(escape(str(line["run"])), *[measure.text(line) for measure in measures])
+    return table
+
+
 def aggregate_table(lines: Rows) -> Table:
     """Return one line a group of seeds, from `evaluation.aggregate`; scores with their range over seeds."""
     table = Table(title="Means over seeds; scores with (lowest to highest) seed", title_justify="left")

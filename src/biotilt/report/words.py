@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from biotilt.digits import count, duration, pretty
+from biotilt.evaluation.measure import WRITERS
 from biotilt.report.data import ReportData
 from biotilt.report.shown import row_title
 
@@ -127,10 +128,14 @@ def _cost(verdict: Summary) -> str:
     if cost["kl_policy_base"] is not None:
         parts.append(f"KL to the base {pretty(cost['kl_policy_base'])} nats")
     parts += [
-        f"{n['header']} {pretty(n['value'])}" + ("" if n["base"] is None else f" (base {pretty(n['base'])})")
+        f"{n['header']} {_written(n, 'value')}" + ("" if n["base"] is None else f" (base {_written(n, 'base')})")
         for n in cost["naturalness"]
     ]
     return f"{row_title(name)} cost {'; '.join(parts)}."
+
+
+def _written(natural: Summary, which: str) -> str:
+    return WRITERS[natural["written"]](natural[which])
 
 
 def _harvest(verdict: Summary, judge: Summary) -> str:
@@ -197,8 +202,8 @@ def plain_summary(data: ReportData) -> list[str]:
     """Return sentences: what was done, and how a typical new design compares with the untuned ones."""
     done = f"tuned with {_spoken(data.objective)}" if data.row("tuned") else f"steered with {_spoken(data.objective)}"
     opening = (
-        f"A generator of sequences (task {data.task}) was {done} to make designs with a {data.better} {data.reward}, "
-        "while staying close to the sequences it had learned from."
+        f"A generator (task {data.task}) was {done} to make designs with a {data.better} {data.reward}, "
+        "while staying close to the designs it had learned from."
     )
     told = [opening]
     if data.stopped:

@@ -2,6 +2,7 @@
 
 from biotilt.testing.contracts.gradients import check_gradients
 from biotilt.testing.contracts.kernels import check_kernel
+from biotilt.testing.contracts.measures import check_measure
 from biotilt.testing.contracts.objectives import check_order, check_stationary
 from biotilt.testing.contracts.samplers import Answer, check_sampler, enumerated_answer
 
@@ -9,6 +10,7 @@ __all__ = [
     "Answer",
     "check_gradients",
     "check_kernel",
+    "check_measure",
     "check_order",
     "check_sampler",
     "check_stationary",
