@@ -38,7 +38,7 @@ from torch import nn
 from biotilt.evaluation.kinds import MeasureKind
 from biotilt.evaluation.measure import Measure
 from biotilt.core import Guessing, StateValue
-from biotilt.options import Count, Length, Symbols, Width
+from biotilt.options import Count, Length, PathText, Symbols, Width
 from biotilt.rewards import FromParts
 from biotilt.samplers import Ancestral
 from biotilt.spaces import Tokens
@@ -118,6 +118,7 @@ class PurineShare(MeasureKind):
     """Share of A and G."""
 
     factor: float = 1.0
+    about: PathText = ""
 
     name: ClassVar[str] = "purine_share"
 
@@ -125,7 +126,8 @@ class PurineShare(MeasureKind):
         def share(designs):
             return self.factor * sum(d.count("A") + d.count("G") for d in designs) / sum(map(len, designs))
 
-        return Measure("purine_share", "Purines", "Share of A and G.", share)
+        meaning = Path(self.about).read_text() if self.about else "Share of A and G."
+        return Measure("purine_share", "Purines", meaning, share)
 
 
 class Worse(FromParts):
@@ -272,6 +274,10 @@ def test_a_measure_is_named_in_a_file_and_is_code_of_somebody_else(installed):
     (own,) = experiment.measures
     assert (own.header, own(["AGCT", "AA"])) == ("R", 2 * 4 / 6)
     assert code_of(experiment.config) == ['the measure "purine_share" of a plug-in']
+    (installed / "about.txt").write_text("What it is.", encoding="utf-8")
+    section = {"kind": "purine_share", "options": {"about": "about.txt"}}
+    told = Experiment.from_dict({"task": "utr"}, installed, measures=[section])
+    assert told.measures[0].meaning == "What it is.", "paths start at the folder of the experiment"
     with pytest.raises(ConfigError, match=r"measures\.0\.options\.facter: unknown"):
         Experiment.from_dict(keys | {"measures": [{"kind": "purine_share", "options": {"facter": 1}}]}, installed)
 

@@ -16,7 +16,7 @@ from biotilt.evaluation.kinds import MEASURES
 from biotilt.evaluation.measure import Limit, Measure
 from biotilt.evaluation.tables import COLUMNS
 from biotilt.loading import Reference, in_python
-from biotilt.options import plain
+from biotilt.options import anchored, plain
 from biotilt.oracle.workers.isolation import adopt, isolated
 from biotilt.tasks import find_task
 
@@ -131,7 +131,8 @@ def _load(
     section: MeasureSection, base: Path, key: str, given: Sequence[Measure], space: Space[Any]
 ) -> Measure:  # fmt: skip
     if section.kind is not None:
-        kind = MEASURES.build(section.kind, section.options, f"{key}.options", f"{key}.kind")
+        options = anchored(MEASURES.options_of(section.kind, f"{key}.kind"), section.options, base)
+        kind = MEASURES.build(section.kind, options, f"{key}.options")
         if kind.reads not in ("anything", space.medium):
             raise ConfigError(
                 f'{key}.kind: "{section.kind}" measures {kind.reads}, and these designs are {space.medium}'
