@@ -1,82 +1,35 @@
-"""A generator on disk: network, process and space in one safetensors file."""
+"""A generator: a network, a process and a space, in memory and as one safetensors file."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
-from torch import Tensor, nn
+from torch import Tensor
 
 from biotilt.core import Policy, own_names, sample
 from biotilt.core.fixed import Fixed, Holding
-from biotilt.core.protocols import sizes_of
 from biotilt.core.space import Constrained, Held, Space, Targeted
 from biotilt.errors import CheckpointError, ConfigError, DataError, UntrustedRun
-from biotilt.files import blamed_on, halved, load_tensors, save_tensors, with_weights
+from biotilt.files import blamed_on, halved, load_tensors, save_tensors
 from biotilt.models.checks import check_network, check_rebuilding, device_of
 from biotilt.models.conditions import Conditions, Given, Told
 from biotilt.models.lora import LoRA, adapted, merged
 from biotilt.models.origin import FactoryOrigin, FileOrigin, Origin, SourceOrigin, fingerprint
-from biotilt.networks import NETWORKS, describe_network
+from biotilt.models.stored import GeneratorFile, StoredOrigin, put_trained, whole_parts
+from biotilt.networks import describe_network
 from biotilt.networks.conditional import Conditional
 from biotilt.networks.targets import Targetable
-from biotilt.options import Count, Seed, Text, build_options, shown
+from biotilt.options import Count, Seed, build_options
 from biotilt.processes import PROCESSES, Simplex
 from biotilt.processes.conditioned import Conditioned, conditioned
 from biotilt.processes.letters import LetterProcess
-from biotilt.schema import Name, Named, StoredTensors, checked
+from biotilt.schema import checked
 from biotilt.spaces import Text as TextSpace
-from biotilt.spaces import stored_space
 from biotilt.spaces.told import ToldText
-
-
-class StoredOrigin(BaseModel):
-    """What builds a network of which a part is stored: a function, a name or a file; and a hash of the rest."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    factory: Text | None = None
-    source: Text | None = None
-    options: dict[str, Any] = {}
-    path: Text | None = None
-    frozen: Name
-
-    @property
-    def shown(self) -> str:
-        return f'"{self.factory or self.source or self.path}"'
-
-
-class StoredTold(BaseModel):
-    """The conditions that the generator tells its network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    given: tuple[Text | float, ...]
-    weights: tuple[float, ...]
-    guidance: float = 0.0
-
-
-class GeneratorFile(StoredTensors):
-    """The metadata of a generator's file; the first files named an alphabet, and no space.
-
-    `conditions`: the labels of the classes that the network can be told; `told`: those that it is told.
-    """
-
-    kind: ClassVar[str] = "generator"
-    called: ClassVar[str] = "a generator"
-
-    network: Named | None = None
-    origin: StoredOrigin | None = None
-    lora: dict[str, Any] | None = None
-    process: Named
-    codec: dict[str, Any] | None = None
-    alphabet: Name | None = None
-    conditions: list[Text] | None = None
-    told: StoredTold | None = None
 
 
 @dataclass
@@ -348,28 +301,13 @@ class Model:
             with blamed_on(path):
                 if about.lora is not None:
                     given = given.with_lora(**about.lora)
-                _put(given.policy.net, tensors, about.origin)
+                put_trained(given.policy.net, tensors, about.origin)
                 built = PROCESSES.of_table(process | process_options)
                 return _telling_as(replace(given, policy=Policy(built, given.policy.net)), about)
-        if about.network is None:
-            raise CheckpointError(f"{path} names neither a network nor a function that builds one")
-        network = about.network.model_dump()
+        parts = whole_parts(path, tensors, about, process_options)
         with blamed_on(path):
-            lora = None if about.lora is None else build_options(LoRA, about.lora, "model.lora")
-
-            def make() -> nn.Module:
-                plain = NETWORKS.of_table(network)
-                return plain if lora is None else adapted(plain, lora)
-
-            net = with_weights(path, make, tensors)
-            policy = Policy(PROCESSES.of_table(process), net.eval())
-            space = stored_space(about.model_dump(exclude_none=True))
-            _check_sizes(policy, space)
-            conditions = _classes(net, about.conditions)
-        if process_options:
-            policy = Policy(PROCESSES.of_table(process | process_options), net)
-        with blamed_on(path):
-            return _telling_as(cls(policy, space, FileOrigin(str(path.absolute())), lora, conditions), about)
+            origin = FileOrigin(str(path.absolute()))
+            return _telling_as(cls(parts.policy, parts.space, origin, parts.lora, parts.conditions), about)
 
 
 def _telling_as(model: Model, about: GeneratorFile) -> Model:
@@ -377,17 +315,6 @@ def _telling_as(model: Model, about: GeneratorFile) -> Model:
     if about.told is None:
         return model
     return model._telling(Told(about.told.given, about.told.weights, about.told.guidance))
-
-
-def _classes(net: Any, labels: list[str] | None) -> Conditions | None:
-    """Return what a network of ours can be told: its classes by their labels, or else by their numbers from 0."""
-    count = asdict(net.config).get("conditions", 0)
-    if not count:
-        return None
-    labels = [str(place) for place in range(count)] if labels is None else labels
-    if len(labels) != count:
-        raise ConfigError(f"its parts do not fit together: {count} classes of the network, {len(labels)} labels")
-    return Conditions.of(labels, unconditional=count)
 
 
 def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | None, trust: bool) -> Model:
@@ -414,38 +341,6 @@ def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | 
     return Model.of_origin(origin)
 
 
-@torch.no_grad()
-def _put(net: nn.Module, tensors: dict[str, Tensor], stored: StoredOrigin) -> None:
-    """Put the stored weights in their places; ConfigError where they, or those that stay, are another network's."""
-    names = own_names(net)
-    if set(names) != tensors.keys():
-        odd = sorted(set(names) ^ tensors.keys())[0]
-        raise ConfigError(f'the network that {stored.shown} gives can be trained elsewhere than stored: "{odd}"')
-    if fingerprint(net) != stored.frozen:
-        raise ConfigError(
-            f"the frozen weights that {stored.shown} gives are not those that this was tuned with: bring them back"
-        )
-    for name in names:
-        place = net.get_parameter(name)
-        if place.shape != tensors[name].shape:
-            raise ConfigError(f'"{name}" has the shape {shown(list(tensors[name].shape))}, not {list(place.shape)}')
-        if not bool(tensors[name].isfinite().all()):
-            raise ConfigError(f'the weights "{name}" are not all finite, so the model is of no use')
-        place.copy_(tensors[name])
-
-
 def _options_of(process: Any) -> dict[str, Any]:
     """Return the options of a process, a dataclass, by name."""
     return {field.name: getattr(process, field.name) for field in fields(process)}
-
-
-def _check_sizes(policy: Policy, space: Space[Any]) -> None:
-    """Raise ConfigError when network, process and space are not for the same designs."""
-    parts = {"network": sizes_of(policy.net.config), "process": sizes_of(policy.process), "space": sizes_of(space)}
-    if "letters" in parts["process"] and isinstance(space, TextSpace):
-        parts["space"]["letters"] = len(space.symbols)
-    for what in ("letters", "length", "size", "target"):
-        found = {part: sizes[what] for part, sizes in parts.items() if what in sizes}
-        if len(set(found.values())) > 1:
-            said = ", ".join(f"{part} {shown(value)}" for part, value in found.items())
-            raise ConfigError(f"its parts do not fit together: {what} of {said}")

@@ -1,0 +1,148 @@
+"""What the file of a generator holds, and the parts that come out of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from biotilt.core import Policy, own_names
+from biotilt.core.protocols import sizes_of
+from biotilt.core.space import Space
+from biotilt.errors import CheckpointError, ConfigError
+from biotilt.files import blamed_on, with_weights
+from biotilt.models.conditions import Conditions
+from biotilt.models.lora import LoRA, adapted
+from biotilt.models.origin import fingerprint
+from biotilt.networks import NETWORKS
+from biotilt.options import Text, build_options, shown
+from biotilt.processes import PROCESSES
+from biotilt.schema import Name, Named, StoredTensors
+from biotilt.spaces import Text as TextSpace
+from biotilt.spaces import stored_space
+
+
+class StoredOrigin(BaseModel):
+    """What builds a network of which a part is stored: a function, a name or a file; and a hash of the rest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    factory: Text | None = None
+    source: Text | None = None
+    options: dict[str, Any] = {}
+    path: Text | None = None
+    frozen: Name
+
+    @property
+    def shown(self) -> str:
+        return f'"{self.factory or self.source or self.path}"'
+
+
+class StoredTold(BaseModel):
+    """The conditions that the generator tells its network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    given: tuple[Text | float, ...]
+    weights: tuple[float, ...]
+    guidance: float = 0.0
+
+
+class GeneratorFile(StoredTensors):
+    """The metadata of a generator's file; the first files named an alphabet, and no space.
+
+    `conditions`: the labels of the classes that the network can be told; `told`: those that it is told.
+    """
+
+    kind: ClassVar[str] = "generator"
+    called: ClassVar[str] = "a generator"
+
+    network: Named | None = None
+    origin: StoredOrigin | None = None
+    lora: dict[str, Any] | None = None
+    process: Named
+    codec: dict[str, Any] | None = None
+    alphabet: Name | None = None
+    conditions: list[Text] | None = None
+    told: StoredTold | None = None
+
+
+class Parts(NamedTuple):
+    """What a file that holds all weights gives."""
+
+    policy: Policy
+    space: Space[Any]
+    lora: LoRA | None
+    conditions: Conditions | None
+
+
+def whole_parts(path: Path, tensors: dict[str, Tensor], about: GeneratorFile, process_options: dict[str, Any]) -> Parts:
+    """Return the parts of a file that holds all weights; `process_options` override those of its process.
+
+    Raises CheckpointError, which names the file, where they do not fit together or it does not say what they are.
+    """
+    if about.network is None:
+        raise CheckpointError(f"{path} names neither a network nor a function that builds one")
+    network, process = about.network.model_dump(), about.process.model_dump()
+    with blamed_on(path):
+        lora = None if about.lora is None else build_options(LoRA, about.lora, "model.lora")
+
+        def make() -> nn.Module:
+            plain = NETWORKS.of_table(network)
+            return plain if lora is None else adapted(plain, lora)
+
+        net = with_weights(path, make, tensors)
+        policy = Policy(PROCESSES.of_table(process), net.eval())
+        space = stored_space(about.model_dump(exclude_none=True))
+        _check_sizes(policy, space)
+        conditions = _classes(net, about.conditions)
+    if process_options:
+        policy = Policy(PROCESSES.of_table(process | process_options), net)
+    return Parts(policy, space, lora, conditions)
+
+
+@torch.no_grad()
+def put_trained(net: nn.Module, tensors: dict[str, Tensor], stored: StoredOrigin) -> None:
+    """Put the stored weights in their places; ConfigError where they, or those that stay, are another network's."""
+    names = own_names(net)
+    if set(names) != tensors.keys():
+        odd = sorted(set(names) ^ tensors.keys())[0]
+        raise ConfigError(f'the network that {stored.shown} gives can be trained elsewhere than stored: "{odd}"')
+    if fingerprint(net) != stored.frozen:
+        raise ConfigError(
+            f"the frozen weights that {stored.shown} gives are not those that this was tuned with: bring them back"
+        )
+    for name in names:
+        place = net.get_parameter(name)
+        if place.shape != tensors[name].shape:
+            raise ConfigError(f'"{name}" has the shape {shown(list(tensors[name].shape))}, not {list(place.shape)}')
+        if not bool(tensors[name].isfinite().all()):
+            raise ConfigError(f'the weights "{name}" are not all finite, so the model is of no use')
+        place.copy_(tensors[name])
+
+
+def _classes(net: Any, labels: list[str] | None) -> Conditions | None:
+    """Return what a network of ours can be told: its classes by their labels, or else by their numbers from 0."""
+    count = asdict(net.config).get("conditions", 0)
+    if not count:
+        return None
+    labels = [str(place) for place in range(count)] if labels is None else labels
+    if len(labels) != count:
+        raise ConfigError(f"its parts do not fit together: {count} classes of the network, {len(labels)} labels")
+    return Conditions.of(labels, unconditional=count)
+
+
+def _check_sizes(policy: Policy, space: Space[Any]) -> None:
+    """Raise ConfigError when network, process and space are not for the same designs."""
+    parts = {"network": sizes_of(policy.net.config), "process": sizes_of(policy.process), "space": sizes_of(space)}
+    if "letters" in parts["process"] and isinstance(space, TextSpace):
+        parts["space"]["letters"] = len(space.symbols)
+    for what in ("letters", "length", "size", "target"):
+        found = {part: sizes[what] for part, sizes in parts.items() if what in sizes}
+        if len(set(found.values())) > 1:
+            said = ", ".join(f"{part} {shown(value)}" for part, value in found.items())
+            raise ConfigError(f"its parts do not fit together: {what} of {said}")
