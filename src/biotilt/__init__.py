@@ -50,7 +50,7 @@ _PUBLIC = {
     "measure": "biotilt.evaluation.functions",
     "pretrain_model": "biotilt.fitting",
     "resume": "biotilt.run",
-    "reward": "biotilt.rewards.generic.base",
+    "reward": "biotilt.rewards.generic.functions",
     "steer": "biotilt.steering",
     "tune": "biotilt.run",
     "wrap": "biotilt.models.wrap",
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from biotilt.models.lora import LoRA
     from biotilt.models.wrap import wrap
     from biotilt.processes import AnyOrder, Flow, Gaussian, Masked, RandomWalk, Simplex, Uniform
-    from biotilt.rewards.generic.base import reward
+    from biotilt.rewards.generic.functions import reward
     from biotilt.run import Run, load_model, resume, tune
     from biotilt.spaces import Alphabet, Codons, Images, Letters, Padded, Points, Tokens, alphabet
     from biotilt.spaces.selfies import Selfies

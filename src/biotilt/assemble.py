@@ -32,8 +32,9 @@ from biotilt.oracle.workers.isolation import adopt, isolated
 from biotilt.processes import PROCESSES
 from biotilt.rewards import REWARDS, NamedReward
 from biotilt.rewards import reward as wrap_reward
-from biotilt.rewards.generic.base import Named, declare
+from biotilt.rewards.generic.base import Named
 from biotilt.rewards.generic.columns import GivesColumns, Source, plan, sources
+from biotilt.rewards.generic.declare import declare
 from biotilt.rewards.generic.section import FromSection, Section
 from biotilt.spaces import Text
 from biotilt.tasks import find_task

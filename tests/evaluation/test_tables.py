@@ -6,8 +6,9 @@ import math
 
 from biotilt.evaluation.quantity import column_of, quantity
 from biotilt.evaluation.tables import Designs, flagged
-from biotilt.rewards.generic.base import FunctionReward, declare
 from biotilt.rewards.generic.combine import Sum
+from biotilt.rewards.generic.declare import declare
+from biotilt.rewards.generic.functions import FunctionReward
 from biotilt.spaces import DNA, Letters
 
 NAN, INF = math.nan, math.inf

@@ -12,7 +12,8 @@ import torch
 from biotilt.errors import ConfigError
 from biotilt.oracle import Oracle, Store
 from biotilt.rewards import FunctionReward, LogProbability, NotScored, Sum, Threshold
-from biotilt.rewards.generic.base import Declared, declare, reward
+from biotilt.rewards.generic.declare import Declared, declare
+from biotilt.rewards.generic.functions import reward
 from biotilt.testing.spaces import Written
 
 NAN, INF = math.nan, math.inf

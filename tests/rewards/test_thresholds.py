@@ -7,8 +7,8 @@ import torch
 
 from biotilt.errors import ConfigError
 from biotilt.rewards import FunctionReward, NotScored, Product, Sum
-from biotilt.rewards.generic.base import declare
 from biotilt.rewards.generic.combine import GeometricMean, Threshold
+from biotilt.rewards.generic.declare import declare
 
 NAN, INF = math.nan, math.inf
 

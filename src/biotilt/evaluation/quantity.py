@@ -15,7 +15,8 @@ def quantity(reward: Any) -> dict[str, Any]:
     a reward that negates what it measures, such as an energy of binding; `better` is then "lower". `label` is the words
     for an axis or a sentence, the unit included.
 
-    >>> from biotilt.rewards.generic.base import FunctionReward, declare
+    >>> from biotilt.rewards.generic.functions import FunctionReward
+    >>> from biotilt.rewards.generic.declare import declare
     >>> affinity = declare(FunctionReward(lambda d: [0.0], "binding_energy", units="kcal/mol"), direction="minimise")
     >>> quantity(affinity)["label"], quantity(affinity)["sign"], quantity(affinity)["better"]
     ('binding energy, kcal/mol', -1, 'lower')

@@ -1,11 +1,13 @@
 """Rewards: named functions of designs, higher is better, one family a file."""
 
 from biotilt.rewards.generic.adapters import from_molscore, from_poli
-from biotilt.rewards.generic.base import FunctionReward, Infeasible, NamedReward, NotScored, declare, reward
+from biotilt.rewards.generic.base import Infeasible, NamedReward, NotScored
 from biotilt.rewards.generic.columns import Column, Source, columns
 from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Threshold
 from biotilt.rewards.generic.command import Command
 from biotilt.rewards.generic.conditional import LogProbability
+from biotilt.rewards.generic.declare import declare
+from biotilt.rewards.generic.functions import FunctionReward, reward
 from biotilt.rewards.generic.gaussian_base import GaussianBase
 from biotilt.rewards.generic.load import load_function, load_source
 from biotilt.rewards.generic.log_density import LogDensity

@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from biotilt.errors import ConfigError, RewardError
-from biotilt.rewards.generic.base import Direction, NamedReward, NotScored, as_score, declare, digest
+from biotilt.rewards.generic.base import Direction, NamedReward, NotScored, as_score, digest
 from biotilt.rewards.generic.columns import Several, Source
+from biotilt.rewards.generic.declare import declare
 
 
 class BlackBox:

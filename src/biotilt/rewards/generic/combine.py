@@ -175,7 +175,7 @@ class GeometricMean(Product):
 
     Raises `ConfigError` for no parts, another number of weights than parts, or a weight that is not > 0.
 
-    >>> from biotilt.rewards.generic.base import FunctionReward
+    >>> from biotilt.rewards.generic.functions import FunctionReward
     >>> parts = [FunctionReward(lambda d: [4.0], "a"), FunctionReward(lambda d: [9.0], "b")]
     >>> round(GeometricMean(parts)(["X"])[0], 9), round(GeometricMean(parts, [3, 1])(["X"])[0], 4)
     (6.0, 4.899)
@@ -211,7 +211,7 @@ class Threshold(OfOne, FromPart):
 
     Raises `ConfigError` when there is no bound, or no number between them.
 
-    >>> from biotilt.rewards.generic.base import FunctionReward
+    >>> from biotilt.rewards.generic.functions import FunctionReward
     >>> part = FunctionReward(lambda designs: [0.2, 0.4, 0.9], "gc")
     >>> Threshold(part, at_least=0.4, at_most=0.6)(["A", "C", "G"])
     [-inf, 0.4, -inf]

@@ -7,8 +7,9 @@ from typing import Any
 
 from biotilt.errors import ConfigError, RewardError
 from biotilt.loading import Reference
-from biotilt.rewards.generic.base import Compound, FunctionReward, Named, NamedReward, reward
+from biotilt.rewards.generic.base import Compound, Named, NamedReward
 from biotilt.rewards.generic.columns import Several, Source, columns
+from biotilt.rewards.generic.functions import FunctionReward, reward
 
 
 def load_function(reference: str, base: Path = Path(), *, per_design: bool = False) -> NamedReward:
