@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -217,30 +218,30 @@ def fit_oracle(
         raise DataError(f"every row of the training part has the same value, {y[train][0]:g}: nothing to learn")
     options: dict[str, Any] = {"letters": len(space.symbols), "length": tokens.shape[1]} | (architecture or {})
     regressor = build_options(RegressorConfig, options, "architecture")
-    models = []
-    for member in range(members):
-        torch.manual_seed(seed * 1000 + member)  # initial weights and dropout
-        model = Regressor(regressor)
-        fit_regressor(
-            model,
-            (x[train], y[train]),
-            (x[validation], y[validation]),
-            config or FitConfig(),
-            torch.Generator().manual_seed(seed * 1000 + member),
-            lambda epoch, error, member=member: report(member, epoch, error),
-        )
-        models.append(model)
+    known, chosen_by = (x[train], y[train]), (x[validation], y[validation])
+    models = [
+        _member(regressor, known, chosen_by, config or FitConfig(), seed * 1000 + member, partial(report, member))
+        for member in range(members)
+    ]
     reward = LearnedReward(models, space, name, "unsaved", units)
     predicted = torch.stack([predict(model, x[test]) for model in models]).mean(0)
     counts = {
-        "measured": measured,
-        "different_sequences": len(set(sequences)),
-        "clusters": len(set(clusters)),
-        "train_designs": len(train),
-        "test_designs": len(test),
+        "measured": measured, "different_sequences": len(set(sequences)), "clusters": len(set(clusters)),
+        "train_designs": len(train), "test_designs": len(test),
         "test_sequences": len({sequences[i] for i in test.tolist()}),
-    }
+    }  # fmt: skip
     return reward, counts | correlations(predicted, y[test])
+
+
+def _member(
+    architecture: RegressorConfig, known: tuple[Tensor, Tensor], chosen_by: tuple[Tensor, Tensor], config: FitConfig,
+    seed: int, report: Callable[[int, float], None],
+) -> Regressor:  # fmt: skip
+    """Return one network of an ensemble, fitted to designs and targets that are `known`, at its best epoch."""
+    torch.manual_seed(seed)  # initial weights and dropout
+    model = Regressor(architecture)
+    fit_regressor(model, known, chosen_by, config, torch.Generator().manual_seed(seed), report)
+    return model
 
 
 def _measured(sequences: list[str], values: list[float], space: Text) -> tuple[list[str], list[float]]:

@@ -20,6 +20,7 @@ from biotilt.folder import shown as shown_path
 from biotilt.judge import Finished, Judge, task_card
 from biotilt.provenance import read_record
 from biotilt.report import ReportData, render_report
+from biotilt.report.data import Scored
 from biotilt.report.shown import in_field, row_title, shown_rows, sign_of
 from biotilt.spaces import Text
 from biotilt.tasks import find_task, has_reward_of_task
@@ -75,10 +76,7 @@ def report_data(
         checks=summary["checks"],
         warnings=summary["warnings"],
         problems=problems,
-        scores={
-            name: (in_field(d.optimised, reward), None if d.held_out is None else in_field(d.held_out, held_out))
-            for name, d in rows.items()
-        },
+        scores={name: _in_field(designs, reward, held_out) for name, designs in rows.items()},
         top=[(space.label(shown.items[i]), optimised[i], judged[i]) for i in order],
         top_of=shown.name,
         rank_by=shown.rank_by,
@@ -103,6 +101,11 @@ def report_data(
         tables=summary["tables"],
         **more,
     )
+
+
+def _in_field(designs: Designs, reward: int, held_out: int) -> Scored:
+    judged = None if designs.held_out is None else in_field(designs.held_out, held_out)
+    return in_field(designs.optimised, reward), judged
 
 
 def _parts(designs: Designs, summary: Mapping[str, Any]) -> dict[str, Any]:

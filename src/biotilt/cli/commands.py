@@ -9,6 +9,7 @@ import typer
 
 from biotilt.cli.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, go_on_with, note
 from biotilt.cli.fit import fit_oracle, given, pretrain
+from biotilt.cli.shown import steered, summarised
 from biotilt.errors import ConfigError
 from biotilt.progress import counting
 
@@ -248,12 +249,12 @@ def steer(
     if out is None or not page:
         if out is not None:
             found.write(out)
-        return Answer(document, (_steered(found, out),))
+        return Answer(document, (steered(found, out),))
     note("judging the designs and as many of the base …")
     summary = report_steered(found, experiment, out, page_beside(out))
     document |= {key: summary[key] for key in ("verdict", "rows", "checks", "warnings", "problems")}
     document["report"] = str(page_beside(out))
-    return Answer(document, (_steered(found, out), *_told(summary), f"the page: {page_beside(out)}"))
+    return Answer(document, (steered(found, out), *summarised(summary), f"the page: {page_beside(out)}"))
 
 
 @app.command("list")
@@ -361,59 +362,7 @@ def _judged(run: Run, samples: int | None = None) -> Answer:
         summary = run.evaluate(samples=samples)
     page = folder / PAGE
     document = summary | {"folder": str(folder), "report": str(page)}
-    return Answer(document, (*_told(summary), f"the page: {page}"))
-
-
-def _told(summary: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what people see of a summary: the verdict first, then the table, warnings, problems and checks."""
-    from biotilt.evaluation.measure import described
-    from biotilt.report import checks_lines, panel_table, shown_rows, verdict_text
-
-    verdict = summary["verdict"]
-    table = panel_table(shown_rows(summary), described(summary["measures"]), verdict, summary["reward"])
-    warnings = [f"warning: {warning}" for warning in summary["warnings"]]
-    problems = [f"problem: {problem}" for problem in summary["problems"]]
-    return verdict_text(verdict), table, *warnings, *problems, *checks_lines(summary["checks"])
-
-
-def _steered(found: Any, out: Path | None) -> str:
-    """Say in a few lines what a sampler drew."""
-    import numpy as np
-
-    from biotilt.digits import count, pretty
-    from biotilt.evaluation.common import near_copies
-    from biotilt.spaces import Text
-
-    def median(scores: list[float]) -> str:
-        known = [score for score in scores if not np.isnan(score)]
-        return pretty(float(np.median(known)) if known else None)
-
-    lines = [
-        f"{len(found.designs)} designs for {count(found.calls)} oracle calls; median reward {median(found.rewards)}"
-    ]
-    if found.held_out is not None:
-        lines[0] += f", held-out {median(found.held_out)}"
-    effective = 1 / sum(w * w for w in found.weights)
-    if effective < 0.99 * len(found.designs):
-        lines.append(f"their weights differ: they count as {pretty(effective)} designs of equal weight")
-    if found.closest is not None and not isinstance(found.space, Text):
-        lines.append(f"the closest two are {pretty(found.closest)} apart")
-    elif found.closest is not None:
-        longest = max(map(len, found.designs))
-        lines.append(f"the closest two differ at {found.closest} of {longest} positions")
-        lines += [f"warning: {said}" for said in [near_copies(found.designs, found.space)] if said]
-    if found.log_z is not None:
-        error = "" if found.log_z_error is None else f" ± {found.log_z_error:.2g}"
-        lines.append(f"log Z = {pretty(found.log_z)}{error}")
-    lines += [f"warning: {warning}" for warning in found.warnings]
-    if out is not None:
-        return "\n".join([*lines, f"wrote {out}"])
-    order = np.argsort([-w for w in found.weights], kind="stable")[:10]
-    best = [
-        f"{found.space.label(found.designs[i])}  {pretty(found.rewards[i])}  weight {pretty(found.weights[i])}"
-        for i in order
-    ]
-    return "\n".join([*lines, *best, *(["…"] if len(found.designs) > len(best) else [])])
+    return Answer(document, (*summarised(summary), f"the page: {page}"))
 
 
 def _assignments(texts: list[str] | None, **options: Any) -> list[str]:

@@ -27,6 +27,12 @@ Identity = Annotated[
     float,
     typer.Option(help="Sequences of which this part is identical are never on two sides of the split; 1: copies only."),
 ]
+OtherOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any other option: network.width=64, process.eta=0.5, space.columns=['x']."
+    ),
+]
 AS = {"mean": "the mean of replicates", "keep": "replicates as they are"}
 
 
@@ -56,14 +62,7 @@ def pretrain(
     per_step: Annotated[int | None, typer.Option(help="any_order: letters a step.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="All but any_order: steps.")] = None,
     schedule: Annotated[str | None, typer.Option(help="masked, uniform: loglinear, cosine or polynomial.")] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Any other option: network.width=64, process.eta=0.5, space.columns=['x'].",
-        ),
-    ] = None,
+    assignments: OtherOptions = None,
     identity: Identity = 0.8,
     seed: FitSeed = 0,
 ) -> Answer:
@@ -77,14 +76,12 @@ def pretrain(
     made, designs = read_data(data, space, more["space"], letters=alphabet_name, column=column, pads=pads)
     config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
     choices = given(name=process, per_step=per_step, num_steps=num_steps, schedule=schedule) | more["process"]
-    if choices and "name" not in choices:
-        choices = {"name": "gaussian" if space in ("points", "images") else "any_order"} | choices
     with _about(data), progress("step", steps) as show:
         model, metrics = pretrain_model(
             designs,
             made,
             network=given(name=network, channels=channels, blocks=blocks) | more["network"],
-            process=None if choices in ({}, {"name": "any_order"}) else choices,
+            process=_process(choices, space),
             config=config,
             split=Split(identity=identity),
             seed=seed,
@@ -92,14 +89,22 @@ def pretrain(
         )
     model.save(out)
     card = write_card(out, data, metrics, options=vars(config) | {"identity": identity, "seed": seed})
+    text = f"{len(designs)} designs, split by {metrics['clusters']} clusters of {identity:.0%} identity"
+    return Answer({"out": str(out), **card}, (f"wrote {out}: {_quality(metrics)}; {text}",))
+
+
+def _process(choices: dict[str, Any], space: str) -> dict[str, Any] | None:
+    """Return what was chosen of the process, None for what a space has by default."""
+    if choices and "name" not in choices:
+        choices = {"name": "gaussian" if space in ("points", "images") else "any_order"} | choices
+    return None if choices in ({}, {"name": "any_order"}) else choices
+
+
+def _quality(metrics: dict[str, Any]) -> str:
+    """Say how well a generator knows designs that it never saw, beside the simplest law of them."""
     plain = "test_nats_of_letter_frequencies"
     what, key = ("letter frequencies", plain) if plain in metrics else ("a gaussian", "test_nats_of_a_gaussian")
-    text = (
-        f"wrote {out}: {metrics['test_nats']:.2f} nats a design on held-back designs "
-        f"({what} alone: {metrics[key]:.2f}); "
-        f"{len(designs)} designs, split by {metrics['clusters']} clusters of {identity:.0%} identity"
-    )
-    return Answer({"out": str(out), **card}, (text,))
+    return f"{metrics['test_nats']:.2f} nats a design on held-back designs ({what} alone: {metrics[key]:.2f})"
 
 
 def _options(assignments: list[str] | None) -> dict[str, dict[str, Any]]:

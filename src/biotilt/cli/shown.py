@@ -1,0 +1,61 @@
+"""What people see of a result, in lines of text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from biotilt.steering import Steered
+
+
+def summarised(summary: dict[str, Any]) -> tuple[Any, ...]:
+    """Return what people see of a summary: the verdict first, then the table, warnings, problems and checks."""
+    from biotilt.evaluation.measure import described
+    from biotilt.report import checks_lines, panel_table, shown_rows, verdict_text
+
+    verdict = summary["verdict"]
+    table = panel_table(shown_rows(summary), described(summary["measures"]), verdict, summary["reward"])
+    warnings = [f"warning: {warning}" for warning in summary["warnings"]]
+    problems = [f"problem: {problem}" for problem in summary["problems"]]
+    return verdict_text(verdict), table, *warnings, *problems, *checks_lines(summary["checks"])
+
+
+def steered(found: Steered, out: Path | None) -> str:
+    """Say in a few lines what a sampler drew."""
+    import numpy as np
+
+    from biotilt.digits import count, pretty
+    from biotilt.evaluation.common import near_copies
+    from biotilt.spaces import Text
+
+    def median(scores: list[float]) -> str:
+        known = [score for score in scores if not np.isnan(score)]
+        return pretty(float(np.median(known)) if known else None)
+
+    lines = [
+        f"{len(found.designs)} designs for {count(found.calls)} oracle calls; median reward {median(found.rewards)}"
+    ]
+    if found.held_out is not None:
+        lines[0] += f", held-out {median(found.held_out)}"
+    effective = 1 / sum(w * w for w in found.weights)
+    if effective < 0.99 * len(found.designs):
+        lines.append(f"their weights differ: they count as {pretty(effective)} designs of equal weight")
+    if found.closest is not None and not isinstance(found.space, Text):
+        lines.append(f"the closest two are {pretty(found.closest)} apart")
+    elif found.closest is not None:
+        longest = max(map(len, found.designs))
+        lines.append(f"the closest two differ at {found.closest} of {longest} positions")
+        lines += [f"warning: {said}" for said in [near_copies(found.designs, found.space)] if said]
+    if found.log_z is not None:
+        error = "" if found.log_z_error is None else f" ± {found.log_z_error:.2g}"
+        lines.append(f"log Z = {pretty(found.log_z)}{error}")
+    lines += [f"warning: {warning}" for warning in found.warnings]
+    if out is not None:
+        return "\n".join([*lines, f"wrote {out}"])
+    order = np.argsort([-w for w in found.weights], kind="stable")[:10]
+    best = [
+        f"{found.space.label(found.designs[i])}  {pretty(found.rewards[i])}  weight {pretty(found.weights[i])}"
+        for i in order
+    ]
+    return "\n".join([*lines, *best, *(["…"] if len(found.designs) > len(best) else [])])
