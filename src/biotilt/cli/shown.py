@@ -41,12 +41,12 @@ def steered(found: Steered, out: Path | None) -> str:
     effective = 1 / sum(w * w for w in found.weights)
     if effective < 0.99 * len(found.designs):
         lines.append(f"their weights differ: they count as {pretty(effective)} designs of equal weight")
-    if found.closest is not None and not isinstance(found.space, Text):
-        lines.append(f"the closest two are {pretty(found.closest)} apart")
-    elif found.closest is not None:
+    if found.closest is not None and isinstance(found.space, Text):
         longest = max(map(len, found.designs))
         lines.append(f"the closest two differ at {found.closest} of {longest} positions")
         lines += [f"warning: {said}" for said in [near_copies(found.designs, found.space)] if said]
+    elif found.closest is not None:
+        lines.append(f"the closest two are {pretty(found.closest)} apart")
     if found.log_z is not None:
         error = "" if found.log_z_error is None else f" ± {found.log_z_error:.2g}"
         lines.append(f"log Z = {pretty(found.log_z)}{error}")
