@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor, nn
 
+from biotilt.core.bounded import call, in_parts
 from biotilt.core.capabilities import Density, Divergence, Factorised, Kernel, SeveralTargets, T, needed
 from biotilt.core.protocols import Process, kernel_at
 
@@ -20,9 +21,21 @@ class Policy:
     process: Process
     net: nn.Module
 
+    def outputs(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return what the network says of `process.inputs`, its graph in bounded memory: see `core.bounded`."""
+        return call(self.net, x, t)
+
     def kernel(self, x: Tensor, k: int | Tensor) -> Kernel:
         """Return the kernel at states `x` `(B, ...)` and step `k`, an int or `(B,)` integers in [0, K)."""
-        return kernel_at(self.process, self.net, x, k)
+        return kernel_at(self.process, self.outputs, x, k)
+
+    def log_prob(self, x: Tensor, k: Tensor, y: Tensor) -> Tensor:
+        """Return log p(y|x) `(B,)` of steps `k` `(B,)`, with gradient, and no graph of more rows than memory allows."""
+
+        def of_rows(x: Tensor, k: Tensor, y: Tensor) -> Tensor:
+            return self.kernel_as(Density, x, k).log_prob(y)
+
+        return in_parts(of_rows, self.net, x, k, y, shown=self.process.inputs(x[:1], k[:1]))
 
     def kernel_as(self, kind: type[T], x: Tensor, k: int | Tensor) -> T:
         """Return the kernel as one of a class of capabilities, which the algorithm's `needs` names."""
@@ -58,7 +71,7 @@ class Seen:
 
     @cached_property
     def _output(self) -> Tensor:
-        return self.policy.net(*self.policy.process.inputs(self.x, self.k))
+        return self.policy.outputs(*self.policy.process.inputs(self.x, self.k))
 
     @cached_property
     def kernel(self) -> Kernel:

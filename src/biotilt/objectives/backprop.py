@@ -19,6 +19,7 @@ from biotilt.core import (
     Parts,
     Relaxable,
     Reparametrised,
+    Roles,
     Round,
     Value,
     draw_rows,
@@ -27,6 +28,7 @@ from biotilt.core import (
     require_relaxed_states,
     rollout,
 )
+from biotilt.core.bounded import again, fits, in_parts
 from biotilt.errors import ConfigError
 from biotilt.options import Count, CountFrom0, Positive, check_options
 
@@ -108,18 +110,15 @@ class RewardBackprop(Objective):
         roles, process = context.roles, context.roles.policy.process
         starts = draw_rows(rows, len(rows["x"]) // self.updates, context.generator)["x"]
         relaxable = needed(process, Relaxable)
-        x = relaxable.relaxed(starts)
+        x, steps = relaxable.relaxed(starts), range(self._first(process.steps), process.steps)
         kl = torch.zeros(len(starts), device=starts.device)
-        weights = {key: weight.detach() for key, weight in roles.base.net.named_parameters()}
-
-        def base_net(x: Tensor, t: Tensor) -> Tensor:
-            """The base, differentiable in its states and never in its weights."""
-            return torch.func.functional_call(roles.base.net, weights, (x, t))
-
-        for k in range(self._first(process.steps), process.steps):
-            kernel = roles.policy.kernel_as(Divergence, x, k)
-            kl = kl + kernel.kl(needed(kernel_at(process, base_net, x, k), Divergence))
-            x = needed(kernel, Reparametrised).rsample(context.generator, self.temperature)
+        both = 2 * len(starts) * len(steps)  # rows of the policy and of the base
+        whole = fits(roles.policy.net, both, *process.inputs(x[:1], steps[0]))
+        for k in steps:
+            seed = int(torch.randint(2**62, (), generator=context.generator, device=context.generator.device))
+            taken = (context.roles, x, k, seed)
+            x, step_kl = self._step(*taken) if whole else again(self._step, *taken)
+            kl = kl + step_kl
         designs = relaxable.relaxed_design(x)
         rewards = context.target.relaxed_rewards(designs)
         scored = rewards.isfinite()
@@ -127,6 +126,20 @@ class RewardBackprop(Objective):
         designs.register_hook(lambda grad: grad.where(scored.view(-1, *[1] * (grad.dim() - 1)), 0))
         loss = torch.where(scored, kl - rewards / context.target.alpha, 0).sum() / scored.sum().clamp(min=1)
         return loss, {"reward": rewards[scored].mean().item(), "kl": kl.mean().item()}
+
+    def _step(self, roles: Roles, x: Tensor, k: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Return next states that are drawn by a seed, and the KL of the step, differentiable in the states."""
+        process, base = roles.policy.process, roles.base.net
+        weights = {key: weight.detach() for key, weight in base.named_parameters()}
+
+        def base_outputs(x: Tensor, t: Tensor) -> Tensor:
+            """The base, differentiable in its states and never in its weights."""
+            return in_parts(lambda *shown: torch.func.functional_call(base, weights, shown), base, x, t, shown=(x, t))
+
+        kernel = roles.policy.kernel_as(Divergence, x, k)
+        kl = kernel.kl(needed(kernel_at(process, base_outputs, x, k), Divergence))
+        generator = torch.Generator(x.device).manual_seed(seed)
+        return needed(kernel, Reparametrised).rsample(generator, self.temperature), kl
 
     def _first(self, steps: int) -> int:
         """Return the step K−T from which gradient flows."""

@@ -9,7 +9,6 @@ from biotilt.core import (
     Batch,
     Columns,
     Context,
-    Density,
     Policy,
     RollIn,
     Round,
@@ -35,7 +34,7 @@ def log_ratios(policy: Policy, rows: Batch) -> Tensor:
     """Return log p_θ/p_pre of every step of recorded chains, `(B, K)`, with gradient: one network call a step."""
     x, k = states_before(rows)
     y = rows["chain"][:, 1:].flatten(0, 1)
-    return policy.kernel_as(Density, x, k).log_prob(y).view_as(rows["log_base"]) - rows["log_base"]
+    return policy.log_prob(x, k, y).view_as(rows["log_base"]) - rows["log_base"]
 
 
 def states_before(rows: Batch) -> tuple[Tensor, Tensor]:

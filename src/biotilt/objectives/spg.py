@@ -86,7 +86,7 @@ class SPG(Objective):
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         policy = context.roles.policy
         evidence = needed(policy.process, LetterEvidence).letter_evidence
-        log_prob, weight = evidence(policy.net, rows["designs"], context.generator, self.draws)
+        log_prob, weight = evidence(policy.outputs, rows["designs"], context.generator, self.draws)
         lower, upper = evidence_lower(log_prob, weight), evidence_upper(log_prob, weight, self.power)
         advantage = rows["advantage"]
         bound = torch.where(advantage >= 0, lower, torch.lerp(lower, upper, self.mix))

@@ -89,7 +89,7 @@ class WDCE(Objective):
         log_weight = rows["rewards"] / context.target.alpha - rows["log_mix"]
         weights = controlled_weights(log_weight, rows["log_control"], rows["scored"])
         picked, coefficient = draw_signed(weights, self.states, context.generator)
-        loss = policy.process.denoising_loss(policy.net, rows["designs"][picked], context.generator)
+        loss = policy.process.denoising_loss(policy.outputs, rows["designs"][picked], context.generator)
         return (coefficient * loss).mean(), {"ess": effective_fraction(log_weight[rows["scored"]]).item()}
 
     def _draw(self, context: Context, count: int) -> tuple[Tensor, Tensor, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -31,9 +32,8 @@ class Rows:
 class RowCounter(Mapping[str, Rows]):
     """Counts the rows of networks by name, while it is entered.
 
-    A part whose graph is made again in the backward pass counts as it is computed: once plain, once with a graph.
+    A part whose graph is made again in the backward pass counts as often as it is computed.
 
-    >>> import torch
     >>> net = nn.Linear(2, 3)
     >>> with RowCounter(policy=net) as rows, torch.no_grad():
     ...     _ = net(torch.zeros(5, 2))
@@ -72,7 +72,7 @@ class RowCounter(Mapping[str, Rows]):
 
     def __enter__(self) -> Self:
         for name, net in self._networks.items():
-            self._hooks.append(net.register_forward_hook(self._hook(name)))
+            self._hooks.append(net.register_forward_pre_hook(self._hook(name)))
         return self
 
     def __exit__(
@@ -81,9 +81,11 @@ class RowCounter(Mapping[str, Rows]):
         while self._hooks:
             self._hooks.pop().remove()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            # before the call: a graph that is made again ends where its last tensor is known
+            learns = torch.is_grad_enabled() and any(p.requires_grad for p in (*inputs, *module.parameters()))
             rows = len(inputs[0])
-            self._counts[name] += Rows(graph=rows) if output.requires_grad else Rows(plain=rows)
+            self._counts[name] += Rows(graph=rows) if learns else Rows(plain=rows)
 
         return count

@@ -27,6 +27,7 @@ from biotilt.core import (
     share,
     trainable,
 )
+from biotilt.core.bounded import bounded
 from biotilt.core.protocols import CountingScorer, Demanding, Unhurried
 from biotilt.errors import (
     BiotiltError,
@@ -55,6 +56,8 @@ class TrainConfig:
     and the average is what is saved. A checkpoint is written every `checkpoint_every` rounds. With `overlap` the
     updates on the designs of earlier rounds are made while the oracle scores those of this one, which needs an oracle
     with workers to be of use, and an objective that learns from replay. `stop` ends the run before its budget is spent.
+    An update keeps about `memory` megabytes of activations for its gradient: of what needs more, a part is computed
+    again in the backward pass, with the same gradient and up to a third more time.
     `trackers`, names or tables with a `name` and options, are what `biotilt.tune` sends the figures to.
     """
 
@@ -69,6 +72,7 @@ class TrainConfig:
     overlap: bool = False
     stop: EarlyStopping = field(default_factory=EarlyStopping)
     trackers: Trackers = ("tensorboard",)
+    memory: Count = 1000
 
     def __post_init__(self) -> None:
         check_options(self, "train")
@@ -275,10 +279,11 @@ class Trainer:
             factor = self.config.rate(self.update, total)
             for group, rate in zip(self.optimiser.param_groups, self._rates):
                 group["lr"] = rate * factor
-            loss, metrics = draw_loss(self.objective, self.context)
-            self._require_finite("loss", loss.item())
-            self.optimiser.zero_grad(set_to_none=True)
-            self._accelerator.backward(loss)
+            with bounded(self.config.memory):
+                loss, metrics = draw_loss(self.objective, self.context)
+                self._require_finite("loss", loss.item())
+                self.optimiser.zero_grad(set_to_none=True)
+                self._accelerator.backward(loss)
             for module in trainable(self.context):
                 norm = self._accelerator.clip_grad_norm_(module.parameters(), self.config.clip)
                 if norm is not None:

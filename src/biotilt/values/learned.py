@@ -43,6 +43,7 @@ from biotilt.core import (
     roll_in_metrics,
     share,
 )
+from biotilt.core.bounded import call
 from biotilt.errors import ConfigError
 from biotilt.options import Layers, Positive, Rate, Width, check_options
 from biotilt.values.standardised import Standardised
@@ -100,7 +101,7 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
 
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return Q(x), `(B, L, V)` in units of α, up to a constant for each state."""
-        return self.net(*self.process.inputs(x, k)) * self.spread
+        return call(self.net, *self.process.inputs(x, k)) * self.spread
 
     def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
         """Score `calls` designs; rows `designs` `(B, L)`, `rewards` `(B,)`, `terms` `(B, L)` = ℓ.

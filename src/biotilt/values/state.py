@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Constant, Network, Process, SeveralTargets, StateFunction
+from biotilt.core.bounded import in_parts
 from biotilt.options import Layers, Positive, Width, check_options
 from biotilt.values.standardised import Standardised
 
@@ -58,8 +59,12 @@ class StateNet(Standardised, StateFunction):
 
     def forward(self, x: Tensor, k: int | Tensor) -> Tensor:
         """Return values `(B,)` of states `x` `(B, ...)` at step `k`, an int or `(B,)`."""
-        # the mean: one head averaged over outputs, so that Adam's step does not grow with the design's length
-        return self.in_units(self.net(*self.process.inputs(x, k)).flatten(1).mean(1))
+        k = torch.as_tensor(k, device=x.device).expand(len(x))
+        return self.in_units(in_parts(self._mean, self.net, x, k, shown=self.process.inputs(x[:1], k[:1])))
+
+    def _mean(self, x: Tensor, k: Tensor) -> Tensor:
+        """One head averaged over outputs, so that Adam's step does not grow with the design's length."""
+        return self.net(*self.process.inputs(x, k)).flatten(1).mean(1)
 
 
 class LogZ(Standardised, Constant):

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Batch, Context, Lesson, Network, Process, RollIn, Round, share
+from biotilt.core.bounded import call
 from biotilt.options import Count, Positive, check_options
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
 
@@ -59,7 +60,7 @@ class SurrogateQ(LearnedQ):
 
     def predict(self, designs: Tensor) -> Tensor:
         """Return R_φ `(B,)` of complete designs `(B, L)`, standardised."""
-        outputs = self.surrogate(*self.process.inputs(designs, self.process.steps))
+        outputs = call(self.surrogate, *self.process.inputs(designs, self.process.steps))
         return outputs.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1).sum(-1)
 
     def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:

@@ -1,0 +1,173 @@
+"""Gradients in bounded memory: the same to rounding, with graphs that are counted as the allocator sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from biotilt.core import Context, Policy, Replay, Roles, draw_loss
+from biotilt.core.bounded import bounded, call, graph_bytes
+from biotilt.networks import CNN, CNNConfig, ValueSize, value_network
+from biotilt.objectives import OBJECTIVES
+from biotilt.processes import Masked
+from biotilt.testing import RowCounter, Rows
+from biotilt.values import VALUES
+
+
+def peak(work: Callable[[], object]) -> int:
+    """Return the most bytes that tensors took at one time, beyond those there before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+        work()
+    events = [e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    now = most = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+def net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 50), nn.Tanh(), nn.Linear(50, 50), nn.Tanh(), nn.Linear(50, 3))
+
+
+class Told(nn.Module):
+    """A network of states and times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.net(torch.cat([x, t.unsqueeze(-1)], -1))
+
+
+def test_the_bytes_of_a_row_by_hand():
+    """Kept are the inputs of linear layers, two of which are the outputs of tanh that those keep too: 6 + 2 · 50."""
+    told = Told()
+    assert graph_bytes(told, torch.zeros(4, 5), torch.zeros(4)) == 4 * (6 + 50 + 50)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7, 40])
+@pytest.mark.parametrize("megabytes", [1e-9, 106 * 4 * 6 / 1e6, 1.0])
+def test_a_network_in_parts_has_the_same_outputs_and_gradient(rows, megabytes):
+    told, x, t = Told(), torch.randn(rows, 5, generator=torch.Generator().manual_seed(1)), torch.linspace(0, 1, rows)
+
+    def gradient() -> list[Tensor]:
+        told.zero_grad()
+        states = x.clone().requires_grad_()
+        outputs = call(told, states, t)
+        # no mean over rows: a loss may tie any of them to any other
+        outputs.softmax(0).square().sum().backward()
+        return [outputs.detach(), states.grad, *(p.grad for p in told.parameters())]  # type: ignore[list-item]
+
+    expected = gradient()
+    with bounded(megabytes), RowCounter(told=told) as counted:
+        found = gradient()
+    for one, other in zip(found, expected):
+        torch.testing.assert_close(one, other)
+    made_twice = {1e-9: rows - 1, 1.0: 0}.get(megabytes, max(0, rows - 6))
+    assert counted["told"] == Rows(graph=rows + made_twice)
+
+
+def test_without_a_gradient_nothing_is_split():
+    told, shown = Told(), []
+    told.register_forward_pre_hook(lambda module, inputs: shown.append(len(inputs[0])))
+    with bounded(1e-9), torch.no_grad():
+        call(told, torch.zeros(9, 5), torch.zeros(9))
+    assert shown == [9]
+
+
+def test_what_graphs_keep_together_is_bounded():
+    """Three networks of one update share the bound."""
+    nets, x, t = [Told() for _ in range(3)], torch.zeros(3000, 5), torch.zeros(3000)
+
+    def work() -> None:
+        with bounded(0.5):
+            sum((call(told, x, t).square().sum() for told in nets), torch.zeros(())).backward()
+
+    assert 3 * 3000 * 106 * 4 > 3.8e6
+    assert peak(work) < 1.3e6
+
+
+# ---- objectives ----------------------------------------------------------------------------------------------
+
+LENGTH, LETTERS = 8, 3
+WEIGHTS = torch.linspace(-1, 1, LENGTH * LETTERS).view(LENGTH, LETTERS)
+
+
+class Sum:
+    """A reward of letters, complete or relaxed."""
+
+    def __call__(self, designs: Tensor) -> Tensor:
+        return WEIGHTS.gather(1, designs.long().T).sum(0)
+
+    def relaxed(self, designs: Tensor) -> Tensor:
+        return (designs * WEIGHTS).sum((1, 2))
+
+
+def context_of(objective, steps: int, channels: int = 16) -> Context:
+    torch.manual_seed(0)
+    base = Policy(
+        Masked(LENGTH, LETTERS, num_steps=steps), CNN(CNNConfig(LETTERS, LENGTH, channels=channels, blocks=3))
+    )
+    value = None
+    if (name := objective.value_name) is not None:
+        options = VALUES.options_of(name)(**({"imagine": 16, "keep": 16} if name == "surrogate" else {}))
+        value = VALUES[name].build(options, base.process, lambda *size: value_network(base, ValueSize(*size)))
+        for p in value.parameters() if isinstance(value, nn.Module) else ():
+            p.data += 0.01  # so that no gradient is zero
+    return Context(Roles.start(base), Sum(), 0.5, torch.Generator().manual_seed(0), Replay(None), value)
+
+
+def gradient_of(objective, context: Context) -> Tensor:
+    trained = [context.roles.policy.net, *([context.value] if isinstance(context.value, nn.Module) else [])]
+    for module in trained:
+        module.zero_grad()
+    draw_loss(objective, context)[0].backward()
+    grads = [p.grad.flatten() for module in trained for p in module.parameters() if p.grad is not None]
+    return torch.cat(grads)
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("name", sorted({*OBJECTIVES} - {"adjoint_matching"}))
+def test_every_objective_has_the_same_gradient_in_parts(name):
+    """And the generator is where it would be, so that the next update is the same too."""
+    objective = OBJECTIVES.build(name, {"steps": 3} if name == "backprop" else {}, "objective")
+    context = context_of(objective, steps=4)
+    context.memory.add(objective.collect(context, 16).rows)
+    state = context.generator.get_state()
+    expected, after = gradient_of(objective, context), context.generator.get_state()
+    context.generator.set_state(state)
+    with bounded(0.02), RowCounter.of(context) as rows:
+        found = gradient_of(objective, context)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+    assert torch.equal(context.generator.get_state(), after)
+    with RowCounter.of(context) as whole:
+        context.generator.set_state(state)
+        gradient_of(objective, context)
+    assert rows.total.graph > whole.total.graph, "some of it was made again"
+
+
+@pytest.mark.parametrize("name", ["trajectory_balance", "path_consistency", "backprop"])
+def test_memory_does_not_grow_with_the_number_of_steps(name):
+    """Four times the steps: states and numbers a step are more, graphs are not."""
+    options = {} if name == "backprop" else {"chains": 16}
+    objective = OBJECTIVES.build(name, options, "objective")
+    found = []
+    for steps in (8, 32):
+        context = context_of(objective, steps, channels=64)
+        context.memory.add(objective.collect(context, 16).rows)
+
+        def update(context: Context = context) -> None:
+            with bounded(2.0):
+                gradient_of(objective, context)
+
+        update()
+        found.append(peak(update))
+    assert found[1] < 1.25 * found[0]
+    assert found[1] < 4e6
