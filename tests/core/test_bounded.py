@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from biotilt.core import Context, Policy, Replay, Roles, draw_loss
+from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss
 from biotilt.core.bounded import bounded, call, graph_bytes
 from biotilt.networks import CNN, CNNConfig, ValueSize, value_network
 from biotilt.objectives import OBJECTIVES
@@ -121,7 +121,7 @@ def context_of(objective, steps: int, channels: int = 16) -> Context:
         value = VALUES[name].build(options, base.process, lambda *size: value_network(base, ValueSize(*size)))
         for p in value.parameters() if isinstance(value, nn.Module) else ():
             p.data += 0.01  # so that no gradient is zero
-    return Context(Roles.start(base), Sum(), 0.5, torch.Generator().manual_seed(0), Replay(None), value)
+    return Context(Roles.start(base), Target(Sum(), 0.5), torch.Generator().manual_seed(0), Replay(None), value)
 
 
 def gradient_of(objective, context: Context) -> Tensor:

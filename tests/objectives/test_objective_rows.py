@@ -104,6 +104,7 @@ def test_vidd_with_the_surrogate():
 
 CASES: list[tuple[str, dict[str, Any], dict[str, Rows], dict[str, Rows]]] = [
     ("ppo", {"states": S}, {"proposal": Rows(N * K), "base": Rows(N * K)}, {"policy": Rows(graph=S)}),
+    ("ppo", {"states": S, "base_every": K}, {"proposal": Rows(N * K), "base": Rows(N)}, {"policy": Rows(graph=S)}),
     (
         "path_consistency", {"chains": 4}, {"proposal": Rows(N * K), "base": Rows(N * K)},
         {"policy": Rows(graph=4 * K), "value.net": Rows(graph=4 * K)},

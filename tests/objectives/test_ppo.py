@@ -16,7 +16,7 @@ from biotilt.formulas.soft_rl import clipped_surrogate, soft_return
 from biotilt.networks.table import StateTable, Table
 from biotilt.objectives import PPO
 from biotilt.processes import AnyOrder, Finite
-from biotilt.testing import expected_reward, law, optimal_kernel, path_kl_exact
+from biotilt.testing import RowCounter, expected_reward, law, optimal_kernel, path_kl_exact
 from biotilt.testing.contracts import check_gradients
 
 S, K, ALPHA = 3, 3, 0.4
@@ -133,6 +133,21 @@ def test_a_large_batch_gives_the_gradient_of_the_objective():
     got = -policy.net.logits.grad
     assert torch.nn.functional.cosine_similarity(got.flatten(), expected.flatten(), dim=0) > 0.995
     assert got.norm() / expected.norm() == pytest.approx(1, abs=0.05)
+
+
+def test_the_base_at_every_second_step_charges_the_kl_on_average():
+    """Steps 0 and 2, or step 1 alone, count twice: each half of the rounds is wrong, their mean is the KL of paths."""
+    proposal = table(normal(K, S, S, seed=4))
+    context = context_of(BASE, proposal, lookup)
+    found: dict[int, list[float]] = {}
+    for _ in range(8):
+        with RowCounter.of(context) as rows:
+            metrics = ppo(base_every=2).collect(context, 20_000).metrics
+        found.setdefault(rows["base"].plain // 20_000, []).append(metrics["kl"])
+    assert sorted(found) == [1, 2]
+    one, two = (sum(kls) / len(kls) for _, kls in sorted(found.items()))
+    exact = path_kl_exact(proposal, BASE)
+    assert abs(one - exact) > 0.1 and (one + two) / 2 == pytest.approx(exact, rel=0.03)
 
 
 def test_rows_of_a_round_line_up():

@@ -193,28 +193,35 @@ def rollout(
     *,
     base: Policy | None = None,
     terms: bool = False,
+    every: int = 1,
     states: bool = True,
     start: tuple[Tensor, int] | None = None,
     stop: int | None = None,
 ) -> Trajectory:
     """Draw `batch` chains from a policy.
 
-    With `base`, the log-probabilities of the steps and their ratios to the base are recorded as they are
-    drawn (the base itself is not asked twice); with `terms` also the log-ratio of each coordinate `(B, L)`, summed over
-    steps. Without `states` only the last ones are kept. `start` = (states, step) continues given states instead of
-    drawing noise; the trajectory then has `K - step` steps, or ends at step `stop`.
+    With `base`, the log-probabilities of the steps and their ratios to the base are recorded as they are drawn (the
+    base itself is not asked twice); with `terms` also the log-ratio of each coordinate `(B, L)`, summed over steps.
+    With `every` = n the base is asked at every n-th step, from a random one of the first n on, and the ratios there
+    count n times, those between 0: their sum over steps is right on average. Without `states` only the last ones are
+    kept. `start` = (states, step) continues given states instead of drawing noise; the trajectory then has `K - step`
+    steps, or ends at step `stop`.
     """
     x, first = (policy.process.noise(batch, generator), 0) if start is None else start
     kept, log_probs, log_ratios = [x], [], []
     coordinate_terms: Tensor | None = None
+    phase = 0
+    if base is not None and every > 1:
+        phase = int(torch.randint(every, (), generator=generator, device=generator.device))
     for k in range(first, policy.process.steps if stop is None else stop):
         kernel = policy.kernel(x, k)
         y = kernel.sample(generator)
         if base is not None:
+            log_probs.append(needed(kernel, Density).log_prob(y))
+            log_ratios.append(torch.zeros_like(log_probs[-1]))
+        if base is not None and k % every == phase:
             reference = needed(kernel, Density) if base is policy else base.kernel_as(Density, x, k)
-            log_prob = needed(kernel, Density).log_prob(y)
-            log_probs.append(log_prob)
-            log_ratios.append(log_prob - reference.log_prob(y))
+            log_ratios[-1] = every * (log_probs[-1] - reference.log_prob(y))
             if terms:
                 step = needed(kernel, Factorised).terms(y) - needed(reference, Factorised).terms(y)
                 coordinate_terms = step if coordinate_terms is None else coordinate_terms + step

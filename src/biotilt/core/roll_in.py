@@ -31,18 +31,20 @@ class RollIn:
             yield int(self.beta * (number + 1) + shift) > int(self.beta * number + shift)
 
     def chains(
-        self, context: Context, count: int, *, ratios: bool = False, terms: bool = False, states: bool = True
-    ) -> Trajectory:
+        self, context: Context, count: int, *, ratios: bool = False, every: int = 1, terms: bool = False,
+        states: bool = True,
+    ) -> Trajectory:  # fmt: skip
         """Draw `count` chains.
 
-        With `ratios` log-probabilities and their ratios to the base are recorded, with `terms` those of each coordinate
-        too, and without either the base is not asked. Without `states` only designs are kept.
+        With `ratios` log-probabilities and their ratios to the base are recorded (at each `every`-th step, see
+        `rollout`), with `terms` those of each coordinate too, and without either the base is not asked. Without
+        `states` only designs are kept.
         """
         roles = context.roles
         ours = sum(itertools.islice(self.turns(context), count))
         base = roles.base if ratios or terms else None
         drawn = [
-            rollout(policy, size, context.generator, base=base, terms=terms, states=states)
+            rollout(policy, size, context.generator, base=base, every=every, terms=terms, states=states)
             for policy, size in ((roles.proposal, ours), (roles.base, count - ours))
             if size
         ]

@@ -17,12 +17,12 @@ from biotilt.core import (
     Metrics,
     Objective,
     Parts,
+    RollIn,
     Round,
     SeveralTargets,
     Value,
     drop_unscored,
     roll_in_metrics,
-    rollout,
     targets_of,
 )
 from biotilt.errors import ConfigError
@@ -42,11 +42,16 @@ class PPO(Objective):
 
     Each round makes `updates` updates on `states` transitions drawn from the chains just sampled: with `calls`
     chains of K steps that is updates · states / (calls · K) epochs. `clip` = ε > 0.
+
+    `base_every` = n: log p_pre is asked at every n-th step, from a random one on, and counts n times. G is right on
+    average, so p* stays the fixed point, and the roll-in takes up to half its network rows less. But the G of chains
+    differ by chance then, at p* too: worth it where steps are many and each changes little.
     """
 
     advantage: Literal["batch", "group"] = "batch"
     group: FewPair = 8
     clip: Positive = 0.2
+    base_every: Count = 1
     updates: Count = 20
     states: Count = 64
 
@@ -80,10 +85,9 @@ class PPO(Objective):
             )
 
     def collect(self, context: Context, calls: int) -> Round:
-        chain = rollout(context.roles.proposal, calls, context.generator, base=context.roles.base)
+        chain = RollIn().chains(context, calls, ratios=True, every=self.base_every)
         rewards = context.target.rewards(chain.designs)
-        if chain.log_prob is None or chain.log_ratio is None:
-            raise ValueError("PPO needs log-probabilities recorded when drawn")
+        assert chain.log_prob is not None and chain.log_ratio is not None  # of every roll-in with ratios
         target = targets_of(context.roles.policy.process, chain.states[0])
         returns = soft_return(rewards, chain.log_ratio, context.target.alpha)
         advantage = self._advantage(returns, context.target.alpha, target)
