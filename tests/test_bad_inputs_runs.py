@@ -13,7 +13,7 @@ import pytest
 import biotilt
 from biotilt import Experiment
 from biotilt.errors import BiotiltError, ConfigError
-from biotilt.files import load_tensors
+from biotilt.tensors import load_tensors
 from biotilt.training import EachRound
 
 # --- data files ---

@@ -16,13 +16,13 @@ from biotilt.assemble import sampler_and_value
 from biotilt.cli import app
 from biotilt.core import Policy
 from biotilt.errors import ConfigError
-from biotilt.files import load_tensors
 from biotilt.model import Model
 from biotilt.models.conditions import Conditions
 from biotilt.networks import CNN, CNNConfig
 from biotilt.oracle import Store
 from biotilt.processes import AnyOrder
 from biotilt.spaces import as_space
+from biotilt.tensors import load_tensors
 from biotilt.training.callbacks import Callback
 
 LINES = """

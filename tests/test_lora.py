@@ -10,12 +10,12 @@ import torch
 import biotilt
 from biotilt.core import Policy, Roles
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.files import load_tensors
 from biotilt.model import Model
 from biotilt.models.lora import LoRA, adapted
 from biotilt.networks import CNN, CNNConfig
 from biotilt.processes import AnyOrder
 from biotilt.spaces import as_space
+from biotilt.tensors import load_tensors
 from biotilt.wiring import build_trainer
 
 pytest.importorskip("peft")

@@ -18,7 +18,7 @@ import biotilt
 from biotilt.assemble import sampler_and_value
 from biotilt.core import Roles
 from biotilt.errors import ConfigError, UntrustedRun
-from biotilt.files import load_tensors
+from biotilt.tensors import load_tensors
 
 LINES = '''
 import torch, biotilt

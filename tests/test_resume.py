@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 import biotilt
-from biotilt.files import load_tensors, read_json
+from biotilt.files import read_json
+from biotilt.tensors import load_tensors
 from biotilt.training import EachRound
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")

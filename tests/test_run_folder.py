@@ -11,9 +11,10 @@ import pytest
 import biotilt
 from biotilt import Experiment
 from biotilt.errors import BiotiltError, CheckpointError, ConfigError, FolderInUse
-from biotilt.files import load_tensors, read_json
+from biotilt.files import read_json
 from biotilt.folder import LOCK
 from biotilt.lock import only_writer
+from biotilt.tensors import load_tensors
 from biotilt.training import EachRound
 
 ROUNDS = 4

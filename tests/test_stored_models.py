@@ -13,13 +13,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from biotilt.errors import BiotiltError, CheckpointError
-from biotilt.files import load_tensors, read_json, save_tensors
+from biotilt.files import read_json
 from biotilt.model import Model
 from biotilt.networks import NETWORKS, describe_network
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.protein.secondary import SecondaryConfig, SecondaryNet, SecondaryPredictor
 from biotilt.schema import Card
 from biotilt.tasks.base import TAIL
+from biotilt.tensors import load_tensors, save_tensors
 from biotilt.training.checkpoint import History
 
 SHIPPED = sorted(TAIL.parent.glob("*/*.safetensors"))

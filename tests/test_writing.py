@@ -12,8 +12,9 @@ import pytest
 
 from biotilt.atomic import check_output, remove_leftovers, temporary_name, write_atomic, write_each
 from biotilt.errors import BiotiltError, DataError
-from biotilt.files import save_tensors, write_json, write_text
+from biotilt.files import write_json, write_text
 from biotilt.spaces import check_designs_output
+from biotilt.tensors import save_tensors
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="permissions of POSIX")
 

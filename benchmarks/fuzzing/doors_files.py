@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from biotilt import Experiment, load_model, resume, steer, tune
-from biotilt.files import load_tensors, save_tensors
 from biotilt.model import Model
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.protein.secondary import SecondaryPredictor
+from biotilt.tensors import load_tensors, save_tensors
 from fuzzing.kit import LENGTH, OBJECTIVES, Kit, load_run, run_command, shipped, trusting
 from fuzzing.mutate import deep, mutate_bytes, mutate_tensors, mutate_tree, odd, to_json
 

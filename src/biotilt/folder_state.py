@@ -10,10 +10,11 @@ from typing import Any
 from biotilt.atomic import check_output
 from biotilt.errors import CheckpointError, ConfigError, UntrustedRun
 from biotilt.experiment import Experiment
-from biotilt.files import load_tensors, read_json, write_json
+from biotilt.files import read_json, write_json
 from biotilt.folder import CHECKPOINTS, HISTORY, MADE, RECORD, TUNED, has_checkpoint, has_run, is_empty, shown
 from biotilt.model import Model
 from biotilt.provenance import digest, read_record, scores_version
+from biotilt.tensors import load_tensors
 from biotilt.training import Trainer
 from biotilt.training.callbacks import Row
 from biotilt.training.checkpoint import STOPPED, StoredHistory, state_size

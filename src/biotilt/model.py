@@ -14,7 +14,7 @@ from biotilt.core import Policy, own_names, sample
 from biotilt.core.fixed import Fixed, Holding
 from biotilt.core.space import Constrained, Held, Space, Targeted
 from biotilt.errors import CheckpointError, ConfigError, DataError, UntrustedRun
-from biotilt.files import blamed_on, halved, load_tensors, save_tensors
+from biotilt.files import blamed_on
 from biotilt.models.checks import check_network, check_rebuilding, device_of
 from biotilt.models.conditions import Conditions, Given, Told
 from biotilt.models.lora import LoRA, adapted, merged
@@ -30,6 +30,7 @@ from biotilt.processes.letters import LetterProcess
 from biotilt.schema import checked
 from biotilt.spaces import Text as TextSpace
 from biotilt.spaces.told import ToldText
+from biotilt.tensors import halved, load_tensors, save_tensors
 
 
 @dataclass

@@ -11,10 +11,10 @@ import torch
 from torch.nn import functional as F
 
 from biotilt.errors import ConfigError
-from biotilt.files import load_tensors, save_tensors
 from biotilt.rewards.dna.motifs import reverse_complement
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.spaces import DNA
+from biotilt.tensors import load_tensors, save_tensors
 
 SMALL: dict[str, Any] = {"letters": 4, "length": 12, "channels": 6, "layers": 2, "kernel": 3, "hidden": 5}
 DESIGNS = ["ACGGTTTACAGA", "TTTTACGCCCAA", "GAGAGACTTACG"]

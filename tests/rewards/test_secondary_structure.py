@@ -133,7 +133,7 @@ def test_versions_follow_class_and_file(path, tmp_path):
 
 
 def test_what_is_no_predictor_is_refused(tmp_path):
-    from biotilt.files import save_tensors
+    from biotilt.tensors import save_tensors
 
     save_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(1)}, {"kind": "generator"})
     with pytest.raises(CheckpointError, match='holds a "generator"'):

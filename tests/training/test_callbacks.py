@@ -10,7 +10,7 @@ import torch
 from test_training_loop import Lookup, ppo, train, trainer_of
 
 from biotilt.errors import CallbackError
-from biotilt.files import load_tensors
+from biotilt.tensors import load_tensors
 from biotilt.training import Callback, EachRound, Ended, RunInfo, Stop
 
 

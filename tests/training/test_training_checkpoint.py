@@ -12,11 +12,11 @@ from torch import Tensor
 
 from biotilt.core import Context, Objective, Policy, Replay, Roles, Target
 from biotilt.errors import CheckpointError
-from biotilt.files import load_tensors, save_tensors
 from biotilt.networks import MLP, MLPConfig
 from biotilt.objectives import OBJECTIVES as REGISTERED
 from biotilt.objectives import PPO, VIDD
 from biotilt.processes import AnyOrder
+from biotilt.tensors import load_tensors, save_tensors
 from biotilt.testing.exact import lexicographic_index
 from biotilt.training import TrainConfig, Trainer
 from biotilt.values import VALUES, LearnedQ, LearnedValueConfig, PosteriorMean

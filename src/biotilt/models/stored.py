@@ -14,7 +14,7 @@ from biotilt.core import Policy, own_names
 from biotilt.core.protocols import sizes_of
 from biotilt.core.space import Space
 from biotilt.errors import CheckpointError, ConfigError
-from biotilt.files import blamed_on, with_weights
+from biotilt.files import blamed_on
 from biotilt.models.conditions import Conditions
 from biotilt.models.lora import LoRA, adapted
 from biotilt.models.origin import fingerprint
@@ -24,6 +24,7 @@ from biotilt.processes import PROCESSES
 from biotilt.schema import Name, Named, StoredTensors
 from biotilt.spaces import Text as TextSpace
 from biotilt.spaces import stored_space
+from biotilt.tensors import with_weights
 
 
 class StoredOrigin(BaseModel):

@@ -6,10 +6,12 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from biotilt.evaluation.measure import Measure
 from biotilt.files import read_json, read_text
+
+if TYPE_CHECKING:  # a list of tasks is to be had without torch
+    from biotilt.evaluation.measure import Measure
 
 TAIL = Path(__file__).parent / "starter_tail.toml"  # the part of a starter file that all tasks share
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from biotilt.core import Batch, Context, Objective, check_rows
 from biotilt.core.protocols import CountingScorer
 from biotilt.errors import CheckpointError
-from biotilt.files import load_tensors, save_tensors
 from biotilt.options import CountFrom0, Name
 from biotilt.schema import StoredTensors
+from biotilt.tensors import load_tensors, save_tensors
 
 
 def _whole_row(row: dict[str, int | float | None]) -> dict[str, int | float | None]:

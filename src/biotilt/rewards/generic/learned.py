@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.errors import ConfigError, DataError
-from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
+from biotilt.files import blamed_on
 from biotilt.options import Below1, Depth, Kernel, Length, Symbols, Whole, Width, build_options, check_options
 from biotilt.rewards.generic.section import FromSection, Section
 from biotilt.schema import Name, StoredTensors
 from biotilt.spaces import Alphabet, Letters, Text, as_text, stored_space
 from biotilt.spaces.text import OneLength
+from biotilt.tensors import ensemble, halved, load_tensors, save_tensors
 
 
 @dataclass(frozen=True)

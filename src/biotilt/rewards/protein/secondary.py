@@ -14,11 +14,12 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biotilt.files import blamed_on, ensemble, halved, load_tensors, save_tensors
+from biotilt.files import blamed_on
 from biotilt.options import Below1, Dilations, Kernel, PathText, Width, build_options, check_options
 from biotilt.rewards.generic.base import NotScored, digest
 from biotilt.schema import Name, StoredTensors
 from biotilt.spaces import PROTEIN, Padded
+from biotilt.tensors import ensemble, halved, load_tensors, save_tensors
 
 CLASSES = "HEC"  # helix, strand, coil: the three states of DSSP, H = {H, G, I}, E = {E, B}, C = the rest
 SHIPPED = Path(__file__).parents[2] / "tasks" / "protein"

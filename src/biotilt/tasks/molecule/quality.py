@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from biotilt.errors import needs_extra
-from biotilt.files import load_tensors, save_tensors
 from biotilt.rewards.molecule.properties import EXTRA, chem, fingerprint, parse
+from biotilt.tensors import load_tensors, save_tensors
 
 REFERENCE = Path(__file__).parent / "reference.safetensors"
 COMPARED = 1000  # designs whose pairs are compared: half a million similarities

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
-from biotilt.files import load_tensors, save_tensors
 from biotilt.spaces import PROTEIN
+from biotilt.tensors import load_tensors, save_tensors
 
 LETTERS = PROTEIN.letters
 WORD = 6  # residues: 64 million words, so that two proteins share one by descent rather than by chance

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from biotilt.evaluation.measure import Measure
 from biotilt.tasks.base import Task
+
+if TYPE_CHECKING:
+    from biotilt.evaluation.measure import Measure
 
 
 class VaryingUTR(Task):
