@@ -18,7 +18,7 @@ ROOT = Path(biotilt.__file__).parent
 EVERYTHING = "everything"
 FOR_ALL = {
     *("atomic", "declared", "digits", "errors", "files", "folder", "loading", "options", "registry", "schema"),
-    "supervise",
+    *("supervise", "tensors"),
 }
 ALLOWED: dict[str, set[str] | str] = {
     "core": set(),

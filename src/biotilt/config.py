@@ -37,6 +37,8 @@ from biotilt.training import EarlyStopping, TrainConfig
 from biotilt.training.trackers import TRACKERS, Tracker
 from biotilt.values import VALUES
 
+MOST_THREADS = 4096
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -213,7 +215,8 @@ class Config(_Section):
     """A whole experiment. `alpha` > 0 is in units of reward: smaller tilts harder.
 
     `panel`: the task whose measures the table of results also shows; default: the experiment's own task. `measures`:
-    further ones. They are no part of what a run is: a finished one can be judged by others.
+    further ones. They are no part of what a run is: a finished one can be judged by others. `threads` of the processor;
+    default, and for a run that goes on, see `biotilt.threads`.
     """
 
     task: Text | None = None
@@ -221,6 +224,7 @@ class Config(_Section):
     seed: Seed = 0
     alpha: Positive
     device: Text = "cpu"
+    threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     model: ModelSection
     reward: RewardSection
     held_out: RewardSection | None = None

@@ -87,7 +87,9 @@ def refuse_other(experiment: Experiment, folder: Path) -> None:
             raise ConfigError(f"{other} of another experiment, by its checkpoint; {instead}") from None
         return
     now, then = (config.model_dump(mode="json", exclude_none=True) for config in (experiment.config, before.config))
-    keys = sorted((now.keys() | then.keys()) - {"task", "measures"})  # what is measured at the end may change
+    keys = sorted(
+        (now.keys() | then.keys()) - {"task", "measures", "threads"}
+    )  # what is measured at the end may change
     changed = [key for key in keys if now.get(key) != then.get(key)]
     if changed:
         raise ConfigError(f"{other} of another experiment (different: {', '.join(changed)}); {instead}")

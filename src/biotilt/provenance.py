@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from biotilt.config import Config, RewardSection, checked_keys
+from biotilt.config import MOST_THREADS, Config, RewardSection, checked_keys
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
@@ -128,7 +128,7 @@ def scores_version(experiment: Experiment) -> str:
 
 def digest(experiment: Experiment) -> str:
     """Return a hash of all that decides the run, by which its checkpoints are known."""
-    config = experiment.config.model_dump(mode="json", exclude_none=True, exclude={"task", "measures"})
+    config = experiment.config.model_dump(mode="json", exclude_none=True, exclude={"task", "measures", "threads"})
     return hashlib.sha256(json.dumps([config, scores_version(experiment)], sort_keys=True).encode()).hexdigest()
 
 
@@ -145,6 +145,17 @@ def _sections(config: Config) -> list[RewardSection]:
 def _hashes(base: Path, files: list[str]) -> dict[str, str]:
     """Return the sha256 of files, whose relative paths start at `base`."""
     return {file: hashlib.sha256((base / file).read_bytes()).hexdigest() for file in files}
+
+
+def threads_of(experiment: Experiment, folder: Path) -> int | None:
+    """Return with how many threads a run computes: as it says, or as it began, since sums depend on it; else None."""
+    if experiment.config.threads is not None:
+        return experiment.config.threads
+    try:
+        threads = int(read_record(folder).versions.get("threads", ""))
+    except (CheckpointError, ValueError):  # no run yet, or one of an early version
+        return None
+    return threads if 1 <= threads <= MOST_THREADS else None
 
 
 def versions() -> dict[str, str]:

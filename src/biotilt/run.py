@@ -34,7 +34,8 @@ from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
 from biotilt.progress import in_notebook
-from biotilt.provenance import read_record, recorded, write_record
+from biotilt.provenance import read_record, recorded, threads_of, write_record
+from biotilt.threads import at_work
 from biotilt.training import Callback, Trainer
 from biotilt.training.callbacks import Row
 from biotilt.training.checkpoint import STOPPED
@@ -128,7 +129,8 @@ class Run:
             check_output(self.folder / name)
         with only_writer(self.folder, "judging"), closing(self.experiment):
             remove_leftovers(self.folder)
-            return evaluate(self, count)
+            with at_work(threads_of(self.experiment, self.folder)):
+                return evaluate(self, count)
 
 
 def load_model(
@@ -223,18 +225,24 @@ def tune(
             clear(folder)
         refuse_other(experiment, folder)
         remove_leftovers(folder)
-        trainer = build_trainer(experiment, folder, [*show, *told, *callbacks])
-        write_record(experiment, folder)
-        _go_on(trainer, folder)
-        net = trainer.run()
-        policy = experiment.model.policy
-        model = replace(experiment.model, policy=type(policy)(policy.process, net))
-        write_each(  # what cannot be bought again first
-            lambda: model.save(folder / TUNED),
-            lambda: write_history(folder, trainer.history, trainer.stopped),
-            lambda: write_json(folder / ACCOUNTS, _accounts(needed(unpriced(trainer.oracle), Oracle))),
-            lambda: _write_failures(needed(unpriced(trainer.oracle), Oracle), experiment.model.space, folder),
-        )
+        with at_work(threads_of(experiment, folder)):
+            return _tune(experiment, folder, [*show, *told, *callbacks])
+
+
+def _tune(experiment: Experiment, folder: Path, callbacks: Sequence[Callback]) -> Run:
+    """Tune in a folder that is free, or go on there, and write what people want of it."""
+    trainer = build_trainer(experiment, folder, callbacks)
+    write_record(experiment, folder)
+    _go_on(trainer, folder)
+    net = trainer.run()
+    policy = experiment.model.policy
+    model = replace(experiment.model, policy=type(policy)(policy.process, net))
+    write_each(  # what cannot be bought again first
+        lambda: model.save(folder / TUNED),
+        lambda: write_history(folder, trainer.history, trainer.stopped),
+        lambda: write_json(folder / ACCOUNTS, _accounts(needed(unpriced(trainer.oracle), Oracle))),
+        lambda: _write_failures(needed(unpriced(trainer.oracle), Oracle), experiment.model.space, folder),
+    )
     return Run(folder, experiment, model, trainer.history, trainer.stopped)
 
 
@@ -250,7 +258,7 @@ def _go_on(trainer: Trainer, folder: Path) -> None:
                 f"{error}; no checkpoint is whole: delete it, and the run starts over with the scores it paid for"
             ) from error
         if amiss:
-            warnings.warn(amiss, stacklevel=3)
+            warnings.warn(amiss, stacklevel=4)
     else:
         # a run killed before its first checkpoint starts over; its ledger must too
         trainer.oracle.load_state_dict({"position": 0, "calls": 0})

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biotilt.cli.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, go_on_with, note
+from biotilt.cli.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, go_on_with, note, take_threads
 from biotilt.cli.fit import fit_oracle, given, pretrain
 from biotilt.cli.shown import steered, summarised
 from biotilt.errors import ConfigError
@@ -107,7 +107,9 @@ def check(file: ExperimentFile, assignments: Assignments = None) -> Answer:
     from biotilt.digits import duration
     from biotilt.experiment import Experiment
 
-    found = check_experiment(Experiment.load(file, overrides=assignments))
+    experiment = Experiment.load(file, overrides=assignments)
+    take_threads(experiment.config.threads)
+    found = check_experiment(experiment)
     cost, memory = found["estimate"], found["estimate"]["memory_mb"]
     scores = [
         f"{which}: {s['name']}, {s['mean']:.3g} ± {s['std']:.2g} on the base, {s['seconds'] * 1000:.3g} ms a design"
@@ -192,6 +194,7 @@ def sample(
     if fixed is not None:
         loaded = loaded.with_fixed(loaded.fixed(fixed))
     loaded = _with_condition(loaded, conditions, guidance)
+    take_threads()
     states = loaded.draw(count, seed=seed)
     designs, told, space = loaded.decode(states), loaded.conditions_of(states), loaded.space
     if out is not None:
@@ -243,6 +246,7 @@ def steer(
     if out is not None:
         experiment.model.space.check_output(out)
     model = None if proposal is None else load_model(proposal, trust=trust)
+    take_threads(experiment.config.threads)
     with counting("oracle calls") as report:
         found = steer_experiment(experiment, count, proposal=model, report=report)
     document = found.document() | {"out": None if out is None else str(out)}
@@ -286,9 +290,11 @@ def evaluate(
     trust: Trust = False,
 ) -> Answer:
     """Judge base, best-of-N and tuned designs; write designs, summary.json and report.html."""
+    from biotilt.provenance import threads_of
     from biotilt.run import Run
 
     loaded = Run.load(run, measures=measure, trust=trust)
+    take_threads(threads_of(loaded.experiment, run))
     _say_what_runs(loaded.experiment, run)
     return _judged(loaded, samples)
 
@@ -341,8 +347,10 @@ def _say_what_runs(experiment: Experiment, folder: Path) -> None:
 
 def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
     from biotilt.folder import FAILURES
+    from biotilt.provenance import threads_of
     from biotilt.run import tune as tune_experiment
 
+    take_threads(experiment.config.threads if overwrite else threads_of(experiment, folder))
     with go_on_with("tune", "--resume", folder):
         run = tune_experiment(experiment, folder, overwrite=overwrite, progress=True)
     if run.stopped:

@@ -73,6 +73,18 @@ def go_on_with(*command: str | Path) -> Iterator[None]:
         raise KeyboardInterrupt(f"interrupted; go on with: {line}") from interrupt
 
 
+def take_threads(said: int | None = None) -> None:
+    """Compute with as many threads as are said, or as are free; tell when others are busy."""
+    import torch
+
+    from biotilt.threads import free_threads
+
+    most, taken = torch.get_num_threads(), said or free_threads()
+    torch.set_num_threads(taken)
+    if taken < most and said is None:
+        note(f"computing with {taken} of {most} threads: other programs are busy; OMP_NUM_THREADS={most} takes all")
+
+
 def note(message: str) -> None:
     """Tell people on stderr what happens."""
     typer.echo(message, err=True)

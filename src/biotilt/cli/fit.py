@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from biotilt.cli.console import MOST_SEED, Answer, answering
+from biotilt.cli.console import MOST_SEED, Answer, answering, take_threads
 from biotilt.errors import ConfigError, DataError
 from biotilt.progress import progress
 
@@ -76,6 +76,7 @@ def pretrain(
     made, designs = read_data(data, space, more["space"], letters=alphabet_name, column=column, pads=pads)
     config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
     choices = given(name=process, per_step=per_step, num_steps=num_steps, schedule=schedule) | more["process"]
+    take_threads()
     with _about(data), progress("step", steps) as show:
         model, metrics = pretrain_model(
             designs,
@@ -150,6 +151,7 @@ def fit_oracle(
     space, _ = read_letters(data, alphabet_name, column, pads)
     values = numbers(records, target, data)
     split, config = fitting.Split(validation, test, identity), FitConfig(epochs=epochs)
+    take_threads()
     with _about(data), progress("epoch", members * epochs) as show:
         reward, metrics = fitting.fit_oracle(
             [record.design for record in records],
