@@ -14,6 +14,7 @@ import pytest
 
 import biotilt
 from biotilt import Experiment, Run
+from biotilt.check import check
 from biotilt.errors import ConfigError, UntrustedRun
 from biotilt.evaluation.common import common_measures
 from biotilt.evaluation.kinds import MEASURES
@@ -136,6 +137,20 @@ def test_a_measure_that_fails_or_says_nonsense_costs_only_itself(keys, mine):
     assert "many of every row: many returned list, not a number" in summary["problems"]
     assert "only many of best_of_n: ValueError: too few" in summary["problems"]
     assert summary["verdict"]["winner"] is not None
+
+
+def test_a_look_before_a_run_tries_measures_on_designs_with_their_scores(keys, mine):
+    def best(designs):
+        return designs.optimised.max() + designs.held_out.min()
+
+    def broken(designs):
+        raise ValueError("no such organism")
+
+    keys = keys | {"objective": {"name": "ppo", "updates": 1, "states": 8}}
+    problems = check(Experiment.from_dict(keys, mine, measures=[best, broken]))["problems"]
+    assert [problem for problem in problems if "best" in problem or "organism" in problem] == [
+        "broken of the base: ValueError: no such organism"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,12 @@ import torch
 from biotilt.assemble import objective_and_value
 from biotilt.constraints import unpriced
 from biotilt.core import Density, StateValue, draw_loss, has, needed, rollout, sample
-from biotilt.errors import NothingScored
+from biotilt.errors import NothingScored, Problems
+from biotilt.evaluation.judged import Judged
+from biotilt.evaluation.panel import measure_all
 from biotilt.experiment import Experiment
 from biotilt.oracle import Oracle, Store
+from biotilt.rewards import NamedReward
 from biotilt.training import TrainConfig
 from biotilt.wiring import build_trainer
 
@@ -54,7 +57,7 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
             "seconds": seconds,
             "memory_mb": peak_memory(),
         },
-        "problems": _problems(experiment, train, scored),
+        "problems": [*_problems(experiment, train, scored), *_measured(experiment, store, tokens)],
     }
 
 
@@ -137,6 +140,23 @@ def _problems(experiment: Experiment, train: TrainConfig, scored: dict[str, dict
         rest = train.max_calls % train.batch
         found.append(f"the last {rest} calls of train.max_calls do not fill a round of {train.batch}: unused")
     return found
+
+
+def _measured(experiment: Experiment, store: Store, tokens: torch.Tensor) -> list[str]:
+    """Return what is wrong with the measures of one's own, tried on designs of the base whose scores are in `store`."""
+    if not experiment.measures:
+        return []
+    problems, model, judge = Problems(), experiment.model, experiment.held_out
+
+    def known(reward: NamedReward) -> torch.Tensor:
+        return experiment.oracles.of(reward, store, "check:measures")(tokens)
+
+    designs = Judged(
+        model.decode(tokens), space=model.space, optimised=known(experiment.reward),
+        held_out=None if judge is None else known(judge), comparable=experiment.comparable,
+    )  # fmt: skip
+    measure_all(experiment.measures, [({"name": "the base"}, designs)], problems)
+    return list(problems)
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

@@ -47,6 +47,8 @@ def _check_value(value: Value, measure: Measure, count: int) -> None:
 
 
 def _same(first: Value, second: Value, measure: Measure, when: str) -> None:
-    both = isinstance(first, int | float) and isinstance(second, int | float)
-    alike = both and math.isclose(first, second, rel_tol=1e-9, abs_tol=1e-12)
-    assert alike or (first is None and second is None), f"{measure.key} is {first!r}, and {when} {second!r}"
+    if isinstance(first, int | float) and isinstance(second, int | float):
+        alike = math.isclose(first, second, rel_tol=1e-9, abs_tol=1e-12)
+    else:
+        alike = first is None and second is None
+    assert alike, f"{measure.key} is {first!r}, and {when} {second!r}"
