@@ -52,5 +52,6 @@ def test_its_other_blocks_run_as_one_session(folder):
     (folder / "session.py").write_text("import biotilt\nimport torch\n\n" + "\n".join(blocks("python")[1:]))
     out = run(folder, "session.py")
     assert len(out.split("'")[1]) == 10
-    assert out.splitlines()[-2] == "(16, 16, 1) True True"
-    assert len(re.findall(r"liver|k562", out.splitlines()[-1])) == 4
+    assert out.splitlines()[-3] == "(16, 16, 1) True True"
+    assert len(re.findall(r"liver|k562", out.splitlines()[-2])) == 4
+    assert len(out.splitlines()[-1].split("'")[1]) == 12

@@ -46,7 +46,7 @@ class _NoOptions:
 
 def read_data(
     path: Path, kind: str, options: Mapping[str, Any] | None = None, *,
-    letters: str | None = None, column: str | None = None, pads: Any = None,
+    letters: str | None = None, column: str | None = None, pads: Any = None, labels: str | None = None,
 ) -> tuple[Space[Any], list[Any]]:  # fmt: skip
     """Return the designs of a file, and their space.
 
@@ -57,6 +57,7 @@ def read_data(
             RNA or, with the option `dna`, as DNA; "points", with the option `columns` of a table (default: all but the
             name); "images".
         column: of a table, that of the texts.
+        labels: of a table, the column that is no part of designs.
 
     Raises ConfigError for an unknown kind or option, and DataError for what cannot be read.
     """
@@ -65,7 +66,7 @@ def read_data(
     classes: dict[str, type[Any]] = {"tokens": _TokenOptions, "codons": _CodonOptions, "points": _PointOptions}
     said = build_options(classes.get(kind, _NoOptions), dict(options or {}), "space")
     if kind == "points":
-        names, points = read_points(path, said.columns or ())
+        names, points = read_points(path, said.columns or (), leave=labels)
         return Points.of_data(points, names), list(points)
     if kind == "images":
         images = read_images(path)
@@ -84,6 +85,24 @@ def read_data(
     if letters is None:
         raise ConfigError("--alphabet is missing: dna, rna or protein; or say --space points, images or tokens")
     return read_letters(path, letters, column, pads)
+
+
+def read_labels(path: Path, column: str, count: int) -> list[str]:
+    """Return the label of each of `count` designs of a file, the text in a column of its table.
+
+    Raises ConfigError when there is no such column, and DataError for an empty cell, or for other rows than designs.
+    """
+    if path.is_dir() or not path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv")):
+        raise ConfigError(f"--labels {column}: labels stand in a column of a table (CSV or TSV), and {path} is none")
+    header, rows = read_table(path)
+    if column not in header:
+        raise ConfigError(f"--labels: {path} has no column {column!r}; columns found: {', '.join(header)}")
+    for line, cells in rows:
+        if not cells[column].strip():
+            raise DataError(f"{path}:{line}: the label (column {column!r}) is empty")
+    if len(rows) != count:
+        raise DataError(f"{path}: {len(rows)} rows with labels, but {count} designs")
+    return [cells[column].strip() for _, cells in rows]
 
 
 def read_letters(path: Path, letters: str, column: str | None, pads: Any) -> tuple[Text, list[str]]:

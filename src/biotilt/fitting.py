@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.atomic import check_output
@@ -20,7 +20,9 @@ from biotilt.core import Policy, Reveals
 from biotilt.core.space import Space
 from biotilt.errors import ConfigError, DataError
 from biotilt.files import write_json
+from biotilt.labelled import Labelled
 from biotilt.model import Model
+from biotilt.models.conditions import Given
 from biotilt.networks import NETWORKS
 from biotilt.options import Below1, Rate, build_options, check_options, shown
 from biotilt.processes import PROCESSES
@@ -105,6 +107,8 @@ def pretrain_model(
     process: dict[str, Any] | None = None,
     config: PretrainConfig | None = None,
     split: Split | None = None,
+    labels: Sequence[Given] | None = None,
+    label_dropout: float = 0.1,
     seed: int = 0,
     report: Callable[[int, float, float], None] = lambda step, train, validation: None,
 ) -> tuple[Model, dict[str, float]]:
@@ -114,7 +118,10 @@ def pretrain_model(
     as in a config. Of text the defaults are a CNN (told the time where the process needs it) and `any_order` diffusion
     that reveals a tenth of the letters a step; of points and images, `vector_mlp` and `unet`, and `gaussian` diffusion.
 
-    Raises ConfigError where the process does not make such designs.
+    `labels`, one a design, make a generator that is told one of them or, a share `label_dropout` of the time, none:
+    `model.with_condition(label, guidance=…)`. The nats are then those of designs with their labels.
+
+    Raises ConfigError where the process does not make such designs, or the network takes no labels.
 
     >>> import random
     >>> random.seed(0)
@@ -133,23 +140,45 @@ def pretrain_model(
     made = PROCESSES.of_table(_known(PROCESSES.options_of(process["name"]), sizes) | process)
     if isinstance(space, Text) != isinstance(made, LetterProcess):
         raise ConfigError(f'process: "{made.name}" does not make designs that are {space.medium}')
-    said = {"name": NETWORK[space.medium]} | (network or {})
+    labelled = None if labels is None else Labelled.of(labels, len(designs), label_dropout)
     # where nothing is masked, the states do not tell how much noise there is in them
     known = sizes | {"time": not isinstance(made, Reveals)}
     torch.manual_seed(seed)  # initial weights
-    policy = Policy(made, NETWORKS.of_table(_known(NETWORKS.options_of(said["name"]), known) | said))
+    policy = Policy(made, _network(network or {}, space, known, labelled))
     split = split or Split()
     clusters = split.clusters(designs, space)
     train, validation, test = split.parts(clusters, seed)
+    plain = _plain_nats(space, states[train], states[test])
     generator = torch.Generator().manual_seed(seed)
-    bound = pretrain(policy, states[train], states[validation], config or PretrainConfig(), generator, report)
+    learn = partial(pretrain, config=config or PretrainConfig(), generator=generator, report=report)
+    if labelled is None:
+        learned, conditions = policy, None
+        bound = learn(policy, states[train], states[validation])
+    else:
+        labelled.check(train)
+        learned, mark = labelled.telling(made, policy.net)
+        states, conditions = mark.write(states, labelled.index), labelled.conditions
+        bound = learn(learned, states[train], states[validation], change=partial(labelled.forgetting, mark))
     metrics = {
         "train_designs": len(train),
         "clusters": len(set(clusters)),
         "validation_nats": bound,
-        "test_nats": validation_bound(policy, states[test]),
+        "test_nats": validation_bound(learned, states[test]),
     }
-    return Model(policy, space), metrics | _plain_nats(space, states[train], states[test])
+    return Model(policy, space, conditions=conditions), metrics | plain
+
+
+def _network(said: dict[str, Any], space: Space[Any], known: dict[str, Any], labelled: Labelled | None) -> nn.Module:
+    """Return a new network by its name and options, with what is `known` of designs and of their labels."""
+    said = {"name": NETWORK[space.medium]} | said
+    options = NETWORKS.options_of(said["name"], "network.name")
+    if labelled is not None:
+        known = known | {"conditions": len(labelled.names)}
+        if "conditions" not in _known(options, known):
+            raise ConfigError(f'network: "{said["name"]}" takes no labels; leave them out, or take another network')
+        if "conditions" in said:
+            raise ConfigError("network.conditions: the labels say how many classes there are; leave this option out")
+    return NETWORKS.of_table(_known(options, known) | said)
 
 
 def _known(part: Any, options: dict[str, Any]) -> dict[str, Any]:

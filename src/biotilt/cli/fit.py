@@ -6,13 +6,16 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from biotilt.cli.console import MOST_SEED, Answer, answering, take_threads
 from biotilt.errors import ConfigError, DataError
 from biotilt.progress import progress
+
+if TYPE_CHECKING:
+    from biotilt.model import Model
 
 FitSeed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the split and the weights.")]
 AlphabetName = Annotated[str, typer.Option("--alphabet", help="dna, rna or protein.")]
@@ -32,6 +35,13 @@ OtherOptions = Annotated[
     typer.Option(
         "--set", metavar="KEY=VALUE", help="Any other option: network.width=64, process.eta=0.5, space.columns=['x']."
     ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="Column of labels: a generator of each, `sample --condition LABEL`."),
+]
+LabelDropout = Annotated[
+    float, typer.Option(help="Share of designs that are learned without their label, for guidance.")
 ]
 AS = {"mean": "the mean of replicates", "keep": "replicates as they are"}
 
@@ -63,17 +73,22 @@ def pretrain(
     num_steps: Annotated[int | None, typer.Option(help="All but any_order: steps.")] = None,
     schedule: Annotated[str | None, typer.Option(help="masked, uniform: loglinear, cosine or polynomial.")] = None,
     assignments: OtherOptions = None,
+    labels: Labels = None,
+    label_dropout: LabelDropout = 0.1,
     identity: Identity = 0.8,
     seed: FitSeed = 0,
 ) -> Answer:
     """Train a generator on sequences, tokens, points or images."""
-    from biotilt.data import read_data
+    from biotilt.data import read_data, read_labels
     from biotilt.fitting import Split, check_outputs, pretrain_model, write_card
     from biotilt.training import PretrainConfig
 
     check_outputs(out)
     more = _options(assignments)
-    made, designs = read_data(data, space, more["space"], letters=alphabet_name, column=column, pads=pads)
+    made, designs = read_data(
+        data, space, more["space"], letters=alphabet_name, column=column, pads=pads, labels=labels
+    )
+    told = None if labels is None else read_labels(data, labels, len(designs))
     config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
     choices = given(name=process, per_step=per_step, num_steps=num_steps, schedule=schedule) | more["process"]
     take_threads()
@@ -85,13 +100,16 @@ def pretrain(
             process=_process(choices, space),
             config=config,
             split=Split(identity=identity),
+            labels=told,
+            label_dropout=label_dropout,
             seed=seed,
             report=lambda step, train, validation: show(step, {"train": train, "validation": validation}),
         )
     model.save(out)
-    card = write_card(out, data, metrics, options=vars(config) | {"identity": identity, "seed": seed})
+    options = vars(config) | {"identity": identity, "seed": seed, "labels": labels, "label_dropout": label_dropout}
+    card = write_card(out, data, metrics, options=options)
     text = f"{len(designs)} designs, split by {metrics['clusters']} clusters of {identity:.0%} identity"
-    return Answer({"out": str(out), **card}, (f"wrote {out}: {_quality(metrics)}; {text}",))
+    return Answer({"out": str(out), **card}, (f"wrote {out}: {_quality(metrics)}; {text}{_told(model)}",))
 
 
 def _process(choices: dict[str, Any], space: str) -> dict[str, Any] | None:
@@ -106,6 +124,14 @@ def _quality(metrics: dict[str, Any]) -> str:
     plain = "test_nats_of_letter_frequencies"
     what, key = ("letter frequencies", plain) if plain in metrics else ("a gaussian", "test_nats_of_a_gaussian")
     return f"{metrics['test_nats']:.2f} nats a design on held-back designs ({what} alone: {metrics[key]:.2f})"
+
+
+def _told(model: Model) -> str:
+    """Say which labels a generator knows, "" when it was trained without."""
+    if model.conditions is None:
+        return ""
+    known = model.conditions.labels
+    return f"; told one of {len(known)} labels, {', '.join(known[:5])}{', …' if len(known) > 5 else ''}"
 
 
 def _options(assignments: list[str] | None) -> dict[str, dict[str, Any]]:

@@ -12,14 +12,16 @@ from torch.nn import functional as F
 
 from biotilt.networks.blank import blank_copy
 from biotilt.networks.cnn import fourier_features
-from biotilt.options import Layers, Length, Whole, Width, check_options
+from biotilt.networks.one_hot import classes
+from biotilt.options import CountFrom0, Layers, Length, Whole, Width, check_options
 
 
 @dataclass(frozen=True)
 class UNetConfig:
     """Images of `height` × `width` in `colours`; `channels` at full size, twice as many at half of it.
 
-    `blocks` ≥ 1 residual blocks on the way down, at half size, and on the way up, each.
+    `blocks` ≥ 1 residual blocks on the way down, at half size, and on the way up, each. With `conditions` = n > 0 it
+    may be told one of n classes, or none, the class n.
     """
 
     height: Length
@@ -27,13 +29,14 @@ class UNetConfig:
     colours: Annotated[Whole, Field(ge=1, le=4)] = 1
     channels: Width = 32
     blocks: Layers = 1
+    conditions: CountFrom0 = 0
 
     def __post_init__(self) -> None:
         check_options(self, 'network "unet"')
 
 
 class UNet(nn.Module):
-    """Flat images `(B, H·W·C)` and times `(B,)` → `(B, H·W·C)`."""
+    """Flat images `(B, H·W·C)`, times `(B,)`, and classes `(B,)` where it takes them → `(B, H·W·C)`."""
 
     name: ClassVar[str] = "unet"
     Options: ClassVar[type] = UNetConfig
@@ -43,6 +46,9 @@ class UNet(nn.Module):
         self.config = config
         c = config.channels
         self.time = nn.Sequential(nn.Linear(64, c), nn.SiLU(), nn.Linear(c, c), nn.SiLU())
+        self.condition = nn.Embedding(config.conditions + 1, c) if config.conditions else None
+        if self.condition is not None:
+            nn.init.zeros_(self.condition.weight)  # all classes are one at first
         # where a pixel is matters: pictures have edges
         self.position = nn.Parameter(torch.zeros(c, config.height, config.width))
         self.enter = nn.Conv2d(config.colours, c, 3, padding=1)
@@ -57,10 +63,12 @@ class UNet(nn.Module):
         """Return a copy whose outputs start at zero."""
         return blank_copy(self, "leave.2")
 
-    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         config, dtype = self.config, self.position.dtype
         image = x.to(dtype).unflatten(1, (config.height, config.width, config.colours)).permute(0, 3, 1, 2)
         told = self.time(fourier_features(t, 64).to(dtype))
+        if self.condition is not None:
+            told = told + self.condition(classes(condition, config.conditions, x))
         h = self.enter(image) + self.position
         for block in self.down:
             h = block(h, told)

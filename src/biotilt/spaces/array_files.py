@@ -67,11 +67,11 @@ def png(image: np.ndarray) -> bytes:
     return data.getvalue()
 
 
-def read_points(path: Path, columns: Sequence[str] = ()) -> tuple[list[str], np.ndarray]:
+def read_points(path: Path, columns: Sequence[str] = (), *, leave: str | None = None) -> tuple[list[str], np.ndarray]:
     """Return the names of coordinates and points `(N, D)`, float64, of a CSV, TSV or NPY file.
 
-    `columns`: those of a table to take; left out, all but "name" and "id". Raises DataError for what is no number, and
-    ConfigError for a column that is not there.
+    `columns`: those of a table to take; left out, all but "name", "id" and `leave`. Raises DataError for what is
+    no number, and ConfigError for a column that is not there.
     """
     if path.suffix.lower() == ".npy":
         data = _read_npy(path)
@@ -81,7 +81,7 @@ def read_points(path: Path, columns: Sequence[str] = ()) -> tuple[list[str], np.
     header, rows = read_table(path)
     if missing := [name for name in columns if name not in header]:
         raise ConfigError(f"{path}: no column {missing[0]!r}; columns found: {', '.join(header)}")
-    names = list(columns) or [name for name in header if name.lower() not in ("name", "id")]
+    names = list(columns) or [name for name in header if name.lower() not in ("name", "id") and name != leave]
     return names, np.array(
         [[_number(cells[name], f"{path}:{line}: column {name!r}") for name in names] for line, cells in rows]
     )

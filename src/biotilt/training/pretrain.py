@@ -44,11 +44,12 @@ def pretrain(
     config: PretrainConfig,
     generator: Generator,
     report: Callable[[int, float, float], None] = lambda step, train, validation: None,
+    change: Callable[[Tensor, Generator], Tensor] = lambda designs, generator: designs,
 ) -> float:
     """Train `policy.net` in place on designs `(N, L)`; it ends with the averaged weights best on validation.
 
-    Returns the validation bound on −log p, nats a design. `report(step, training loss, validation bound)` is
-    called every `check_every` steps.
+    `change` is what is done to each batch of designs before they are learned. Returns the validation bound on −log p,
+    nats a design. `report(step, training loss, validation bound)` is called every `check_every` steps.
     """
     process, net = policy.process, policy.net
     optimiser = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay)
@@ -60,7 +61,8 @@ def pretrain(
     for step in range(1, config.steps + 1):
         net.train()
         rows = torch.randint(len(designs), (config.batch,), generator=generator, device=generator.device)
-        loss = process.denoising_loss(in_bfloat16(net) if config.bfloat16 else net, designs[rows], generator).mean()
+        batch = change(designs[rows], generator)
+        loss = process.denoising_loss(in_bfloat16(net) if config.bfloat16 else net, batch, generator).mean()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
