@@ -21,6 +21,7 @@ from biotilt.models.conditions import Conditions
 from biotilt.networks import CNN, CNNConfig
 from biotilt.oracle import Store
 from biotilt.processes import AnyOrder
+from biotilt.samplers import SAMPLERS
 from biotilt.spaces import as_space
 from biotilt.tensors import load_tensors
 from biotilt.training.callbacks import Callback
@@ -332,3 +333,37 @@ def test_several_conditions_are_refused_where_designs_are_weighed(folder):
     for objective in ({"name": "sdpo"}, {"name": "ppo", "advantage": "group"}):
         with pytest.raises(ConfigError, match="name one condition"):
             biotilt.Experiment.from_dict(keys | {"objective": objective}, folder, model=model, proven=True)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_steering_takes_one_condition_at_a_time(name):
+    """Every sampler either refuses several before a design is scored, or is told one and draws for it."""
+    asked: list[str] = []
+
+    def counted(designs):
+        asked.extend(designs)
+        return [float(design.count("G")) for design in designs]
+
+    keys = {"alpha": 1.0, "objective": {"name": "ppo"}, "sampler": {"name": name}, "model": {"path": "unused"}}
+    both = ours().with_condition(["tissue 1", "tissue 0"])
+    experiment = biotilt.Experiment.from_dict(keys, Path(), model=both, reward=counted, proven=True)
+    with pytest.raises(ConfigError, match=rf"{name} weighs designs against each other.*name one condition"):
+        biotilt.steer(experiment, 4)
+    assert not asked
+
+
+def test_a_steered_design_knows_its_condition():
+    keys = {"alpha": 1.0, "sampler": {"name": "smc"}, "model": {"path": "unused"}, "reward": {"kind": "gc"}}
+    model = ours().with_condition("tissue 1")
+    found = biotilt.steer(biotilt.Experiment.from_dict(keys, Path(), model=model, proven=True), 4)
+    assert [design.condition for design in found.designs] == ["tissue 1"] * 4
+
+
+def test_the_command_line_refuses_to_steer_under_several(folder):
+    ours().save(folder / "model.safetensors")
+    (folder / "e.toml").write_text(
+        'alpha = 1.0\n[model]\npath = "model.safetensors"\ncondition = ["tissue 1", "tissue 0"]\n'
+        '[reward]\nkind = "gc"\n[objective]\nname = "ppo"\n'
+    )
+    result = CliRunner().invoke(app, ["steer", "e.toml", "--count", "4"])
+    assert result.exit_code == 2

@@ -11,6 +11,7 @@ import biotilt
 from biotilt.core import Policy, Roles
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.model import Model
+from biotilt.models.conditions import Conditions
 from biotilt.models.lora import LoRA, adapted
 from biotilt.networks import CNN, CNNConfig
 from biotilt.processes import AnyOrder
@@ -150,3 +151,39 @@ def test_roles_share_the_base(file):
     for name in frozen:
         places = {role.net.get_parameter(name).data_ptr() for role in (roles.policy, roles.base, roles.proposal)}
         assert len(places) == 1, name
+
+
+@pytest.fixture
+def classes(tmp_path):
+    """The file of a generator that can be told one of two classes."""
+    torch.manual_seed(0)
+    net = CNN(CNNConfig(4, 8, channels=16, blocks=2, conditions=2))
+    torch.nn.init.normal_(net.condition.weight, std=2.0)
+    told = Conditions.of(["liver", "k562"], unconditional=2)
+    path = tmp_path / "classes.safetensors"
+    Model(Policy(AnyOrder(8, 4), net.eval()), as_space("dna"), conditions=told).save(path)
+    return path
+
+
+@pytest.mark.parametrize("condition", ["k562", {"k562": 0.75, "liver": 0.25}])
+def test_adapters_are_trained_under_conditions(classes, tmp_path, condition):
+    given = {"path": str(classes), "lora": {"rank": 2}, "condition": condition, "guidance": 0.5}
+    run = biotilt.tune(experiment(classes, model=given, objective={"name": "ppo", "updates": 2}), tmp_path / "run")
+    base = Model.load(classes).with_condition(condition, guidance=0.5)
+    frozen = base.policy.net.state_dict()
+    for name, tensor in run.model.policy.net.state_dict().items():
+        if "lora_" not in name:
+            assert torch.equal(tensor, frozen[name.replace(".base_layer", "")]), name
+    assert run.model.sample(40, seed=1) != base.sample(40, seed=1), "something was learned"
+    stored, about = load_tensors(tmp_path / "run/tuned.safetensors")
+    assert stored and all("lora_" in name for name in stored)
+    assert about["told"]["guidance"] == 0.5
+    loaded = biotilt.load_model(tmp_path / "run")
+    assert loaded.told == run.model.told and loaded.lora == LoRA(rank=2)
+    assert loaded.sample(9, seed=2) == run.model.sample(9, seed=2)
+    assert loaded.conditions_of(loaded.draw(9, seed=2)) == run.model.conditions_of(run.model.draw(9, seed=2))
+    other = loaded.with_condition("liver").policy  # adapters serve whatever the network is told
+    x = other.process.noise(2, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        other.kernel(x, 0).x0, loaded.merged().with_condition("liver").policy.kernel(x, 0).x0, atol=1e-5, rtol=1e-5
+    )

@@ -15,11 +15,30 @@ from biotilt.processes.any_order import AnyOrderKernel
 from biotilt.testing.contracts import check_kernel
 
 HELD = Fixed(torch.tensor([False, True, False]), torch.tensor([0, 1, 0], dtype=torch.int8))
+TWO_OF_THREE = Fixed(  # the first position has two letters, the second one more
+    torch.tensor([False, False]),
+    torch.zeros(2, dtype=torch.int8),
+    torch.tensor([[True, False, True], [True, True, True]]),
+)
 POINT = Fixed(torch.tensor([False, True]), torch.tensor([0.0, 0.7]))
+NO_MIDDLE = (torch.tensor([False]), torch.zeros(1, dtype=torch.int8), torch.tensor([[True, False, True]]))
 SMALL: dict[str, list[Any]] = {
-    "any_order": [AnyOrder(3, 2), AnyOrder(3, 3, per_step=2), AnyOrder(3, 3, fixed=HELD)],
-    "masked": [Masked(2, 3, num_steps=4), Masked(3, 2, num_steps=3, schedule="cosine", fixed=HELD)],
-    "uniform": [Uniform(2, 3, num_steps=4), Uniform(3, 2, num_steps=3, fixed=HELD)],
+    "any_order": [
+        AnyOrder(3, 2),
+        AnyOrder(3, 3, per_step=2),
+        AnyOrder(3, 3, fixed=HELD),
+        AnyOrder(2, 3, fixed=TWO_OF_THREE),
+    ],
+    "masked": [
+        Masked(2, 3, num_steps=4),
+        Masked(3, 2, num_steps=3, schedule="cosine", fixed=HELD),
+        Masked(2, 3, num_steps=3, fixed=TWO_OF_THREE),
+    ],
+    "uniform": [
+        Uniform(2, 3, num_steps=4),
+        Uniform(3, 2, num_steps=3, fixed=HELD),
+        Uniform(2, 3, num_steps=3, fixed=TWO_OF_THREE),
+    ],
     "finite": [Finite(5, 3)],
     "gaussian": [Gaussian(2, num_steps=4), Gaussian(2, num_steps=4, eta=0.5, fixed=POINT)],
     "flow": [Flow(2, num_steps=4), Flow(2, num_steps=4, eta=0.7, fixed=POINT)],
@@ -27,6 +46,7 @@ SMALL: dict[str, list[Any]] = {
     "simplex": [
         Simplex(1, 3, num_steps=4),
         Simplex(2, 2, num_steps=4, fixed=Fixed(torch.tensor([True, False]), torch.tensor([1, 0], dtype=torch.int8))),
+        Simplex(1, 3, num_steps=2, fixed=Fixed(*NO_MIDDLE)),
     ],
 }
 
@@ -93,9 +113,17 @@ class Leaking(Uniform):
         return replace(self, fixed=None).noise(len(design), generator)
 
 
+class Careless(Uniform):
+    """Forgets which letters positions may have."""
+
+    def _logits(self, output: Tensor) -> Tensor:
+        return output
+
+
 @pytest.mark.parametrize(
     ("process", "message"),
     [
+        (Careless(2, 3, num_steps=3, fixed=TWO_OF_THREE), "a letter that its position may not have"),
         (broken("log_prob"), "sums to"),
         (broken("sample"), "standard errors"),
         (broken("kl"), "kl is"),

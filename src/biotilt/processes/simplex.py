@@ -110,8 +110,15 @@ class Simplex(LetterProcess, Limited):
         return self.num_steps
 
     def tokens(self, x: Tensor) -> Tensor:
-        """Return the most probable letters `(B, L)`, integers, of states `(B, L, V−1)`."""
-        return probabilities_of(x).argmax(-1).to(self.token_type)
+        """Return the most probable letters `(B, L)`, integers, of states `(B, L, V−1)`: of those that may stand there.
+
+        A chain of few steps may end nearer to another: its network gave it no chance, its noise did.
+        """
+        probabilities = probabilities_of(x)
+        if self.fixed is not None and self.fixed.allowed is not None:
+            allowed = self.fixed.allowed | self.fixed.mask.unsqueeze(-1)
+            probabilities = probabilities.masked_fill(~allowed.to(x.device), -1.0)
+        return probabilities.argmax(-1).to(self.token_type)
 
     def vertices(self, tokens: Tensor) -> Tensor:
         """Return states `(B, L, V−1)` of letters `(B, L)`: the sticks after the letter's are 0."""

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core import Net, Process, kernel_at
+from biotilt.core import Net, Policy, Process, kernel_at, sample
+from biotilt.core.fixed import Holding
+from biotilt.processes import Simplex
 from biotilt.testing.exact import space
 
 STANDARD_ERRORS = 5.5  # some thousand comparisons a process: by chance once in 20,000 runs
@@ -21,9 +23,9 @@ def check_kernel(process: Process, net: Net, other: Net, generator: Generator, *
     """Check the kernels of a small process at states of its own chains, at every step.
 
     They are normalised; the frequencies (letters) or moments (points) of `sample` agree with `log_prob`; `kl` to the
-    kernel of the network `other` is the sum, or integral, of its definition; and neither the noise, nor `corrupt`, nor
-    `sample` moves a held-fixed coordinate. Letters: every next state is enumerated, so there must be few. Points: one
-    or two free coordinates.
+    kernel of the network `other` is the sum, or integral, of its definition; neither the noise, nor `corrupt`, nor
+    `sample` moves a held-fixed coordinate; and no design has a letter that its position may not have. Letters: every
+    next state is enumerated, so there must be few. Points: one or two free coordinates.
 
     Raises:
         AssertionError: the kernel breaks one of these, and which.
@@ -41,16 +43,26 @@ def check_kernel(process: Process, net: Net, other: Net, generator: Generator, *
         _check_held(process, process.corrupt(x, k, generator), f"corrupt, step {k},")
         x = kernel_at(process, net, x, k).sample(generator)
         _check_held(process, x, f"sample, step {k},")
+    _check_allowed(process, sample(Policy(process, net), draws // 10, generator))
 
 
 At = Callable[..., Any]
 
 
-def _check_held(process: Any, x: Tensor, what: str) -> None:
-    fixed = getattr(process, "fixed", None)
+def _check_held(process: Process, x: Tensor, what: str) -> None:
+    fixed = process.fixed if isinstance(process, Holding) else None
     if fixed is not None:
         stands = process.noise(1, torch.Generator().manual_seed(0))[:, fixed.mask]
         assert (x[:, fixed.mask] == stands).all(), f"{process.name}: {what} moves a held-fixed coordinate"
+
+
+def _check_allowed(process: Process, designs: Tensor) -> None:
+    fixed = process.fixed if isinstance(process, Holding) else None
+    if fixed is None or fixed.allowed is None:
+        return
+    letters = (process.tokens(designs) if isinstance(process, Simplex) else designs).long()
+    allowed = fixed.allowed.expand(len(letters), -1, -1).gather(-1, letters.unsqueeze(-1)).squeeze(-1)
+    assert (allowed | fixed.mask).all(), f"{process.name}: a design has a letter that its position may not have"
 
 
 def _check_letters(process: Any, at: At, nets: tuple[Net, Net], generator: Generator, draws: int, where: str) -> None:
