@@ -179,6 +179,13 @@ def modules() -> list[tuple[str, Path]]:
     return [(p.relative_to(ROOT).parts[0], p) for p in files if p.parent != ROOT]
 
 
+def test_every_module_at_the_top_is_described():
+    table = (Path(__file__).parents[1] / "docs/design.md").read_text(encoding="utf-8")
+    table = table.partition("The modules at the top")[2].partition("\n## ")[0]
+    missing = [path.name for path in sorted(ROOT.glob("*.py")) if f"`{path.name}`" not in table]
+    assert missing == ["__init__.py"], "say in docs/design.md what they do"
+
+
 def test_every_folder_has_a_row_in_the_table():
     assert {part for part, _ in modules()} <= set(ALLOWED)
     assert len(modules()) > 30

@@ -48,7 +48,7 @@ Points = Sequence[Mapping[str, Any]]
 
 def reward_curve(history: Points, measured_max: float | None, reward: str) -> str:
     """Draw mean optimised and held-out scores against oracle calls; rounds without a number are left out."""
-    with _figure() as (figure, axes):
+    with styled_figure() as (figure, axes):
         for key, label, colour, style in (
             ("reward", "optimised oracle", "#0072b2", "-"),
             ("held_out", "held-out oracle", "#d55e00", "--"),
@@ -60,17 +60,17 @@ def reward_curve(history: Points, measured_max: float | None, reward: str) -> st
         axes.set(xlabel="oracle calls", ylabel=reward)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="best")
-        return _svg(figure, "reward", f"Round averages of {reward} by both oracles against oracle calls")
+        return as_svg(figure, "reward", f"Round averages of {reward} by both oracles against oracle calls")
 
 
 def kl_curve(history: Points) -> str:
     """Draw the KL to the base against oracle calls."""
-    with _figure() as (figure, axes):
+    with styled_figure() as (figure, axes):
         x, y = _known(history, "kl")
         axes.plot(x, y, color="#0072b2", lw=2, marker="." if len(x) == 1 else None)
         axes.set(xlabel="oracle calls", ylabel="KL to base, nats")
         axes.set_ylim(bottom=min(0.0, *y))
-        return _svg(figure, "kl", "KL divergence from the base against oracle calls during tuning")
+        return as_svg(figure, "kl", "KL divergence from the base against oracle calls during tuning")
 
 
 def distribution(
@@ -91,11 +91,11 @@ def distribution(
     """
     finite = {name: finite_scores(values) for name, values in scores.items()}
     pooled = [score for values in finite.values() for score in values]
-    with _figure() as (figure, axes):
+    with styled_figure() as (figure, axes):
         if pooled:
             edges = np.histogram_bin_edges(pooled, bins=min(40, max(8, len(pooled) // 20)), range=span)
             for place, (name, values) in enumerate(finite.items()):
-                colour = _colour(name, place)
+                colour = colour_of(name, place)
                 part = np.histogram(values, edges)[0] / max(1, len(values))
                 axes.stairs(part, edges, fill=True, color=colour, alpha=0.25)
                 axes.stairs(part, edges, color=colour, lw=1.8, label=row_title(name))
@@ -105,7 +105,7 @@ def distribution(
         axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.3g}%")
         axes.set(xlabel=f"{reward}, {oracle} oracle", ylabel="share of designs")
         alt = f"Histograms of {reward} by the {oracle} oracle for {', '.join(map(row_title, finite))}"
-        return _svg(figure, f"scores-{oracle}", alt)
+        return as_svg(figure, f"scores-{oracle}", alt)
 
 
 def finite_scores(scores: Sequence[float]) -> list[float]:
@@ -121,7 +121,7 @@ def frontier(points: Points, rows: Points, reward: str) -> str:
         rows: panel rows; those without a KL or a held-out median are left out.
         reward: name of the axis.
     """
-    with _figure() as (figure, axes):
+    with styled_figure() as (figure, axes):
         line = sorted((p for p in points if p["kl"] is not None and p["held_out"] is not None), key=lambda p: p["kl"])
         if line:
             x, y = [p["kl"] for p in line], [p["held_out"] for p in line]
@@ -129,14 +129,14 @@ def frontier(points: Points, rows: Points, reward: str) -> str:
             for point in line:
                 _annotate(axes, str(point["label"]), point["kl"], point["held_out"])
         for place, row in enumerate(frontier_rows(rows)):
-            name, colour = str(row["name"]), _colour(str(row["name"]), place)
+            name, colour = str(row["name"]), colour_of(str(row["name"]), place)
             x, y = row["kl_policy_base"], row["held_out"]["median"]
             axes.plot([x], [y], "D", color=colour, ms=9, mec="white", mew=1, label=row_title(name), ls="none")
         axes.set(xlabel="KL to base, nats (further from natural →)", ylabel=f"{reward}, held-out")
         axes.margins(0.1, 0.14)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="lower right")
-        return _svg(figure, "frontier", f"Held-out {reward} against KL to the base: the frontier")
+        return as_svg(figure, "frontier", f"Held-out {reward} against KL to the base: the frontier")
 
 
 def frontier_rows(rows: Points) -> list[Mapping[str, Any]]:
@@ -178,7 +178,7 @@ def logo(heights: np.ndarray, letters: str, top: float, title: str, fixed: Seque
     length = len(heights)
     # letters too low to be seen would still cost a path each
     visible = np.where(heights < 0.004 * top, 0.0, heights)
-    with _figure((min(40.0, max(6.0, 0.21 * length + 0.8)), 1.75)) as (figure, axes):
+    with styled_figure((min(40.0, max(6.0, 0.21 * length + 0.8)), 1.75)) as (figure, axes):
         axes.grid(False)
         table = pd.DataFrame(visible, columns=list(letters), index=range(1, length + 1))
         colours = {letter: strong for letter, (strong, _) in letter_colours(letters).items()}
@@ -193,7 +193,7 @@ def logo(heights: np.ndarray, letters: str, top: float, title: str, fixed: Seque
         axes.set_xticks([1, *range(10, length + 1, 10 if length <= 200 else 50)])
         peak = heights.sum(1).max()
         alt = f"Sequence logo of {title}; the most conserved position carries {peak:.2f} bits"
-        return _svg(figure, f"logo-{title}", alt)
+        return as_svg(figure, f"logo-{title}", alt)
 
 
 def letter_colours(letters: str) -> dict[str, tuple[str, str]]:
@@ -211,7 +211,7 @@ def letter_colours(letters: str) -> dict[str, tuple[str, str]]:
 
 
 @contextmanager
-def _figure(size: tuple[float, float] = _PANEL_SIZE) -> Iterator[tuple[Figure, Axes]]:
+def styled_figure(size: tuple[float, float] = _PANEL_SIZE) -> Iterator[tuple[Figure, Axes]]:
     """Give a figure and its axes in the page's style, which holds until the figure is written."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -221,7 +221,7 @@ def _figure(size: tuple[float, float] = _PANEL_SIZE) -> Iterator[tuple[Figure, A
         yield figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, name: str, alt: str) -> str:
+def as_svg(figure: Figure, name: str, alt: str) -> str:
     """Return the figure as an SVG element that can stand inside a page and be read aloud."""
     import matplotlib
 
@@ -249,7 +249,8 @@ def _known(history: Points, key: str) -> tuple[list[float], list[float]]:
     return [x for x, _ in known], [y for _, y in known]
 
 
-def _colour(name: str, place: int) -> str:
+def colour_of(name: str, place: int) -> str:
+    """Return the colour of a row of the panel; of one without a colour of its own, by its place."""
     return ROW_COLOURS.get(name, _SPARE_COLOURS[place % len(_SPARE_COLOURS)])
 
 

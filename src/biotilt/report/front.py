@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biotilt.digits import pretty
-from biotilt.report.figures import _colour, _figure, _svg
+from biotilt.report.figures import as_svg, colour_of, styled_figure
 from biotilt.report.shown import row_title
 
 _MANY = 100  # designs; a larger cloud is drawn as pixels, since each of its points would cost the page 170 bytes
@@ -33,9 +33,9 @@ def front_plot(
     pair = objectives or (names[0], names[1])
     place = [names.index(name) for name in pair]
     better = ["lower" if (directions or {}).get(name) == "minimise" else "higher" for name in pair]
-    with _figure() as (figure, axes):
+    with styled_figure() as (figure, axes):
         for order, (row, about) in enumerate(summary["rows"].items()):
-            colour = _colour(row, order)
+            colour = colour_of(row, order)
             both = zip(*(components[row][name] for name in pair))
             drawn = [point for point in both if all(math.isfinite(value) for value in point)]
             axes.plot(
@@ -55,7 +55,7 @@ def front_plot(
         if axes.get_legend_handles_labels()[0]:
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.16), ncols=2, fontsize=9.5)
         alt = f"{pair[1]} against {pair[0]} for {', '.join(map(row_title, summary['rows']))}, with their Pareto fronts"
-        return _svg(figure, f"front-{pair[0]}-{pair[1]}", alt)
+        return as_svg(figure, f"front-{pair[0]}-{pair[1]}", alt)
 
 
 def front_caption(summary: Mapping[str, Any]) -> str:

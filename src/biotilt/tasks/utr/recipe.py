@@ -63,18 +63,19 @@ def split(random: Rows, human: Rows) -> dict[str, tuple[Rows, Rows]]:
     """Return for `generator`, `optimised`, `held_out` the (random, human) rows that each may see."""
     parts: dict[str, tuple[Rows, Rows]] = {name: ([], []) for name in ("generator", "optimised", "held_out")}
     for row in random:
-        parts["optimised" if _hash(row[0]) % 2 else "held_out"][0].append(row)
+        parts["optimised" if hash_of(row[0]) % 2 else "held_out"][0].append(row)
     members = defaultdict(list)
     for row, cluster in zip(human, clusters([s for s, _ in human])):
         members[cluster].append(row)
     for rows in members.values():
-        bucket = _hash(min(s for s, _ in rows)) % 100
+        bucket = hash_of(min(s for s, _ in rows)) % 100
         name = "generator" if bucket < 50 else "optimised" if bucket < 75 else "held_out"
         parts[name][1].extend(rows)
     return parts
 
 
-def _hash(sequence: str) -> int:
+def hash_of(sequence: str) -> int:
+    """Return a number by which a sequence stays on its side of a split, whatever else is in the data."""
     return int(hashlib.sha256(sequence.encode()).hexdigest()[:8], 16)
 
 

@@ -29,7 +29,7 @@ from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model
 from biotilt.model import Model
 from biotilt.spaces import DNA, Padded, numbers, read_designs
 from biotilt.spaces.clusters import linked, windows
-from biotilt.tasks.utr.recipe import NOTES, RANDOM, Rows, _hash, read_library
+from biotilt.tasks.utr.recipe import NOTES, RANDOM, Rows, hash_of, read_library
 from biotilt.training import FitConfig, PretrainConfig
 from biotilt.training.pretrain import validation_bound
 
@@ -69,12 +69,12 @@ def split(random: Rows, human: Rows, fifty: Rows) -> dict[str, dict[str, Rows]]:
     parts = {name: defaultdict(list) for name in ("generator", "optimised", "held_out")}
     for kind, rows in (("random", random), ("fifty", fifty)):
         for row in rows:
-            parts["optimised" if _hash(row[0]) % 2 else "held_out"][kind].append(row)
+            parts["optimised" if hash_of(row[0]) % 2 else "held_out"][kind].append(row)
     members = defaultdict(list)
     for row, cluster in zip(human, clusters([s for s, _ in human])):
         members[cluster].append(row)
     for rows in members.values():
-        bucket = _hash(min(s for s, _ in rows)) % 100
+        bucket = hash_of(min(s for s, _ in rows)) % 100
         part = "generator" if bucket < 50 else "optimised" if bucket < 75 else "held_out"
         parts[part]["human"] += rows
     return {name: dict(rows) for name, rows in parts.items()}
