@@ -193,7 +193,7 @@ def test_steering_asks_once(keys, tmp_path, mine):
 
 
 def test_a_look_before_a_run_asks_once(keys, tmp_path, mine):
-    told = check(built(keys, tmp_path, constraints=[]))
+    told = check(built(keys, tmp_path, constraints=[], lagrangian={}))
     assert told["base"]["held_out"]["mean"] is not None
     assert max(mine().values()) <= 2  # once with the base, once in the small round
 
