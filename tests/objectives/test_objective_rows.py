@@ -10,11 +10,11 @@ import torch
 from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss
 from biotilt.networks import MLP, MLPConfig, ValueSize, VectorMLP, VectorMLPConfig, value_network
 from biotilt.objectives import OBJECTIVES
-from biotilt.processes import Flow, Masked
+from biotilt.processes import AnyOrder, Flow
 from biotilt.testing import FunctionScorer, RowCounter, Rows
 from biotilt.values import VALUES
 
-L, V, K = 6, 3, 5
+L, V, K = 5, 3, 5
 WEIGHTS = torch.linspace(-1, 1, L * V).view(L, V)
 
 
@@ -36,7 +36,7 @@ def counted(
     if points:
         base = Policy(Flow(L, num_steps=K), VectorMLP(VectorMLPConfig(L, 8, 1)))
     else:
-        base = Policy(Masked(L, V, num_steps=K), MLP(MLPConfig(V, L, 8, 1)))
+        base = Policy(AnyOrder(L, V), MLP(MLPConfig(V, L, 8, 1)))
     objective = OBJECTIVES.build(name, options, "objective")
     built = None
     if objective.value_name is not None:

@@ -180,7 +180,7 @@ class Relaxable(Capability):
 class Reveals(Capability):
     """A process whose states are designs with some coordinates still hidden, each revealed once.
 
-    `length` coordinates, each one of `letters` letters.
+    `length` coordinates, each one of `letters` letters. Which of them a step reveals is no network's choice.
     """
 
     offers = "hidden letters"

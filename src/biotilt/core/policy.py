@@ -10,8 +10,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from biotilt.core.bounded import call, in_parts
-from biotilt.core.capabilities import Density, Divergence, Factorised, Kernel, SeveralTargets, T, needed
-from biotilt.core.protocols import Process, kernel_at
+from biotilt.core.capabilities import Density, Divergence, Factorised, Kernel, Reveals, SeveralTargets, T, needed
+from biotilt.core.protocols import Process, kernel_at, reads_time
 
 
 @dataclass
@@ -29,13 +29,30 @@ class Policy:
         """Return the kernel at states `x` `(B, ...)` and step `k`, an int or `(B,)` integers in [0, K)."""
         return kernel_at(self.process, self.outputs, x, k)
 
-    def log_prob(self, x: Tensor, k: Tensor, y: Tensor) -> Tensor:
-        """Return log p(y|x) `(B,)` of steps `k` `(B,)`, with gradient, and no graph of more rows than memory allows."""
+    def log_prob(self, x: Tensor, k: int | Tensor, y: Tensor) -> Tensor:
+        """Return log p(y|x) `(B,)` at steps `k`, with gradient, and no graph of more rows than memory allows.
+
+        Steps that reveal nothing have the same probability whatever the network says, and it is not asked.
+        """
 
         def of_rows(x: Tensor, k: Tensor, y: Tensor) -> Tensor:
             return self.kernel_as(Density, x, k).log_prob(y)
 
-        return in_parts(of_rows, self.net, x, k, y, shown=self.process.inputs(x[:1], k[:1]))
+        k = torch.as_tensor(k, device=x.device).expand(len(x))
+        moved = moving(self.process, x, y)
+        moved[:1] |= ~moved.any()  # so that there is a gradient, be it nil
+        if moved.all():
+            return in_parts(of_rows, self.net, x, k, y, shown=self.process.inputs(x[:1], k[:1]))
+        still = ~moved
+        with torch.no_grad():  # any output will do
+            output = self.outputs(*self.process.inputs(x[:1], k[:1])).expand(int(still.sum()), *[-1] * x.dim())
+            alone = needed(self.process.kernel_of(output, x[still], k[still]), Density).log_prob(y[still])
+        decided = in_parts(of_rows, self.net, x[moved], k[moved], y[moved], shown=self.process.inputs(x[:1], k[:1]))
+        return (
+            torch.zeros(len(x), dtype=decided.dtype, device=x.device)
+            .index_put((still,), alone.to(decided))
+            .index_put((moved,), decided)
+        )
 
     def kernel_as(self, kind: type[T], x: Tensor, k: int | Tensor) -> T:
         """Return the kernel as one of a class of capabilities, which the algorithm's `needs` names."""
@@ -68,10 +85,32 @@ class Seen:
     policy: Policy
     x: Tensor
     k: int | Tensor
+    _known: tuple[Tensor, Tensor] | None = None
 
     @cached_property
     def _output(self) -> Tensor:
-        return self.policy.outputs(*self.policy.process.inputs(self.x, self.k))
+        shown = self.policy.process.inputs(self.x, self.k)
+        if self._known is None:
+            return self.policy.outputs(*shown)
+        (still, known), self._known = self._known, None
+        if still.all():
+            return known
+        found = self.policy.outputs(shown.x[~still], shown.t[~still])
+        return found.new_empty(len(still), *found.shape[1:]).index_put((still,), known).index_put((~still,), found)
+
+    def after(self, y: Tensor) -> Seen:
+        """Return the next states: `y` `(B, ...)`, or several of each, `(n · B, ...)`.
+
+        A network that reads no time is not asked again about what is shown to it unchanged.
+        """
+        there, process = self.policy.at(y, self.k + 1), self.policy.process
+        if "_output" in vars(self) and not reads_time(self.policy.net):
+            parent = torch.arange(len(y), device=y.device) % len(self.x)
+            before, now = process.inputs(self.x, self.k).x, process.inputs(y, self.k + 1).x
+            still = (before[parent] == now).reshape(len(y), -1).all(1)
+            if still.any():
+                there._known = (still, self._output[parent[still]])
+        return there
 
     @cached_property
     def kernel(self) -> Kernel:
@@ -84,6 +123,16 @@ class Seen:
         if "_output" in vars(self):
             vars(some)["_output"] = self._output[rows]
         return some
+
+
+def moving(process: Process, x: Tensor, y: Tensor) -> Tensor:
+    """Return in which steps from states `x` to `y` `(B, ...)` the network decided something, bool `(B,)`.
+
+    Where letters are revealed it is asked which ones, and not when: a step that reveals none owes it nothing.
+    """
+    if not isinstance(process, Reveals):
+        return torch.ones(len(x), dtype=torch.bool, device=x.device)
+    return (x != y).any(-1)
 
 
 def share(net: nn.Module) -> nn.Module:
@@ -208,27 +257,29 @@ def rollout(
     steps, or ends at step `stop`.
     """
     x, first = (policy.process.noise(batch, generator), 0) if start is None else start
-    kept, log_probs, log_ratios = [x], [], []
+    kept, log_probs, log_ratios, here = [x], [], [], policy.at(x, first)
     coordinate_terms: Tensor | None = None
     phase = 0
     if base is not None and every > 1:
         phase = int(torch.randint(every, (), generator=generator, device=generator.device))
     for k in range(first, policy.process.steps if stop is None else stop):
-        kernel = policy.kernel(x, k)
-        y = kernel.sample(generator)
+        y = here.kernel.sample(generator)
         if base is not None:
-            log_probs.append(needed(kernel, Density).log_prob(y))
+            log_probs.append(needed(here.kernel, Density).log_prob(y))
             log_ratios.append(torch.zeros_like(log_probs[-1]))
-        if base is not None and k % every == phase:
-            reference = needed(kernel, Density) if base is policy else base.kernel_as(Density, x, k)
-            log_ratios[-1] = every * (log_probs[-1] - reference.log_prob(y))
-            if terms:
-                step = needed(kernel, Factorised).terms(y) - needed(reference, Factorised).terms(y)
+            step = torch.zeros_like(needed(here.kernel, Factorised).terms(y)) if terms else None
+            moved = moving(policy.process, here.x, y) & (base is not policy and k % every == phase)
+            if moved.any():
+                ours, theirs = here[moved].kernel, base.kernel_as(Density, here.x[moved], k)
+                log_ratios[-1][moved] = every * (log_probs[-1][moved] - theirs.log_prob(y[moved]))
+                if step is not None:
+                    step[moved] = needed(ours, Factorised).terms(y[moved]) - needed(theirs, Factorised).terms(y[moved])
+            if step is not None:
                 coordinate_terms = step if coordinate_terms is None else coordinate_terms + step
         if not states:
             kept.clear()
         kept.append(y)
-        x = y
+        here = here.after(y)
     return Trajectory(
         torch.stack(kept),
         torch.stack(log_probs) if log_probs else None,
@@ -242,10 +293,10 @@ def sample(policy: Policy, batch: int, generator: Generator, *, chunk: int = 512
     """Draw `batch` designs, keeping no chain: memory does not grow with the number of steps."""
     done = []
     for size in [chunk] * (batch // chunk) + [batch % chunk] * (batch % chunk > 0):
-        x = policy.process.noise(size, generator)
-        for k in range(policy.process.steps):
-            x = policy.kernel(x, k).sample(generator)
-        done.append(x)
+        here = policy.at(policy.process.noise(size, generator), 0)
+        for _ in range(policy.process.steps):
+            here = here.after(here.kernel.sample(generator))
+        done.append(here.x)
     return torch.cat(done)
 
 

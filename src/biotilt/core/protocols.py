@@ -180,6 +180,19 @@ class RelaxedScorer(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsTime(Protocol):
+    """A network that says whether its outputs depend on the time it is told."""
+
+    @property
+    def reads_time(self) -> bool: ...
+
+
+def reads_time(net: object) -> bool:
+    """Return whether a network may give the same states other outputs at another time: unless it says no."""
+    return not isinstance(net, ReadsTime) or net.reads_time
+
+
 def kernel_at(process: Process, net: Net, x: Tensor, k: int | Tensor) -> Kernel:
     """Return the kernel of a process with a network at states `x` `(B, ...)` and step `k`: one network call."""
     return process.kernel_of(net(*process.inputs(x, k)), x, k)

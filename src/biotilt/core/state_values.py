@@ -120,16 +120,16 @@ class StateValue(Evaluates, Gathers):
         """Draw chains of p_out `(K, n)`: their own steps, one network row each, which values are read off too."""
         roles, generator, (steps, count) = context.roles, context.generator, used.shape
         wanted = torch.cat([used, used[:1] & False]) | torch.cat([used[:1] & False, used])  # both ends of a step
-        states = [roles.proposal.process.noise(count, generator)]
-        asked, anchors = [], []
+        here = roles.proposal.at(roles.proposal.process.noise(count, generator), 0)
+        states, asked, anchors = [here.x], [], []
         for k in range(steps):
-            here = roles.proposal.at(states[-1], k)
             y = here.kernel.sample(generator)
             states.append(y)
             if wanted[k].any():
                 asked.append(self.designs(context, here[wanted[k]]))
             if used[k].any():
                 anchors.append(_anchor(context, here[used[k]], y[used[k]], anchored))
+            here = here.after(y)
         chain = torch.stack(states)
         place = torch.full_like(wanted, -1, dtype=torch.long)
         place[wanted] = torch.arange(int(wanted.sum()), device=used.device)
@@ -163,4 +163,4 @@ def _anchor(context: Context, here: Seen, y: Tensor, anchored: bool) -> Tensor:
     log_out = needed(here.kernel, Density).log_prob(y)
     if not anchored:
         return torch.zeros_like(log_out)
-    return context.roles.base.kernel_as(Density, here.x, here.k).log_prob(y) - log_out
+    return context.roles.base.log_prob(here.x, here.k, y) - log_out

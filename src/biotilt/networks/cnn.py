@@ -61,6 +61,10 @@ class CNN(nn.Module):
             nn.init.zeros_(self.condition.weight)  # all classes are one at first
         self.head = nn.Sequential(nn.GroupNorm(1, c), nn.Conv1d(c, c, 1), nn.GELU(), nn.Conv1d(c, config.letters, 1))
 
+    @property
+    def reads_time(self) -> bool:
+        return self.config.time
+
     def blank(self) -> CNN:
         """Return a copy whose outputs start at zero."""
         return blank_copy(self, "head.3")

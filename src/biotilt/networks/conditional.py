@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core.marks import Mark
+from biotilt.core.protocols import reads_time
 
 
 class Conditional(nn.Module):
@@ -34,6 +35,10 @@ class Conditional(nn.Module):
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
         output = self._guided(*self.shown(x, t))
         return output if self.mark is None else self.mark.blank(output)
+
+    @property
+    def reads_time(self) -> bool:
+        return reads_time(self.net)
 
     def shown(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the network is called with: states without their mark, times, and conditions `(B, ...)`."""

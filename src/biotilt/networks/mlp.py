@@ -50,6 +50,10 @@ class MLP(nn.Module):
         hidden = [layer for a, b in itertools.pairwise(widths) for layer in (nn.Linear(a, b), nn.GELU())]
         self.layers = nn.Sequential(*hidden, nn.Linear(widths[-1], config.length * config.letters))
 
+    @property
+    def reads_time(self) -> bool:
+        return self.config.time
+
     def blank(self) -> MLP:
         """Return a copy whose outputs start at zero."""
         return blank_copy(self, f"layers.{len(self.layers) - 1}")

@@ -58,6 +58,10 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
         self.head = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, config.letters))
 
+    @property
+    def reads_time(self) -> bool:
+        return self.config.time
+
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         return self.head(self.features(x, t, condition)).float()
 

@@ -103,7 +103,7 @@ class DiscreteAdjointMatching(Objective):
         return Round(drop_unscored(rows), designs, {"reward": rewards.nanmean().item(), "kl": path_kl, "ess": ess})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
-        log_prob = context.roles.policy.kernel_as(Density, rows["x"], rows["k"]).log_prob(rows["y"])
+        log_prob = context.roles.policy.log_prob(rows["x"], rows["k"], rows["y"])
         log_rho = log_prob - rows["log_out"]
         loss = (log_rho.exp() - rows["weight"] * log_rho).mean()
         return loss, {"distil": loss.item()}
@@ -126,7 +126,7 @@ class DiscreteAdjointMatching(Objective):
             kernel = roles.proposal.kernel_as(Density, here, step)
             y = kernel.sample(context.generator)
             log_out = kernel.log_prob(y)
-            log_ratio = roles.base.kernel_as(Density, here, step).log_prob(y) - log_out
+            log_ratio = roles.base.log_prob(here, step, y) - log_out
             found.append({"x": here, "y": y, "k": step, "path": path, "log_out": log_out, "log_ratio": log_ratio})
             x[path], k = y, k + 1
         return {key: torch.cat([rows[key] for rows in found]) for key in found[0]}, x

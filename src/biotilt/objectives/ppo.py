@@ -102,7 +102,7 @@ class PPO(Objective):
         return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
-        log_new = context.roles.policy.kernel_as(Density, rows["x"], rows["k"]).log_prob(rows["y"])
+        log_new = context.roles.policy.log_prob(rows["x"], rows["k"], rows["y"])
         loss = -clipped_surrogate(log_new, rows["log_old"], rows["advantage"], self.clip).mean()
         ratio = (log_new.detach() - rows["log_old"]).exp()
         return loss, {"clip_fraction": ((ratio - 1).abs() > self.clip).float().mean().item()}

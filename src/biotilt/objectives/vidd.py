@@ -136,5 +136,5 @@ class VIDD(Objective):
     ) -> tuple[Tensor, Metrics]:
         """−E[ w^λ log p_θ(y|x) ], w the density of the teacher relative to p_out."""
         log_weight = (self.mirror * log_weight).clamp(max=self.max_log_weight)
-        loss = -(log_weight.exp() * context.roles.policy.kernel_as(Density, x, k).log_prob(y)).mean()
+        loss = -(log_weight.exp() * context.roles.policy.log_prob(x, k, y)).mean()
         return loss, {"ess": effective_fraction(log_weight).item(), "distil": loss.item()}

@@ -33,12 +33,12 @@ class Proposal:
         """Return `count` designs and log p_pre/p_proposal of their paths `(count,)`; memory does not grow with K."""
         designs, log_ratios = [], []
         for size in [chunk] * (count // chunk) + [count % chunk] * (count % chunk > 0):
-            x = self.policy.process.noise(size, context.generator)
-            total = torch.zeros(size, device=x.device)
-            for k in range(self.policy.process.steps):
-                (x,), (log_ratio,) = self.children(context, self.policy.at(x, k), 1)
-                total = total + log_ratio
-            designs.append(x)
+            here = self.policy.at(self.policy.process.noise(size, context.generator), 0)
+            total = torch.zeros(size, device=here.x.device)
+            for _ in range(self.policy.process.steps):
+                (x,), (log_ratio,) = self.children(context, here, 1)
+                here, total = here.after(x), total + log_ratio
+            designs.append(here.x)
             log_ratios.append(total)
         return torch.cat(designs), torch.cat(log_ratios)
 

@@ -68,7 +68,7 @@ class Refinement(Sampler):
         here, rewards = proposal.policy.at(x, first), x.new_zeros(0)
         for k in range(first, steps):
             y, log_ratio = proposal.children(context, here, self.children)
-            there = proposal.policy.at(y.flatten(0, 1), k + 1)
+            there = here.after(y.flatten(0, 1))
             if self.children == 1 and k + 1 < steps:
                 here = there
                 continue

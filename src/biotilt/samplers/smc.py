@@ -72,7 +72,7 @@ class SMC(Sampler):
                 lineage = lineage[kept]
                 resampled += 1
             (x,), (log_ratio,) = proposal.children(context, here, 1)
-            here, last = proposal.policy.at(x, k + 1), k + 1 == steps
+            here, last = here.after(x), k + 1 == steps
             scores = value if self.value == "none" and not last else value_at(context, here)
             after = scores * ((k + 1) / steps) if self.temper else scores
             after = torch.where(after.isnan(), -torch.inf if last else value, after)

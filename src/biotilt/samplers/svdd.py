@@ -58,7 +58,7 @@ class SVDD(Sampler):
         log_weight, rows = torch.zeros_like(value), torch.arange(count, device=here.x.device)
         for k in range(steps):
             y, log_ratio = proposal.children(context, here, self.children)
-            there = proposal.policy.at(y.flatten(0, 1), k + 1)
+            there = here.after(y.flatten(0, 1))
             after = value_at(context, there).unflatten(0, (self.children, count))
             if k + 1 < steps:
                 after = torch.where(after.isnan().all(0), value, after)

@@ -1,0 +1,113 @@
+"""Steps that reveal nothing: no network is asked for them, and every number is what it would be if it were."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from biotilt.core import Policy, rollout, sample
+from biotilt.networks import MLP, MLPConfig
+from biotilt.processes import AnyOrder, Masked, Uniform
+from biotilt.testing import RowCounter, Rows
+
+L, V, K, N = 4, 3, 12, 30
+MASKED = Masked(L, V, num_steps=K)
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def policy(seed: int, process=MASKED, *, time: bool = False) -> Policy:
+    torch.manual_seed(seed)
+    net = MLP(MLPConfig(V, L, 16, 1, time=time))
+    nn.init.normal_(net.layers[-1].weight)
+    return Policy(process, net)
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def changes(states: Tensor) -> Tensor:
+    """Which steps `(K, N)` of chains changed something."""
+    return (states[1:] != states[:-1]).any(-1)
+
+
+@pytest.mark.parametrize("time", [False, True])
+def test_chains_are_those_of_a_network_that_is_asked_at_every_step(time):
+    """And a network without time is asked once for each state that is new: the noise, and what a step changed."""
+    ours, x = policy(1, time=time), MASKED.noise(N, generator())
+    states, draws = [x], generator()
+    for k in range(K):
+        states.append(ours.kernel(states[-1], k).sample(draws))
+    with RowCounter(policy=ours.net) as rows:
+        chain = rollout(ours, N, generator())
+    assert torch.equal(chain.states, torch.stack(states))
+    new = N + int(changes(chain.states[:-1]).sum())
+    assert 0.3 * N * K < new < 0.8 * N * K
+    assert rows["policy"] == Rows(N * K if time else new)
+    with RowCounter(policy=ours.net) as rows:
+        assert torch.equal(sample(ours, N, generator()), chain.designs)
+    assert rows["policy"] == Rows(N * K if time else new)
+
+
+@pytest.mark.parametrize("terms", [False, True])
+def test_ratios_to_the_base_are_those_of_all_steps(terms):
+    """A step that reveals nothing has the ratio 1, whatever the networks say: the base is asked for the others."""
+    ours, base = policy(1, time=True), policy(2, time=True)
+    with RowCounter(base=base.net) as rows:
+        chain = rollout(ours, N, generator(), base=base, terms=terms)
+    assert rows["base"] == Rows(int(changes(chain.states).sum()))
+    by_letter = torch.zeros(N, L)
+    for k in range(K):
+        x, y = chain.states[k], chain.states[k + 1]
+        one, other = ours.kernel(x, k), base.kernel(x, k)
+        torch.testing.assert_close(chain.log_prob[k], one.log_prob(y))
+        torch.testing.assert_close(chain.log_ratio[k], one.log_prob(y) - other.log_prob(y))
+        by_letter += (one.terms(y) - other.terms(y)).detach()
+    assert not terms or torch.testing.assert_close(chain.terms, by_letter) is None
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("process", [MASKED, AnyOrder(L, V), Uniform(L, V, num_steps=6)], ids=lambda p: p.name)
+def test_log_probabilities_and_their_gradient(process, whole):
+    """Of all steps, and of those alone that reveal nothing, which have no gradient."""
+    ours = policy(1, process, time=True)
+    chain = rollout(ours, N, generator()).states
+    steps = len(chain) - 1
+    x, y = chain[:-1].flatten(0, 1), chain[1:].flatten(0, 1)
+    k = torch.arange(steps).repeat_interleave(N)
+    if not whole and process is MASKED:
+        still = (x == y).all(-1)
+        x, y, k = x[still], y[still], k[still]
+    with RowCounter(policy=ours.net) as rows:
+        found = ours.log_prob(x, k, y)
+        found.square().sum().backward()
+    grads = [p.grad.clone() for p in ours.net.parameters()]
+    ours.net.zero_grad()
+    expected = ours.kernel(x, k).log_prob(y)
+    expected.square().sum().backward()
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(grads, (p.grad for p in ours.net.parameters())):
+        torch.testing.assert_close(one, other)
+    if process is MASKED:
+        moved = int((x != y).any(-1).sum())
+        assert rows["policy"] == Rows(plain=1, graph=max(moved, 1)) and (moved > 0) == whole
+    else:
+        assert rows["policy"] == Rows(graph=len(x))
+
+
+def test_children_that_are_their_parent_are_not_asked_again():
+    ours = policy(1)
+    here = ours.at(MASKED.noise(5, generator()), 0)
+    draws = generator()
+    y = torch.stack([here.kernel.sample(draws) for _ in range(7)])
+    with RowCounter(policy=ours.net) as rows:
+        there = here.after(y.flatten(0, 1))
+        log_prob = there.kernel.x0
+    assert rows["policy"] == Rows(graph=int((y != here.x).any(-1).sum()))
+    torch.testing.assert_close(log_prob, ours.kernel(y.flatten(0, 1), 1).x0)
+    some = torch.tensor([3, 0, 33])
+    with RowCounter(policy=ours.net) as rows:
+        torch.testing.assert_close(there[some].kernel.x0, log_prob[some])
+    assert rows["policy"] == Rows()
