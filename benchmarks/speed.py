@@ -39,7 +39,8 @@ from biotilt.training import TrainConfig, Trainer
 from biotilt.values import VALUES
 
 Case = dict[str, Any]
-SMALL, PEERS = {"channels": 32, "blocks": 4}, {"channels": 128, "blocks": 20}
+SMALL: Case = {"channels": 32, "blocks": 4}
+PEERS: Case = {"channels": 128, "blocks": 20, "kernel": 9, "dilations": [1, 1, 4, 16, 64]}
 # Chains that all run to the end one by one would take hours of a small case; the rest keeps its defaults.
 CHEAPER: dict[str, Case] = {
     "tree_search": {"iterations": 4, "children": 4},
@@ -111,7 +112,10 @@ def base_of(case: Case) -> Policy:
     length, steps = case["length"], case["steps"]
     if case["name"] == "adjoint_matching":
         return Policy(Flow(length, num_steps=steps), VectorMLP(VectorMLPConfig(length)).eval())
-    net = CNN(CNNConfig(4, length, **case["network"]))
+    network = case["network"]
+    if "dilations" in network:
+        network = network | {"dilations": tuple(network["dilations"])}
+    net = CNN(CNNConfig(4, length, **network))
     return Policy(Masked(length, 4, num_steps=steps), net.eval())
 
 
