@@ -6,6 +6,7 @@ network are independent of each other: a part of them gives the same outputs and
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -90,10 +91,10 @@ def again(function: Callable[..., R], *args: object) -> R:
     return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=False)
 
 
-def fits(net: nn.Module, rows: int, x: Tensor, t: Tensor) -> bool:
-    """Return whether the graph of so many rows, like those shown, fits into what is left of the bound."""
+def room(net: nn.Module, x: Tensor, t: Tensor) -> int:
+    """Return of how many rows like those shown the graph fits into what is left of the bound; of any without one."""
     budget = _BUDGET.get()
-    return budget is None or rows * graph_bytes(net, x, t) <= budget.left
+    return sys.maxsize if budget is None else int(budget.left // max(graph_bytes(net, x, t), 1))
 
 
 def graph_bytes(net: nn.Module, x: Tensor, t: Tensor) -> int:

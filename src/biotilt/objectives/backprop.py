@@ -28,7 +28,7 @@ from biotilt.core import (
     require_relaxed_states,
     rollout,
 )
-from biotilt.core.bounded import again, fits, in_parts
+from biotilt.core.bounded import again, in_parts, room
 from biotilt.errors import ConfigError
 from biotilt.options import Count, CountFrom0, Positive, check_options
 
@@ -112,12 +112,12 @@ class RewardBackprop(Objective):
         relaxable = needed(process, Relaxable)
         x, steps = relaxable.relaxed(starts), range(self._first(process.steps), process.steps)
         kl = torch.zeros(len(starts), device=starts.device)
-        both = 2 * len(starts) * len(steps)  # rows of the policy and of the base
-        whole = fits(roles.policy.net, both, *process.inputs(x[:1], steps[0]))
+        # the graphs of the last steps, of policy and base, are kept as far as there is room
+        kept = room(roles.policy.net, *process.inputs(x[:1], steps[0])) // (2 * len(starts))
         for k in steps:
             seed = int(torch.randint(2**62, (), generator=context.generator, device=context.generator.device))
             taken = (context.roles, x, k, seed)
-            x, step_kl = self._step(*taken) if whole else again(self._step, *taken)
+            x, step_kl = self._step(*taken) if steps.stop - k <= kept else again(self._step, *taken)
             kl = kl + step_kl
         designs = relaxable.relaxed_design(x)
         rewards = context.target.relaxed_rewards(designs)
