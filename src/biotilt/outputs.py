@@ -30,6 +30,8 @@ from biotilt.measures import task_measures, together
 from biotilt.pages import write_page
 from biotilt.provenance import git_commit, versions
 from biotilt.report.words import verdict_words
+from biotilt.rewards.generic.combine import Combination, Sum
+from biotilt.rewards.generic.declare import Declared
 from biotilt.samplers import BestOfN
 from biotilt.schema import Accounts
 from biotilt.spaces import Text
@@ -208,9 +210,11 @@ def _components(
     Objectives are the parts of a combined reward, or the reward, and the constraints.
     """
     reward = experiment.reward
-    names, parts = getattr(reward, "names", [reward.name]), getattr(reward, "parts", [reward])
-    weights = getattr(reward, "weights", [1.0] * len(parts))
-    objectives = {name: (part, weight >= 0) for name, part, weight in zip(names, parts, weights)}
+    whole = reward.part if isinstance(reward, Declared) else reward
+    objectives = {reward.name: (reward, True)}
+    if isinstance(whole, Combination):
+        weights = whole.weights if isinstance(whole, Sum) else (1.0,) * len(whole.parts)
+        objectives = {name: (part, weight >= 0) for name, part, weight in zip(whole.names, whole.parts, weights)}
     for name, section, constraint in experiment.bounds():
         objectives[name] = (constraint, section.at_least is not None)
     if len(objectives) < 2:

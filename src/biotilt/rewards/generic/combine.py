@@ -28,7 +28,7 @@ from biotilt.rewards.generic.base import (
 from biotilt.rewards.generic.section import FromPart, FromParts
 
 
-class _Combination(Compound, FromParts):
+class Combination(Compound, FromParts):
     """Parts with one coefficient each; a design that any part cannot score, or calls infeasible, stays so.
 
     `names` are those of the parts, all different.
@@ -105,7 +105,7 @@ class _Combination(Compound, FromParts):
         return scores
 
 
-class Sum(_Combination):
+class Sum(Combination):
     """r(x) = Σ_i w_i r_i(x).
 
     `weights`, one finite number a part, default to 1; a part of weight 0 is only watched. NaN in any part
@@ -133,7 +133,7 @@ class Sum(_Combination):
         return torch.stack([weight * score for weight, score in zip(self.weights, scores)]).sum(0)
 
 
-class Product(_Combination):
+class Product(Combination):
     """r(x) = Π_i r_i(x)^e_i, of parts that are never negative.
 
     `exponents`, one number > 0 a part, default to 1. NaN in any part makes the product NaN, -inf makes it
