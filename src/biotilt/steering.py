@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from biotilt.assemble import sampler_and_value
-from biotilt.core import Context, Roles, Target
+from biotilt.core import Context, Preparation, Prepares, Roles, Sampler, Target, Value
 from biotilt.core.space import Measured, Space
 from biotilt.errors import ConfigError, RewardError
 from biotilt.evaluation.tables import Designs
@@ -29,7 +29,8 @@ class Steered:
     """Designs with their scores (NaN where not scored) and weights, which sum to 1.
 
     `log_z`: log of Z where it is known, and its standard error. `warnings`: sentences about judges that gave no design
-    a finite score. `store`: all scores that were asked for.
+    a finite score, and a value that learned nothing. `calls`: all that the sampler asked, those included that its value
+    learned from (`metrics["value_calls"]`). `store`: all scores that were asked for.
 
     >>> import biotilt
     >>> def share_of_g(designs):
@@ -101,7 +102,11 @@ def steer(
     (4, 1.0)
     """
     check_option(Count, count, "", "count")
-    sampler, value = sampler_and_value(experiment)
+    with torch.random.fork_rng(devices=[]):  # weights of a value's network
+        torch.manual_seed(experiment.config.seed)
+        sampler, value = sampler_and_value(experiment)
+    if isinstance(value, nn.Module):
+        value.to(experiment.device)
     started = time.perf_counter()
     base = experiment.model.policy
     base.net.to(experiment.device)
@@ -116,21 +121,24 @@ def steer(
 
 
 def _drawn(
-    experiment: Experiment, roles: Roles, sampler: Any, value: Any, count: int, report: Callable[[int], None],
-    started: float,
+    experiment: Experiment, roles: Roles, sampler: Sampler, value: Value | None, count: int,
+    report: Callable[[int], None], started: float,
 ) -> Steered:  # fmt: skip
     store = Store(None)  # of the reward and the judge: they may read columns of one source
     oracle = _Reporting(experiment, store, report)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
     context = Context(roles, Target(oracle, experiment.config.alpha), generator, value=value)
+    told = Preparation({})
     try:
+        if isinstance(value, Prepares):
+            told = value.prepare(context)
         drawn = sampler.draw(context, count)
     except RewardError:
         oracle.oracle.require_scores()  # it can tell why no design has a weight
         raise
     oracle.oracle.require_scores()
     designs = experiment.model.decode(drawn.designs)
-    rewards, warnings = drawn.rewards, []
+    rewards, warnings = drawn.rewards, told.warnings
     if bool(rewards.isnan().all()):  # a sampler that never asked: show the scores, which are not part of its calls
         rewards = _judged(experiment, experiment.reward, store, drawn.designs, warnings)
     held_out = None
@@ -140,7 +148,7 @@ def _drawn(
     weights = drawn.log_weight.softmax(0) if usable else torch.full_like(drawn.log_weight, math.nan)
     return Steered(
         designs, rewards.tolist(), weights.tolist(), None if held_out is None else held_out.tolist(), drawn.log_z,
-        drawn.log_z_error, oracle.oracle.calls, time.perf_counter() - started, drawn.metrics,
+        drawn.log_z_error, oracle.oracle.calls, time.perf_counter() - started, drawn.metrics | told.metrics,
         experiment.model.space, warnings, store,
     )  # fmt: skip
 

@@ -38,6 +38,8 @@ def steered(found: Steered, out: Path | None) -> str:
     ]
     if found.held_out is not None:
         lines[0] += f", held-out {median(found.held_out)}"
+    if "value_calls" in found.metrics:
+        lines.append(f"{count(int(found.metrics['value_calls']))} of the calls taught the value that guides")
     effective = 1 / sum(w * w for w in found.weights)
     if effective < 0.99 * len(found.designs):
         lines.append(f"their weights differ: they count as {pretty(effective)} designs of equal weight")

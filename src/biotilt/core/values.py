@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
 from biotilt.core.capabilities import Capability, Tiltable
-from biotilt.core.objective import Context, Round
+from biotilt.core.objective import Context, Metrics, Round
 from biotilt.core.parts import Value
 from biotilt.core.policy import Seen, Trajectory
 from biotilt.core.replay import Batch, Columns
@@ -39,6 +39,22 @@ class Evaluates(Value, ABC):
     def value_at(self, context: Context, here: Seen) -> Tensor:
         """Return v `(B,)` of states that the proposal sees: a value that asks its network there asks once with it."""
         return self.state_value(context, here.x, here.k)
+
+
+@dataclass
+class Preparation:
+    """What a value says of what it learned before the sampler drew: figures, and sentences of warning."""
+
+    metrics: Metrics
+    warnings: list[str] = field(default_factory=list)
+
+
+class Prepares(Value, ABC):
+    """A value that asks the oracle before a sampler draws, and not while it does."""
+
+    @abstractmethod
+    def prepare(self, context: Context) -> Preparation:
+        """Learn what it needs to know; called once, before the first design is drawn."""
 
 
 class Gathers(Value, ABC):

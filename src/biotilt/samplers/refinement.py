@@ -32,8 +32,8 @@ class Refinement(Sampler):
     a part back: the law ends sharper than p*, the more so the smaller the share. It maximises; compare it at equal KL.
     As in the paper's code, except that it takes the argmax of the children; that sharpens further.
 
-    `value`: posterior_mean, v(x) = r(x̂0(x)); monte_carlo. Calls of a design: M for each step from noise, and again M
-    for each step redone in a round, times those of the value, once in the last step of each.
+    `value`: posterior_mean, v(x) = r(x̂0(x)); monte_carlo; learned. Calls of a design: M for each step from noise, and
+    again M for each step redone in a round, times those of the value, once in the last step of each.
     """
 
     rounds: Count = 8

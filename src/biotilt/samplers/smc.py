@@ -25,9 +25,9 @@ class SMC(Sampler):
     exp(log Z) is unbiased for Z at any `count`, whatever the value and the proposal (Del Moral 2004; of diffusion
     models, Wu et al. 2023, arXiv 2306.17775).
 
-    `value`: posterior_mean, v(x) = r(x̂0(x)); monte_carlo; none, which knows nothing before the end, does not
-    resample, and so is importance sampling. `resample` in [0, 1]: 0 never, 1 after
-    every step that makes weights differ.
+    `value`: posterior_mean, v(x) = r(x̂0(x)); monte_carlo; learned, before the first draw; none, which knows nothing
+    before the end, does not resample, and so is importance sampling. `resample` in [0, 1]: 0 never, 1 after every
+    step that makes weights differ.
     `temper` = False leaves k/K out, which suits a value that is right from the start: weights are then constant if v
     is the soft value and the proposal p*. A guess of the whole design from an early state is overconfident, and
     resampling by it in full can be worse than no resampling.
@@ -36,7 +36,7 @@ class SMC(Sampler):
     where few of their lineages survive, and with systematic resampling. Several runs with other seeds tell more.
 
     A state that cannot be scored keeps the value of the one before it; a design that cannot, or is infeasible, weighs
-    nothing. K oracle calls a particle, times those of the value.
+    nothing. K oracle calls a particle, times those of the value; one with a learned value, which asks before.
 
     Raises RewardError when no particle has a weight.
     """

@@ -29,11 +29,13 @@ class SVDD(Sampler):
     spread with the number of steps (there is no resampling), and tell by `metrics["ess"]` how far v and M are from
     enough. With M = 1 it is importance sampling.
 
-    `value`: posterior_mean, v(x) = r(x̂0(x)), the paper's SVDD-PM; monte_carlo. `choose="argmax"` takes the child of
-    the largest a_j (α → 0 of the paper): it maximises, and has neither weights nor log Z.
+    `value`: posterior_mean, v(x) = r(x̂0(x)), the paper's SVDD-PM; monte_carlo; learned, before the first draw.
+    `choose="argmax"` takes the child of the largest a_j (α → 0 of the paper): it maximises, and has neither weights
+    nor log Z.
 
     A child that cannot be scored is chosen only when none can, and then keeps the value of its parent; log Z leaves
-    out what lay behind the unscored. M · K oracle calls a design, times those of the value.
+    out what lay behind the unscored. M · K oracle calls a design, times those of the value; M with a learned value,
+    which asks before.
 
     Raises RewardError when no design has a weight.
     """

@@ -9,11 +9,12 @@ from biotilt.values.learned_state import LearnedV
 from biotilt.values.monte_carlo import MonteCarlo
 from biotilt.values.posterior_mean import PosteriorMean
 from biotilt.values.runs import Bootstrapped, Mixed, Return
+from biotilt.values.soft import SoftValue, SoftValueConfig
 from biotilt.values.state import LogZ, LogZConfig, StateNet, StateNetConfig
 from biotilt.values.surrogate import SurrogateConfig, SurrogateQ
 
 VALUES: Registry[Value] = Registry(
-    "values", "value", (PosteriorMean, MonteCarlo, SurrogateQ, Return, Bootstrapped, Mixed, StateNet, LogZ)
+    "values", "value", (PosteriorMean, MonteCarlo, SoftValue, SurrogateQ, Return, Bootstrapped, Mixed, StateNet, LogZ)
 )
 """What an algorithm may write in its `value`."""
 
@@ -29,6 +30,8 @@ __all__ = [
     "MonteCarlo",
     "PosteriorMean",
     "Return",
+    "SoftValue",
+    "SoftValueConfig",
     "StateNet",
     "StateNetConfig",
     "SurrogateConfig",
