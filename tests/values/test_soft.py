@@ -14,7 +14,7 @@ from biotilt.core import Context, Policy, Roles, Target
 from biotilt.errors import ConfigError, RewardError
 from biotilt.networks import MLP, MLPConfig, value_network
 from biotilt.networks.table import Table
-from biotilt.processes import Finite, Masked
+from biotilt.processes import AnyOrder, Finite
 from biotilt.samplers import SMC, SVDD
 from biotilt.testing import (
     RowCounter,
@@ -93,8 +93,8 @@ def test_with_it_svdd_is_near_p_star():
 
 def test_rows_and_calls_as_formulas():
     """Learning: one chain of the base a call. Drawing: one row of the value a state before the last, no call there."""
-    length, letters, steps, count, children, calls = 6, 3, 5, 7, 4, 20
-    process = Masked(length, letters, num_steps=steps)
+    length, letters, count, children, calls = 5, 3, 7, 4, 20
+    process, steps = AnyOrder(length, letters), length  # each step reveals a letter, so each row is asked
     asked = []
 
     def scorer(designs: Tensor) -> Tensor:
