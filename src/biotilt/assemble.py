@@ -195,19 +195,35 @@ def objective_and_value(parts: Assembled) -> tuple[Objective, Value | None]:
     return objective, _value_of(objective, "objective", parts)
 
 
-def sampler_and_value(parts: Assembled) -> tuple[Sampler, Value | None]:
-    """Return the sampler and its value, checked against the process and the reward."""
+def sampler_and_value(parts: Assembled, given: Value | None = None) -> tuple[Sampler, Value | None]:
+    """Return the sampler and its value, or the one `given` in its place, checked against the process and the reward."""
     sampler = parts.config.build_sampler()
-    return sampler, _value_of(sampler, "sampler", parts)
-
-
-def _value_of(algorithm: Algorithm, section: str, parts: Assembled) -> Value | None:
-    """Return the value that an objective or a sampler asks for by its `value`, once all have been found to fit."""
-    options, policy, value = parts.config.value_options(algorithm, section), parts.model.policy, None
-    if options is not None:
-        value = VALUES.find(algorithm.value_name).build(
-            options, policy.process, lambda width, depth: value_network(policy, ValueSize(width, depth))
+    if given is not None and sampler.value_name is None:
+        raise ConfigError(
+            f'a value was given, and the sampler "{sampler.name}" asks none as it is configured; svdd, smc and '
+            "refinement do"
         )
+    return sampler, _value_of(sampler, "sampler", parts, given)
+
+
+def value_like(config: Config, model: Model) -> Value | None:
+    """Return a new value such as the objective of a configuration trains, of this model."""
+    return _new_value(config.build_objective(), "objective", config, model)
+
+
+def _new_value(algorithm: Algorithm, section: str, config: Config, model: Model) -> Value | None:
+    options, policy = config.value_options(algorithm, section), model.policy
+    if options is None:
+        return None
+    return VALUES.find(algorithm.value_name).build(
+        options, policy.process, lambda width, depth: value_network(policy, ValueSize(width, depth))
+    )
+
+
+def _value_of(algorithm: Algorithm, section: str, parts: Assembled, given: Value | None = None) -> Value | None:
+    """Return the value that an objective or a sampler asks for by its `value`, once all have been found to fit."""
+    policy = parts.model.policy
+    value = _new_value(algorithm, section, parts.config, parts.model) if given is None else given
     differentiable = all(reward.differentiable for reward in (parts.reward, *parts.constraints))
     relaxed = not isinstance(parts.model.origin, Origin) or reads_relaxed(policy)  # networks of ours do
     known = PROCESSES.values(), VALUES.values()

@@ -147,6 +147,12 @@ def _hashes(base: Path, files: list[str]) -> dict[str, str]:
     return {file: hashlib.sha256((base / file).read_bytes()).hexdigest() for file in files}
 
 
+def model_hash(config: Config, base: Path) -> str | None:
+    """Return the sha256 of the generator's file, as records have it; None where it is no file."""
+    path = config.model.path
+    return None if path is None or in_python(path) else _hashes(base, [path])[path]
+
+
 def threads_of(experiment: Experiment, folder: Path) -> int | None:
     """Return with how many threads a run computes: as it says, or as it began, since sums depend on it; else None."""
     if experiment.config.threads is not None:

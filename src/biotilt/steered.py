@@ -81,8 +81,9 @@ def _summary(
     rows["steered"] = steered
     about = finish(experiment, judge, rows, problems, files={"steered": out.name})
     sampler = config.build_sampler()
+    options = dict(vars(sampler)) | ({"value": f"of {found.value_of}"} if found.value_of else {})
     summary = {
-        "oracle": {}, "task": config.task or config.name, "objective": sampler.name, "options": dict(vars(sampler)),
+        "oracle": {}, "task": config.task or config.name, "objective": sampler.name, "options": options,
         "alpha": config.alpha, "seed": config.seed, "calls": found.calls, "seconds": found.seconds,
         "versions": versions() | {"git": git_commit() or "unknown"},
     }  # fmt: skip

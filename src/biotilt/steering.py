@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from biotilt.experiment import Experiment
 from biotilt.model import Model
 from biotilt.options import Count, check_option
 from biotilt.oracle import Store
+from biotilt.reuse import value_of_run
+from biotilt.run import Run
 
 
 @dataclass
@@ -30,7 +32,8 @@ class Steered:
 
     `log_z`: log of Z where it is known, and its standard error. `warnings`: sentences about judges that gave no design
     a finite score, and a value that learned nothing. `calls`: all that the sampler asked, those included that its value
-    learned from (`metrics["value_calls"]`). `store`: all scores that were asked for.
+    learned from (`metrics["value_calls"]`). `value_of`: the folder of the run whose value guided, "" for none.
+    `store`: all scores that were asked for.
 
     >>> import biotilt
     >>> def share_of_g(designs):
@@ -53,6 +56,7 @@ class Steered:
     space: Space[Any]
     warnings: list[str] = field(default_factory=list)
     store: Store = field(default_factory=Store, repr=False, compare=False)
+    value_of: str = ""
 
     def write(self, path: Path) -> None:
         """Write the designs in the format of the suffix, ranked by the judge, or by the reward where there is none."""
@@ -85,13 +89,16 @@ def steer(
     count: int,
     *,
     proposal: Model | None = None,
+    value: Run | Path | str | None = None,
     report: Callable[[int], None] = lambda calls: None,
 ) -> Steered:
     """Draw `count` designs with the experiment's sampler, toward p_pre exp(r/α), without touching any weight.
 
     `proposal`: a tuned model that draws in place of the base; weights are still relative to the base.
-    `report(calls)` is called whenever the oracle was asked. Raises ConfigError when the parts do not fit together, and
-    NothingScored, with the most common reasons, when no design that the sampler asked about got a finite score.
+    `value`: a tuned run, or its folder, whose learned value takes the place of the sampler's own; `reuse.value_of_run`
+    says which fit. `report(calls)` is called whenever the oracle was asked. Raises ConfigError when the parts do not
+    fit together, and NothingScored, with the most common reasons, when no design that the sampler asked about got a
+    finite score.
 
     >>> import biotilt
     >>> def share_of_g(designs):
@@ -104,9 +111,11 @@ def steer(
     check_option(Count, count, "", "count")
     with torch.random.fork_rng(devices=[]):  # weights of a value's network
         torch.manual_seed(experiment.config.seed)
-        sampler, value = sampler_and_value(experiment)
-    if isinstance(value, nn.Module):
-        value.to(experiment.device)
+        folder = value.folder if isinstance(value, Run) else None if value is None else Path(value)
+        reused = None if folder is None else value_of_run(folder, experiment)
+        sampler, guide = sampler_and_value(experiment, reused)
+    if isinstance(guide, nn.Module):
+        guide.to(experiment.device)
     started = time.perf_counter()
     base = experiment.model.policy
     base.net.to(experiment.device)
@@ -117,7 +126,8 @@ def steer(
         roles.proposal = proposal.policy.frozen_view()
         roles.proposal.net.to(experiment.device)
     with closing(experiment):
-        return _drawn(experiment, roles, sampler, value, count, report, started)
+        found = _drawn(experiment, roles, sampler, guide, count, report, started)
+    return found if folder is None else replace(found, value_of=str(folder))
 
 
 def _drawn(

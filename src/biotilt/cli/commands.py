@@ -229,6 +229,7 @@ def steer(
     file: ExperimentFile,
     count: Annotated[int, typer.Option(min=1, max=MOST_DESIGNS, help="Designs to draw.")] = 64,
     proposal: Annotated[Path | None, typer.Option(help="A tuned run that draws in place of the base.")] = None,
+    value: Annotated[Path | None, typer.Option(help="A tuned run whose learned value guides the sampler.")] = None,
     out: Annotated[Path | None, typer.Option(help="A .csv, .tsv, .fasta, .smi or .txt file.")] = None,
     page: Annotated[bool, typer.Option(help="With --out: judge the base too, and write a page beside it.")] = True,
     assignments: Assignments = None,
@@ -248,7 +249,7 @@ def steer(
     model = None if proposal is None else load_model(proposal, trust=trust)
     take_threads(experiment.config.threads)
     with counting("oracle calls") as report:
-        found = steer_experiment(experiment, count, proposal=model, report=report)
+        found = steer_experiment(experiment, count, proposal=model, value=value, report=report)
     document = found.document() | {"out": None if out is None else str(out)}
     if out is None or not page:
         if out is not None:

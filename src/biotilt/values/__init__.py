@@ -8,6 +8,7 @@ from biotilt.values.learned import LearnedQ, LearnedValueConfig
 from biotilt.values.learned_state import LearnedV
 from biotilt.values.monte_carlo import MonteCarlo
 from biotilt.values.posterior_mean import PosteriorMean
+from biotilt.values.reused import Reused
 from biotilt.values.runs import Bootstrapped, Mixed, Return
 from biotilt.values.soft import SoftValue, SoftValueConfig
 from biotilt.values.state import LogZ, LogZConfig, StateNet, StateNetConfig
@@ -30,6 +31,7 @@ __all__ = [
     "MonteCarlo",
     "PosteriorMean",
     "Return",
+    "Reused",
     "SoftValue",
     "SoftValueConfig",
     "StateNet",

@@ -125,7 +125,9 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
         with torch.no_grad():
             future = complete - self.centre
             if self.run != "return":
-                future = torch.where(self.process.hidden(after).any(-1), self._soft_value(context, after), future)
+                future = torch.where(
+                    self.process.hidden(after).any(-1), self.soft_value(context, after, self.target), future
+                )
             charged = torch.where(run, ell, torch.zeros_like(ell))
             others = charged.sum(-1, keepdim=True) - charged
             target = future.unsqueeze(-1) - others
@@ -152,9 +154,10 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
         run = rank < length.unsqueeze(-1)
         return x, torch.where(run, designs, x), run
 
-    def _soft_value(self, context: Context, x: Tensor) -> Tensor:
+    def soft_value(self, context: Context, x: Tensor, net: nn.Module) -> Tensor:
+        """Return V(x) `(B,)` of unfinished states by the Q of `net`, in units of α from the centre."""
         hidden = self.process.hidden(x)
         k = self.process.step_of(x)
         prior = context.roles.base.kernel(x, k).x0
-        per_position = (prior + self.target(*self.process.inputs(x, k)) * self.spread).logsumexp(-1)
+        per_position = (prior + call(net, *self.process.inputs(x, k)) * self.spread).logsumexp(-1)
         return (per_position * hidden).sum(-1) / hidden.sum(-1).clamp(min=1)
