@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.atomic import check_output
-from biotilt.core import Policy, Reveals
+from biotilt.core import Policy, Process, Reveals
 from biotilt.core.space import Space
 from biotilt.errors import ConfigError, DataError
 from biotilt.files import write_json
@@ -134,12 +134,7 @@ def pretrain_model(
     space = as_space(space)
     states = space.encode(designs)
     sizes = space.sizes(states)
-    if process is None:
-        text = {"name": "any_order", "per_step": max(states.shape[1] // 10, 1)}
-        process = text if isinstance(space, Text) else {"name": "gaussian"}
-    made = PROCESSES.of_table(_known(PROCESSES.options_of(process["name"]), sizes) | process)
-    if isinstance(space, Text) != isinstance(made, LetterProcess):
-        raise ConfigError(f'process: "{made.name}" does not make designs that are {space.medium}')
+    made = _process(process, space, sizes)
     labelled = None if labels is None else Labelled.of(labels, len(designs), label_dropout)
     # where nothing is masked, the states do not tell how much noise there is in them
     known = sizes | {"time": not isinstance(made, Reveals)}
@@ -166,6 +161,17 @@ def pretrain_model(
         "test_nats": validation_bound(learned, states[test]),
     }
     return Model(policy, space, conditions=conditions), metrics | plain
+
+
+def _process(said: dict[str, Any] | None, space: Space[Any], sizes: dict[str, Any]) -> Process:
+    """Return a process by its name and options, with the `sizes` of designs; ConfigError where it makes other ones."""
+    if said is None:
+        text = isinstance(space, Text)
+        said = {"name": "any_order", "per_step": max(sizes["length"] // 10, 1)} if text else {"name": "gaussian"}
+    made = PROCESSES.of_table(_known(PROCESSES.options_of(said["name"]), sizes) | said)
+    if isinstance(space, Text) != isinstance(made, LetterProcess):
+        raise ConfigError(f'process: "{made.name}" does not make designs that are {space.medium}')
+    return made
 
 
 def _network(said: dict[str, Any], space: Space[Any], known: dict[str, Any], labelled: Labelled | None) -> nn.Module:

@@ -44,17 +44,18 @@ LabelDropout = Annotated[
     float, typer.Option(help="Share of designs that are learned without their label, for guidance.")
 ]
 AS = {"mean": "the mean of replicates", "keep": "replicates as they are"}
+Data = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA",
+        help="FASTA, CSV, TSV or text; of points CSV, TSV or NPY; of images a folder of PNG files or NPY.",
+    ),
+]
 
 
 @answering
 def pretrain(
-    data: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DATA",
-            help="FASTA, CSV, TSV or text; of points CSV, TSV or NPY; of images a folder of PNG files or NPY.",
-        ),
-    ],
+    data: Data,
     out: ModelOut,
     alphabet_name: Annotated[str | None, typer.Option("--alphabet", help="Of letters: dna, rna or protein.")] = None,
     space: Annotated[str, typer.Option(help="What designs are: letters, tokens, points or images.")] = "letters",
