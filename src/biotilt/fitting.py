@@ -53,7 +53,9 @@ class Split:
     def __post_init__(self) -> None:
         check_options(self, "split")
         if self.validation + self.test >= 1:
-            raise ConfigError(f"split: validation and test must sum below 1, got {self.validation} and {self.test}")
+            raise ConfigError(
+                f"split: the shares of validation and test must sum below 1, got {self.validation} and {self.test}"
+            )
 
     def rows(self, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return shuffled row numbers of the training, validation and test parts."""
