@@ -156,13 +156,9 @@ def pretrain_model(
         learned, mark = labelled.telling(made, policy.net)
         states, conditions = mark.write(states, labelled.index), labelled.conditions
         bound = learn(learned, states[train], states[validation], change=partial(labelled.forgetting, mark))
-    metrics = {
-        "train_designs": len(train),
-        "clusters": len(set(clusters)),
-        "validation_nats": bound,
-        "test_nats": validation_bound(learned, states[test]),
-    }
-    return Model(policy, space, conditions=conditions), metrics | plain
+    counts = {"train_designs": len(train), "clusters": len(set(clusters))}
+    nats = {"validation_nats": bound, "test_nats": validation_bound(learned, states[test])}
+    return Model(policy, space, conditions=conditions), counts | nats | plain
 
 
 def _process(said: dict[str, Any] | None, space: Space[Any], sizes: dict[str, Any]) -> Process:
