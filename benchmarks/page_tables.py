@@ -127,6 +127,44 @@ def docking_value(table: str, key: str, how: str = ".2f") -> str:
     return format(found[key], how).replace("-", "−")
 
 
+def speed() -> str:
+    """What a round of each algorithm costs, on a small network."""
+    rows = [["", "steps", "calls", "rows", "with a graph", "CPU s", "TFLOP", "peak MB"]]
+    for line in lines("speed.jsonl"):
+        case, found = line["case"], line["found"]
+        if case["network"].get("blocks") != 4 or "plain" not in found:
+            continue
+        name = case["name"] + (", as published" if case.get("options") else "")
+        cost = [f"{found['cpu_s']:.2f}", f"{found['tflop']:.2f}", f"{found['peak_mb']:.0f}"]
+        sizes = [str(case["steps"]), *(f"{found[key]:,}" for key in ("calls", "plain", "graph"))]
+        rows.append([name, *sizes, *cost])
+    return markdown(rows)
+
+
+def speed_peers() -> str:
+    """What the updates of published code cost here, on a network of their size, in matrix TFLOP."""
+    rows = [["", "calls", "rows", "CPU s", "TFLOP", "TFLOP, published code", "peak MB", "share of the matrix rate"]]
+    for line in lines("speed.jsonl"):
+        case, found = line["case"], line["found"]
+        if case["network"].get("blocks") != 20 or "plain" not in found:
+            continue
+        asked = f"{found['plain']:,} + {found['graph']:,}"
+        published = PUBLISHED_TFLOP.get(case["name"], "–")
+        cost = [f"{found['cpu_s']:.0f}", f"{found['tflop']:.1f}", published, f"{found['peak_mb']:.0f}"]
+        rows.append([case["name"], str(found["calls"]), asked, *cost, f"{found['share']:.0%}"])
+    return markdown(rows)
+
+
+# Seconds of published code on this network times the rate of the processor they were measured on, 127 GFLOP/s a core.
+PUBLISHED_TFLOP = {
+    "ancestral": "29",
+    "svdd": "5.5",
+    "vidd": "39",
+    "ppo": "17, its own network",
+    "backprop": "15 (DRAKES)",
+}
+
+
 def scaffolds() -> str:
     """How often a held scaffold survives decoding."""
     found = lines("scaffolds.jsonl")
@@ -186,6 +224,8 @@ TABLES: dict[str, Callable[..., str]] = {
     "objectives_value": objectives_value,
     "panel_of": panel_of,
     "scaffolds": scaffolds,
+    "speed": speed,
+    "speed_peers": speed_peers,
     "utr_range": utr_range,
     "utr_objectives": lambda: utr_objectives.table(lines("utr_objectives.jsonl")),
     "utr_table": lambda file: utr_table.table(lines(file)),

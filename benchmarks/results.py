@@ -98,6 +98,8 @@ STEPS = (
         "task_panels.jsonl",
         "task_panels.py --out {out} --set train.max_calls=256 --set train.batch=32 --samples 128",
     ),
+    Step("speed.jsonl", "speed.py --out {out}"),
+    Step("speed.jsonl", "speed.py --peers --out {out}"),
     Step("faulty_oracle.jsonl", FAULTY),
     Step("faulty_oracle.jsonl", f"{FAULTY} --kill"),
     Step("faulty_oracle.jsonl", f"{FAULTY} --backend ray"),
