@@ -4,9 +4,9 @@
     python benchmarks/arrays.py --only images --seed 1 --out FOLDER --json
 
 Data are drawn here: two crescents in the plane, and images of one soft spot. A user's part is `REWARDS` and an
-experiment file; how many lines those are is counted. Commands: pretrain, check, tune, killed after its first checkpoint, tune
---resume, sample (in a fresh process), steer, evaluate. Prints the medians of the rows and of the designs that `sample`
-wrote, scored anew.
+experiment file; how many lines those are is counted. Commands: pretrain, check, tune, killed after its first
+checkpoint, tune --resume, sample (in a fresh process), steer, evaluate. Prints the medians of the rows and of the
+designs that `sample` wrote, scored anew.
 """
 
 from __future__ import annotations
