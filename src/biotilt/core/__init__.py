@@ -37,6 +37,7 @@ from biotilt.core.parts import (
     Value,
     check_capabilities,
     check_parts,
+    check_screened,
     has,
     require_relaxed_states,
 )
@@ -67,6 +68,7 @@ from biotilt.core.protocols import (
 from biotilt.core.replay import Batch, Columns, Replay, check_rows, draw_rows, drop_unscored
 from biotilt.core.roll_in import RollIn
 from biotilt.core.sampler import Draws, Sampler
+from biotilt.core.screen import Screen, View
 from biotilt.core.state_values import StateValue
 from biotilt.core.target import Target
 from biotilt.core.values import (
@@ -133,6 +135,7 @@ __all__ = [
     "Round",
     "Sampler",
     "Scorer",
+    "Screen",
     "Seen",
     "SeveralTargets",
     "StateFunction",
@@ -142,9 +145,11 @@ __all__ = [
     "Tiltable",
     "Trajectory",
     "Value",
+    "View",
     "check_capabilities",
     "check_parts",
     "check_rows",
+    "check_screened",
     "draw_loss",
     "draw_rows",
     "draw_states",

@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
+import torch
 from torch import Generator, Tensor, nn
 
 from biotilt.core.capabilities import T, needed
 from biotilt.core.parts import Algorithm, Value
 from biotilt.core.policy import Roles, Trajectory
 from biotilt.core.replay import Batch, Columns, Replay
+from biotilt.core.screen import Screen
 from biotilt.core.target import Target
 
 Metrics = dict[str, float]
@@ -18,17 +20,43 @@ Metrics = dict[str, float]
 
 @dataclass
 class Context:
-    """The parts all algorithms share: roles, what is aimed at, random numbers, a value; objectives have a replay."""
+    """The parts all algorithms share: roles, what is aimed at, random numbers, a value; objectives have a replay.
+
+    `screen`: what chooses which designs are scored, where there is one. An algorithm that takes one (`unscreened`)
+    draws `proposals(count)` designs and scores `chosen` ones with `scores` or `rewards`, which let the screen learn.
+    """
 
     roles: Roles
     target: Target
     generator: Generator
     memory: Replay = field(default_factory=lambda: Replay(None))
     value: Value | None = None
+    screen: Screen | None = None
 
     def value_as(self, kind: type[T]) -> T:
         """Return the value as one of a class that the algorithm works with."""
         return needed(self.value, kind)
+
+    def proposals(self, count: int) -> int:
+        """Return how many designs to draw, of which `count` will be scored."""
+        return count if self.screen is None else self.screen.proposals(count)
+
+    def chosen(self, designs: Tensor, count: int) -> Tensor:
+        """Return the places `(count,)` of the designs `(B, ...)`, B ≥ `count`, that are worth a call."""
+        if self.screen is None or len(designs) == count:
+            return torch.arange(count, device=designs.device)
+        return self.screen.choose(designs, count, self.generator)
+
+    def scores(self, designs: Tensor) -> Tensor:
+        """Score designs as `Target.scores` does, and let the screen learn from it."""
+        scores = self.target.scores(designs)
+        if self.screen is not None:
+            self.screen.learn(designs, scores)
+        return scores
+
+    def rewards(self, designs: Tensor) -> Tensor:
+        """Score designs for a loss as `Target.rewards` does, and let the screen learn from it."""
+        return self.target.finite(self.scores(designs))
 
 
 @dataclass

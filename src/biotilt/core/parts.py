@@ -74,6 +74,14 @@ class Algorithm:
     def check(self, parts: Parts) -> None:
         """Raise ConfigError when its configuration does not go with the parts in a way that `needs` cannot say."""
 
+    def unscreened(self, value: Value | None) -> str:
+        """Return why a screen may not choose which of its designs are scored, with its value; "" where it may.
+
+        It may where what is aimed at does not depend on the law of the designs that are scored: where the best are
+        looked for, or where every term of a loss has its minimum at the same policy, whoever drew the design.
+        """
+        return "needs designs of the law that they are drawn from, and a choice among them changes it"
+
 
 def check_parts(algorithm: Algorithm, parts: Parts) -> None:
     """Raise ConfigError, which says what to use instead, when an objective or sampler cannot work with the parts."""
@@ -96,6 +104,17 @@ def check_parts(algorithm: Algorithm, parts: Parts) -> None:
             "`biotilt fit-oracle` can); every algorithm that only asks for scores will do, such as vidd, ppo or smc"
         )
     algorithm.check(parts)
+
+
+def check_screened(algorithm: Algorithm, process: Process, value: Value | None) -> None:
+    """Raise ConfigError when a screen may not choose which designs of an algorithm are scored."""
+    if why := algorithm.unscreened(value):
+        raise ConfigError(
+            f"screen: {algorithm.name} {why}; leave [screen] out, or take what looks for the best or learns from "
+            "designs of any law (docs/screening.md lists them)"
+        )
+    if isinstance(process, SeveralTargets):
+        raise ConfigError("screen: designs are scored under several conditions, which it does not see: name one")
 
 
 def require_relaxed_states(parts: Parts, who: str) -> None:

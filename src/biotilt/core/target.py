@@ -31,14 +31,17 @@ class Target:
         return _one_a_design(self.scorer(designs).to(torch.get_default_dtype()), designs)
 
     def rewards(self, designs: Tensor) -> Tensor:
-        """Score designs for a loss, which needs finite differences: `(B,)`, NaN where not scored.
+        """Score designs for a loss, which needs finite differences: `(B,)`, NaN where not scored; see `finite`."""
+        return self.finite(self.scores(designs))
+
+    def finite(self, scores: Tensor) -> Tensor:
+        """Return scores `(B,)` of one batch as a loss needs them.
 
         An infeasible design (−inf) is given the worst feasible reward of the batch less 10 α: its weight
         exp(r/α) is then nil for any purpose, and every difference stays finite. A batch without any feasible design
         has no such scale: all of it counts as not scored. Weights are taken of `scores`, where infeasible weighs
         nothing at all.
         """
-        scores = self.scores(designs)
         feasible = scores.isfinite()
         if not feasible.any():
             return torch.full_like(scores, torch.nan)
