@@ -8,7 +8,7 @@ import torch
 from biotilt.core import Context, Policy, Roles, Sampler, Screen, Target, check_screened
 from biotilt.errors import ConfigError
 from biotilt.networks.table import Table
-from biotilt.processes import Finite
+from biotilt.processes import AnyOrder, Finite
 from biotilt.processes.conditioned import conditioned
 
 
@@ -95,4 +95,4 @@ def test_what_needs_the_law_of_its_designs_refuses_a_screen():
 
 def test_several_conditions_are_refused():
     with pytest.raises(ConfigError, match="screen: designs are scored under several conditions"):
-        check_screened(Takes(), conditioned(Finite(states=3, horizon=2), [0.5, 0.5]), None)
+        check_screened(Takes(), conditioned(AnyOrder(3, 4), (0.5, 0.5)), None)
