@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.networks.blank import blank_copy
+from biotilt.networks.convolution import Convolution
 from biotilt.networks.one_hot import as_one_hot, classes
 from biotilt.options import CountFrom0, Dilations, Kernel, Layers, Length, Symbols, Width, check_options
 
@@ -47,19 +48,20 @@ class CNN(nn.Module):
         super().__init__()
         self.config = config
         c, k = config.channels, config.kernel
-        self.embed = nn.Conv1d(config.letters + 1, c, k, padding=k // 2)
+        self.embed = Convolution(config.letters + 1, c, k, padding=k // 2)
         # where a position is matters: these molecules have ends (a start codon, a promoter)
         self.position = nn.Parameter(torch.zeros(c, config.length))
         self.norms = nn.ModuleList(nn.GroupNorm(1, c) for _ in range(config.blocks))
         self.convs = nn.ModuleList(
-            nn.Conv1d(c, c, k, padding=d * (k // 2), dilation=d)
+            Convolution(c, c, k, padding=d * (k // 2), dilation=d)
             for d in (config.dilations[b % len(config.dilations)] for b in range(config.blocks))
         )
         self.time = nn.Sequential(nn.Linear(64, c), nn.SiLU(), nn.Linear(c, c)) if config.time else None
         self.condition = nn.Embedding(config.conditions + 1, c) if config.conditions else None
         if self.condition is not None:
             nn.init.zeros_(self.condition.weight)  # all classes are one at first
-        self.head = nn.Sequential(nn.GroupNorm(1, c), nn.Conv1d(c, c, 1), nn.GELU(), nn.Conv1d(c, config.letters, 1))
+        last = Convolution(c, config.letters, 1)
+        self.head = nn.Sequential(nn.GroupNorm(1, c), Convolution(c, c, 1), nn.GELU(), last)
 
     @property
     def reads_time(self) -> bool:
@@ -70,20 +72,32 @@ class CNN(nn.Module):
         return blank_copy(self, "head.3")
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
-        return self.head(self.features(x, t, condition).transpose(1, 2)).transpose(1, 2)
+        norm, *rest = self.head
+        h = _normalised(norm, self.features(x, t, condition).transpose(1, 2))
+        for layer in rest:
+            h = layer(h)
+        return h.transpose(1, 2)
 
     def features(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return what the last layers read, `(B, L, channels)`."""
+        # everything here is `(B, channels, L)` by its shape, and `(B, L, channels)` in memory: see `Convolution`
         one_hot = as_one_hot(x, self.config.letters + 1, self.position.dtype).transpose(1, 2)
         h = F.gelu(self.embed(one_hot)) + self.position
-        shift: Tensor | float = 0.0
+        shift: Tensor | None = None
         if self.time is not None:
             shift = self.time(fourier_features(t, 64).to(one_hot.dtype)).unsqueeze(-1)
         if self.condition is not None:
-            shift = shift + self.condition(classes(condition, self.config.conditions, x)).unsqueeze(-1)
+            told = self.condition(classes(condition, self.config.conditions, x)).unsqueeze(-1)
+            shift = told if shift is None else shift + told
         for norm, conv in zip(self.norms, self.convs):
-            h = h + F.gelu(conv(norm(h) + shift))
+            normal = _normalised(norm, h)
+            h = h + F.gelu(conv(normal if shift is None else normal + shift))
         return h.transpose(1, 2)
+
+
+def _normalised(norm: nn.Module, h: Tensor) -> Tensor:
+    """Return what a norm makes of `(B, C, L)`, in the order that it has in memory."""
+    return norm(h.unsqueeze(2)).squeeze(2)
 
 
 def fourier_features(t: Tensor, dim: int) -> Tensor:
