@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +31,7 @@ from biotilt.provenance import command_line, versions
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.spaces import Text, as_space, as_text
 from biotilt.spaces.identity import related
-from biotilt.training import FitConfig, PretrainConfig, fit_regressor, predict, pretrain
+from biotilt.training import FitConfig, PretrainConfig, StateFile, fit_regressor, predict, pretrain
 from biotilt.training.pretrain import validation_bound
 
 FEWEST_CLUSTERS = 10
@@ -113,6 +113,8 @@ def pretrain_model(
     label_dropout: float = 0.1,
     seed: int = 0,
     report: Callable[[int, float, float], None] = lambda step, train, validation: None,
+    tell: Callable[[int, float], None] = lambda step, train: None,
+    state: StateFile | None = None,
 ) -> tuple[Model, dict[str, float]]:
     """Train a generator on designs of a space; return it and its metrics (nats a design, on the test part).
 
@@ -122,6 +124,9 @@ def pretrain_model(
 
     `labels`, one a design, make a generator that is told one of them or, a share `label_dropout` of the time, none:
     `model.with_condition(label, guidance=…)`. The nats are then those of designs with their labels.
+
+    `report`, `tell` and `state` are those of `training.pretrain`: with a `state` what is interrupted goes on when it is
+    called again.
 
     Raises ConfigError where the process does not make such designs, or the network takes no labels.
 
@@ -147,7 +152,11 @@ def pretrain_model(
     train, validation, test = split.parts(clusters, seed)
     plain = _plain_nats(space, states[train], states[test])
     generator = torch.Generator().manual_seed(seed)
-    learn = partial(pretrain, config=config or PretrainConfig(), generator=generator, report=report)
+    if state is not None and labelled is not None:
+        state = replace(state, also=state.also | {"label_dropout": label_dropout})
+    learn = partial(
+        pretrain, config=config or PretrainConfig(), generator=generator, report=report, tell=tell, state=state
+    )
     if labelled is None:
         learned, conditions = policy, None
         bound = learn(policy, states[train], states[validation])
@@ -334,6 +343,11 @@ def card_of(model: Path) -> Path:
             f"{card.with_suffix('.safetensors').name}"
         )
     return card
+
+
+def state_of(model: Path) -> Path:
+    """Return where the training of a model keeps its state, beside it, until it is done."""
+    return card_of(model).with_suffix(".state.safetensors")
 
 
 def write_card(model: Path, data: Path, metrics: dict[str, float], **more: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from biotilt.cli.console import MOST_SEED, Answer, answering, take_threads
+from biotilt.cli.console import MOST_SEED, Answer, answering, note, take_threads
 from biotilt.errors import ConfigError, DataError
-from biotilt.progress import progress
+from biotilt.progress import Show, progress
 
 if TYPE_CHECKING:
     from biotilt.model import Model
+
+SECONDS_BETWEEN = 1.0  # two looks at a training
 
 FitSeed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the split and the weights.")]
 AlphabetName = Annotated[str, typer.Option("--alphabet", help="dna, rna or protein.")]
@@ -79,10 +82,10 @@ def pretrain(
     identity: Identity = 0.8,
     seed: FitSeed = 0,
 ) -> Answer:
-    """Train a generator on sequences, tokens, points or images."""
+    """Train a generator on sequences, tokens, points or images; what is interrupted goes on when it is run again."""
     from biotilt.data import read_data, read_labels
-    from biotilt.fitting import Split, check_outputs, pretrain_model, write_card
-    from biotilt.training import PretrainConfig
+    from biotilt.fitting import Split, check_outputs, pretrain_model, state_of, write_card
+    from biotilt.training import PretrainConfig, resumable
 
     check_outputs(out)
     more = _options(assignments)
@@ -93,7 +96,8 @@ def pretrain(
     config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
     choices = given(name=process, per_step=per_step, num_steps=num_steps, schedule=schedule) | more["process"]
     take_threads()
-    with _about(data), progress("step", steps) as show:
+    state = resumable(state_of(out), lambda step: note(f"going on after step {step} of {steps}, from {state_of(out)}"))
+    with _about(data), state as file, progress("step", steps) as show:
         model, metrics = pretrain_model(
             designs,
             made,
@@ -104,13 +108,33 @@ def pretrain(
             labels=told,
             label_dropout=label_dropout,
             seed=seed,
-            report=lambda step, train, validation: show(step, {"train": train, "validation": validation}),
+            **_watching(show),
+            state=file,
         )
-    model.save(out)
+        model.save(out)
     options = vars(config) | {"identity": identity, "seed": seed, "labels": labels, "label_dropout": label_dropout}
     card = write_card(out, data, metrics, options=options)
     text = f"{len(designs)} designs, split by {metrics['clusters']} clusters of {identity:.0%} identity"
     return Answer({"out": str(out), **card}, (f"wrote {out}: {_quality(metrics)}; {text}{_told(model)}",))
+
+
+def _watching(show: Show) -> dict[str, Any]:
+    """Return what shows, about once a second, the training loss and the last bound on validation."""
+    figures: dict[str, float] = {}
+    last = -math.inf
+
+    def tell(step: int, loss: float) -> None:
+        nonlocal last
+        figures["loss"] = loss
+        if time.monotonic() - last >= SECONDS_BETWEEN:
+            last = time.monotonic()
+            show(step, figures)
+
+    def report(step: int, loss: float, bound: float) -> None:
+        figures.update(loss=loss, bound=bound)
+        show(step, figures)
+
+    return {"tell": tell, "report": report}
 
 
 def _process(choices: dict[str, Any], space: str) -> dict[str, Any] | None:

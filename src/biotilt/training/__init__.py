@@ -3,6 +3,7 @@
 from biotilt.training.callbacks import Callback, EachRound, Ended, RunInfo, Stop
 from biotilt.training.loop import TrainConfig, Trainer
 from biotilt.training.pretrain import PretrainConfig, pretrain
+from biotilt.training.pretraining_state import StateFile, resumable
 from biotilt.training.regression import FitConfig, fit_regressor, predict
 from biotilt.training.stopping import EarlyStopping
 from biotilt.training.trackers import TRACKERS, Tracker
@@ -16,6 +17,7 @@ __all__ = [
     "FitConfig",
     "PretrainConfig",
     "RunInfo",
+    "StateFile",
     "Stop",
     "Tracker",
     "TrainConfig",
@@ -23,4 +25,5 @@ __all__ = [
     "fit_regressor",
     "predict",
     "pretrain",
+    "resumable",
 ]

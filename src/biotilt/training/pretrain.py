@@ -1,8 +1,8 @@
-"""Pretraining a generator by its process's denoising loss."""
+"""Pretraining a generator by its process's denoising loss, in one go or in several."""
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,14 +13,18 @@ from torch import Generator, Tensor
 
 from biotilt.core import Net, Policy, move_toward
 from biotilt.errors import DataError
-from biotilt.options import BatchSize, Below1, Count, NotNegative, Positive, check_options
+from biotilt.options import BatchSize, Below1, Count, NotNegative, Positive, Share, check_options
+from biotilt.training.pretraining_state import Pretraining, StateFile, description
+from biotilt.training.put_off import interrupt_put_off
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """`steps` of AdamW at `lr` (linear warm-up, cosine decay) on batches of `batch`; weights averaged by `ema`.
+    """`steps` of AdamW at `lr` on batches of `batch`; weights averaged by `ema`.
 
-    `bfloat16`: the network's products are taken in 16 bits, twice as fast or more where the processor has them.
+    The rate rises in a line for `warmup` steps and falls to 0, as a cosine does, in the last `decay` of those that
+    follow: 1 for a fall from the beginning, 0 for none. `bfloat16`: the network's products are taken in 16 bits, twice
+    as fast or more where the processor has them.
     """
 
     steps: Count = 4000
@@ -29,12 +33,26 @@ class PretrainConfig:
     weight_decay: NotNegative = 0.01
     ema: Below1 = 0.999
     warmup: Count = 200
+    decay: Share = 1.0
     clip: Positive = 1.0
     check_every: Count = 250
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
         check_options(self, "pretrain")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step, the first of which is 1.
+
+        >>> config = PretrainConfig(steps=110, lr=1.0, warmup=10, decay=0.5)
+        >>> [round(config.rate(step), 2) for step in (1, 6, 11, 60, 86, 110)]
+        [0.01, 0.51, 1.0, 1.0, 0.5, 0.0]
+        """
+        if step <= self.warmup:
+            return self.lr * (0.01 + 0.99 * (step - 1) / self.warmup)
+        falling = self.decay * max(self.steps - self.warmup, 1)
+        left = self.steps - step + 1
+        return self.lr if left >= falling else self.lr * (1 - math.cos(math.pi * left / falling)) / 2
 
 
 def pretrain(
@@ -45,44 +63,60 @@ def pretrain(
     generator: Generator,
     report: Callable[[int, float, float], None] = lambda step, train, validation: None,
     change: Callable[[Tensor, Generator], Tensor] = lambda designs, generator: designs,
+    tell: Callable[[int, float], None] = lambda step, train: None,
+    state: StateFile | None = None,
 ) -> float:
     """Train `policy.net` in place on designs `(N, L)`; it ends with the averaged weights best on validation.
 
     `change` is what is done to each batch of designs before they are learned. Returns the validation bound on −log p,
-    nats a design. `report(step, training loss, validation bound)` is called every `check_every` steps.
+    nats a design. `report(step, training loss, validation bound)` is called every `check_every` steps, and
+    `tell(step, training loss since the last report)` after each.
+
+    `state`: where what is reached is kept, about once a minute, at the end and on Ctrl-C. Called again with all else
+    the same it goes on from there, and ends, on the same number of threads, with the same bits as in one go. The file
+    stays: who has saved the network may delete it. Raises ConfigError where the file is of another training.
     """
-    process, net = policy.process, policy.net
-    optimiser = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay)
-    warm = torch.optim.lr_scheduler.LinearLR(optimiser, 0.01, 1.0, config.warmup)
-    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(config.steps - config.warmup, 1))
-    schedule = torch.optim.lr_scheduler.SequentialLR(optimiser, [warm, decay], [config.warmup])
-    averaged = copy.deepcopy(net).eval().requires_grad_(False)
-    best, best_weights, running = float("inf"), copy.deepcopy(net.state_dict()), 0.0
-    for step in range(1, config.steps + 1):
-        net.train()
-        rows = torch.randint(len(designs), (config.batch,), generator=generator, device=generator.device)
-        batch = change(designs[rows], generator)
-        loss = process.denoising_loss(in_bfloat16(net) if config.bfloat16 else net, batch, generator).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
-        optimiser.step()
-        schedule.step()
-        # a short memory at first, so that the average forgets the random start
-        decay_now = min(config.ema, (1 + step) / (10 + step))
-        move_toward(averaged, net, 1 - decay_now)
-        running += loss.item()
-        if step % config.check_every == 0 or step == config.steps:
-            bound = validation_bound(Policy(process, averaged), validation)
-            report(step, running / (step % config.check_every or config.check_every), bound)
-            running = 0.0
-            if bound < best:
-                best, best_weights = bound, copy.deepcopy(averaged.state_dict())
-    if not math.isfinite(best):
+    told = description(policy, designs, validation, config, generator) if state is not None else {}
+    now = Pretraining.start(policy.net, config.lr, config.weight_decay, generator)
+    if state is not None and state.path.exists():
+        now.read(state, told)
+    with interrupt_put_off() if state is not None else contextlib.nullcontext(lambda: False) as interrupted:
+        while now.step < config.steps:
+            rows = torch.randint(len(designs), (config.batch,), generator=generator, device=generator.device)
+            since = now.step % config.check_every + 1  # the last report
+            now.running += _step(policy, change(designs[rows], generator), config, now)
+            tell(now.step, now.running / since)
+            if now.step % config.check_every == 0 or now.step == config.steps:
+                bound = validation_bound(Policy(policy.process, now.average), validation)
+                report(now.step, now.running / since, bound)
+                now.checked(bound)
+            if state is not None:
+                now.write(state, told, at_once=interrupted() or now.step == config.steps)
+                if interrupted():
+                    raise KeyboardInterrupt(f"interrupted after step {now.step}")
+    if not math.isfinite(now.best):
         raise DataError(f"training diverged: no bound on validation is finite; lower lr (it is {config.lr})")
-    net.load_state_dict(best_weights)
-    net.eval()
-    return best
+    policy.net.load_state_dict(now.best_weights)
+    policy.net.eval()
+    return now.best
+
+
+def _step(policy: Policy, batch: Tensor, config: PretrainConfig, now: Pretraining) -> float:
+    """Change the weights, and their average, by one batch; return its loss."""
+    net, optimiser = policy.net, now.optimiser
+    now.step += 1
+    net.train()
+    for group in optimiser.param_groups:
+        group["lr"] = config.rate(now.step)
+    learner = in_bfloat16(net) if config.bfloat16 else net
+    loss = policy.process.denoising_loss(learner, batch, now.generator).mean()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
+    optimiser.step()
+    # a short memory at first, so that the average forgets the random start
+    move_toward(now.average, net, 1 - min(config.ema, (1 + now.step) / (10 + now.step)))
+    return loss.item()
 
 
 def in_bfloat16(net: Net) -> Callable[..., Tensor]:

@@ -10,13 +10,14 @@ import torch
 
 from biotilt.core import Policy
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
+from biotilt.fitting import state_of
 from biotilt.model import Model
 from biotilt.networks import CNN, CNNConfig
 from biotilt.processes import AnyOrder
 from biotilt.rewards.dna.motifs import reverse_complement
 from biotilt.spaces import DNA, Letters
 from biotilt.tasks.enhancer.corpus import SHARED, Elements, canonical_words
-from biotilt.training import PretrainConfig
+from biotilt.training import PretrainConfig, resumable
 from biotilt.training.pretrain import pretrain, validation_bound
 
 LENGTH = 200
@@ -34,15 +35,17 @@ def make_generator(elements: Elements, out: Path, steps: int) -> None:
     net = CNN(CNNConfig(4, LENGTH, channels=64, blocks=6, kernel=7, dilations=(1, 4, 16)))
     policy = Policy(AnyOrder(LENGTH, 4, per_step=10), net)
     train = [element for i, element in enumerate(elements) if i % VALIDATION]
-    pretrain(
-        policy,
-        DNA.encode_many(both_strands(train)),
-        DNA.encode_many([element.sequence for element in elements[::VALIDATION]]),
-        PretrainConfig(steps=steps, batch=32, bfloat16=True),
-        torch.Generator().manual_seed(0),
-        lambda step, loss, bound: print(f"generator {step}: train {loss:.2f} validation {bound:.2f}", flush=True),
-    )
-    Model(policy, Letters(DNA)).save(out / "generator.safetensors", half=True)
+    with resumable(state_of(out / "generator.safetensors")) as state:
+        pretrain(
+            policy,
+            DNA.encode_many(both_strands(train)),
+            DNA.encode_many([element.sequence for element in elements[::VALIDATION]]),
+            PretrainConfig(steps=steps, batch=32, bfloat16=True),
+            torch.Generator().manual_seed(0),
+            lambda step, loss, bound: print(f"generator {step}: train {loss:.2f} validation {bound:.2f}", flush=True),
+            state=state,
+        )
+        Model(policy, Letters(DNA)).save(out / "generator.safetensors", half=True)
 
 
 def top_tenth(elements: Elements) -> Elements:

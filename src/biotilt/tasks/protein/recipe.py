@@ -11,7 +11,7 @@ import argparse
 from pathlib import Path
 
 from biotilt.files import write_json
-from biotilt.fitting import Split, pretrain_model
+from biotilt.fitting import Split, pretrain_model, state_of
 from biotilt.model import Model
 from biotilt.rewards.protein.secondary import SecondaryPredictor
 from biotilt.spaces import PROTEIN, Padded
@@ -26,7 +26,7 @@ from biotilt.tasks.protein.metrics import (
 )
 from biotilt.tasks.protein.oracles import ORACLES, fit_predictor, quality
 from biotilt.tasks.protein.panel import MEASURES
-from biotilt.training import PretrainConfig
+from biotilt.training import PretrainConfig, resumable
 from biotilt.training.pretrain import validation_bound
 
 LONGEST = 150
@@ -52,17 +52,21 @@ SHOWN = {
 
 def make_generator(sequences: list[str], out: Path, steps: int) -> None:
     """Pretrain the generator and write it, with its card of likelihoods and the reference of the panel."""
-    model, metrics = pretrain_model(
-        sequences,
-        Padded(PROTEIN, LONGEST, "right"),
-        network={"channels": 80, "blocks": 8, "kernel": 5, "dilations": (1, 2, 4, 8)},
-        process={"name": "any_order", "per_step": 10},
-        config=PretrainConfig(steps=steps, batch=64, weight_decay=0.1, ema=0.99, check_every=100, bfloat16=True),
-        split=SPLIT,
-        report=lambda step, train, val: print(f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True),
-    )
-    print(metrics, flush=True)
-    model.save(out / "generator.safetensors", half=True)
+    with resumable(state_of(out / "generator.safetensors")) as state:
+        model, metrics = pretrain_model(
+            sequences,
+            Padded(PROTEIN, LONGEST, "right"),
+            network={"channels": 80, "blocks": 8, "kernel": 5, "dilations": (1, 2, 4, 8)},
+            process={"name": "any_order", "per_step": 10},
+            config=PretrainConfig(steps=steps, batch=64, weight_decay=0.1, ema=0.99, check_every=100, bfloat16=True),
+            split=SPLIT,
+            report=lambda step, train, val: print(
+                f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True
+            ),
+            state=state,
+        )
+        print(metrics, flush=True)
+        model.save(out / "generator.safetensors", half=True)
 
 
 def describe_generator(sequences: list[str], out: Path) -> dict[str, float]:

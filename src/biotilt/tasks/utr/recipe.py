@@ -22,11 +22,11 @@ import torch
 
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.files import read_json, write_json
-from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model
+from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model, state_of
 from biotilt.model import Model
 from biotilt.spaces import alphabet, numbers, read_designs
 from biotilt.spaces.clusters import linked
-from biotilt.training import FitConfig, PretrainConfig
+from biotilt.training import FitConfig, PretrainConfig, resumable
 from biotilt.training.pretrain import validation_bound
 
 RANDOM = "random50_egfp_unmod1_test.csv.gz"
@@ -81,16 +81,20 @@ def hash_of(sequence: str) -> int:
 
 def make_generator(rows: Rows, unseen: Rows, out: Path, steps: int) -> None:
     """Pretrain the generator on human 5′UTRs and record how its samples compare with real ones."""
-    model, metrics = pretrain_model(
-        [s for s, _ in rows],
-        "DNA",
-        network={"channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 2, 4)},
-        process={"name": "any_order", "per_step": 5},
-        config=PretrainConfig(steps=steps),
-        split=AS_GIVEN,
-        report=lambda step, train, val: print(f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True),
-    )
-    model.save(out / "generator.safetensors", half=True)
+    with resumable(state_of(out / "generator.safetensors")) as state:
+        model, metrics = pretrain_model(
+            [s for s, _ in rows],
+            "DNA",
+            network={"channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 2, 4)},
+            process={"name": "any_order", "per_step": 5},
+            config=PretrainConfig(steps=steps),
+            split=AS_GIVEN,
+            report=lambda step, train, val: print(
+                f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True
+            ),
+            state=state,
+        )
+        model.save(out / "generator.safetensors", half=True)
     describe_generator(rows, unseen, out, metrics)
 
 

@@ -25,12 +25,12 @@ import torch
 
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
 from biotilt.files import read_json, write_json
-from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model
+from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model, state_of
 from biotilt.model import Model
 from biotilt.spaces import DNA, Padded, numbers, read_designs
 from biotilt.spaces.clusters import linked, windows
 from biotilt.tasks.utr.recipe import NOTES, RANDOM, Rows, hash_of, read_library
-from biotilt.training import FitConfig, PretrainConfig
+from biotilt.training import FitConfig, PretrainConfig, resumable
 from biotilt.training.pretrain import validation_bound
 
 VARYING = "varying_25to100.csv.gz"
@@ -82,16 +82,20 @@ def split(random: Rows, human: Rows, fifty: Rows) -> dict[str, dict[str, Rows]]:
 
 def make_generator(rows: Rows, out: Path, steps: int) -> dict[str, float]:
     """Pretrain the generator on human 5′UTRs; return its metrics."""
-    model, metrics = pretrain_model(
-        [s for s, _ in rows],
-        SPACE,
-        network={"channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 2, 8)},
-        process={"name": "any_order", "per_step": 5},
-        config=PretrainConfig(steps=steps, batch=32, bfloat16=True),
-        split=SPLIT,
-        report=lambda step, train, val: print(f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True),
-    )
-    model.save(out / "generator.safetensors", half=True)
+    with resumable(state_of(out / "generator.safetensors")) as state:
+        model, metrics = pretrain_model(
+            [s for s, _ in rows],
+            SPACE,
+            network={"channels": 64, "blocks": 6, "kernel": 7, "dilations": (1, 2, 8)},
+            process={"name": "any_order", "per_step": 5},
+            config=PretrainConfig(steps=steps, batch=32, bfloat16=True),
+            split=SPLIT,
+            report=lambda step, train, val: print(
+                f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True
+            ),
+            state=state,
+        )
+        model.save(out / "generator.safetensors", half=True)
     return {"train_designs": metrics["train_designs"], "validation_nats": metrics["validation_nats"]}
 
 

@@ -1,0 +1,180 @@
+"""What pretraining is at, as an object and as a file from which it goes on bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from biotilt.core import Policy
+from biotilt.errors import CheckpointError, ConfigError
+from biotilt.options import CountFrom0
+from biotilt.schema import StoredTensors
+from biotilt.tensors import load_tensors, save_tensors
+
+SECONDS_BETWEEN = 60.0  # two writings of a state
+
+
+class PretrainingFile(StoredTensors):
+    """The metadata of a state; `of` tells the training that it belongs to."""
+
+    kind: ClassVar[str] = "pretraining_state"
+    called: ClassVar[str] = "the state of a pretraining"
+
+    of: dict[str, int | float | str | bool]
+    step: CountFrom0
+    running: float
+    best: float | None
+
+
+@dataclass(frozen=True)
+class StateFile:
+    """Where pretraining keeps what it has reached; `resumed(step)` is called when it goes on from there.
+
+    `also`: what else the training depends on. A file of other values is refused.
+    """
+
+    path: Path
+    resumed: Callable[[int], None] = lambda step: None
+    also: dict[str, int | float | str | bool] = field(default_factory=dict)
+
+
+def _say(step: int) -> None:
+    print(f"going on after step {step}", flush=True)
+
+
+@contextmanager
+def resumable(path: Path, resumed: Callable[[int], None] = _say) -> Iterator[StateFile]:
+    """Yield the file of a training; it is deleted when the block, which saves the network, is done.
+
+    An interrupt says that the same command goes on, where there is something to go on from.
+    """
+    try:
+        yield StateFile(path, resumed)
+    except KeyboardInterrupt as interrupt:
+        if not path.exists():
+            raise
+        told = str(interrupt) or "interrupted"
+        raise KeyboardInterrupt(f"{told}; the same command goes on from {path}") from interrupt
+    path.unlink(missing_ok=True)
+
+
+def description(
+    policy: Policy, designs: Tensor, validation: Tensor, config: Any, generator: Generator
+) -> dict[str, int | float | str | bool]:
+    """Return what decides how a training goes: options, process, seed; hashes of the first weights and the designs."""
+    return {
+        **vars(config),
+        "process": repr(policy.process),
+        "seed": generator.initial_seed(),
+        "the network's first weights": hash_of(*policy.net.state_dict().values()),
+        "the training designs": hash_of(designs),
+        "the validation designs": hash_of(validation),
+    }
+
+
+def hash_of(*tensors: Tensor) -> str:
+    """Return sixteen digits of the SHA-256 of tensors, with their types and shapes."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        found.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        content: Any = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        found.update(content)
+    return found.hexdigest()[:16]
+
+
+@dataclass
+class Pretraining:
+    """Weights, their average, the best averages so far with their bound, the optimiser, and how far it is.
+
+    `running` is the sum of the losses since the last check.
+    """
+
+    net: nn.Module
+    average: nn.Module
+    best_weights: dict[str, Tensor]
+    optimiser: torch.optim.Optimizer
+    generator: Generator
+    step: int = 0
+    running: float = 0.0
+    best: float = math.inf
+    written: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def start(cls, net: nn.Module, lr: float, weight_decay: float, generator: Generator) -> Pretraining:
+        optimiser = torch.optim.AdamW(net.parameters(), lr, weight_decay=weight_decay)
+        average = copy.deepcopy(net).eval().requires_grad_(False)
+        return cls(net, average, copy.deepcopy(net.state_dict()), optimiser, generator)
+
+    def checked(self, bound: float) -> None:
+        """Take note of the bound of the averaged weights."""
+        self.running = 0.0
+        if bound < self.best:
+            self.best, self.best_weights = bound, copy.deepcopy(self.average.state_dict())
+
+    def write(self, file: StateFile, of: dict[str, Any], *, at_once: bool) -> None:
+        """Write all of it, whole or not at all, `at_once` or when the last time is long ago."""
+        if not at_once and time.monotonic() - self.written < SECONDS_BETWEEN:
+            return
+        tensors = {"generator": self.generator.get_state(), "dropout": torch.get_rng_state()}
+        for name, weights in self._weights().items():
+            tensors |= {f"{name}/{key}": value for key, value in weights.items()}
+        for index, moments in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{index}/{key}": value for key, value in moments.items()}
+        about = {"of": of | file.also, "step": self.step, "running": self.running}
+        best = self.best if math.isfinite(self.best) else None
+        save_tensors(file.path, tensors, {"kind": PretrainingFile.kind, **about, "best": best})
+        self.written = time.monotonic()
+
+    def read(self, file: StateFile, of: dict[str, Any]) -> None:
+        """Go on from what `write` wrote of the same training.
+
+        Raises CheckpointError where the file is damaged, ConfigError where it is of another training.
+        """
+        tensors, about = load_tensors(file.path, PretrainingFile)
+        _require_same(about.of, of | file.also, file.path)
+        groups: dict[str, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            group, _, rest = name.partition("/")
+            groups.setdefault(group, {})[rest] = value
+        moments: dict[int, dict[str, Tensor]] = {}
+        try:
+            self.net.load_state_dict(groups["net"])
+            self.average.load_state_dict(groups["average"])
+            self.best_weights = {key: groups["best"][key].clone() for key in self.best_weights}
+            for name, value in groups["optimiser"].items():
+                index, _, key = name.partition("/")
+                moments.setdefault(int(index), {})[key] = value
+            self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
+            self.generator.set_state(groups["generator"][""])
+            torch.set_rng_state(groups["dropout"][""])
+        except (KeyError, ValueError, RuntimeError, TypeError) as error:  # what torch says of tensors that do not fit
+            raise CheckpointError(
+                f"{file.path} does not fit this training: {error}; delete it to start anew"
+            ) from error
+        self.step, self.running = about.step, about.running
+        self.best = math.inf if about.best is None else about.best
+        file.resumed(self.step)
+
+    def _weights(self) -> dict[str, dict[str, Tensor]]:
+        return {"net": self.net.state_dict(), "average": self.average.state_dict(), "best": self.best_weights}
+
+
+def _require_same(stored: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    """Raise ConfigError, naming what differs, where a state is of another training."""
+    other = [key for key in sorted(stored.keys() | now.keys()) if stored.get(key) != now.get(key)]
+    if other:
+        told = ", ".join(f"{key} ({stored.get(key)}, now {now.get(key)})" for key in other)
+        raise ConfigError(
+            f"{path} is the state of an unfinished training that differs in {told}: repeat the command that began it, "
+            "or delete that file to start anew"
+        )
