@@ -18,7 +18,15 @@ def command(tiny):
 
 
 @pytest.fixture
-def pressed(monkeypatch):
+def keyboard():
+    """Have Ctrl-C raise KeyboardInterrupt, also in a worker of a parallel test run, which is deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def pressed(monkeypatch, keyboard):
     """Return a function that has Ctrl-C come in the middle of a step."""
     module = sys.modules[pretrain.__module__]
     plain = vars(module)["_step"]

@@ -107,6 +107,15 @@ def test_without_dropout_drawn_anew_the_bits_would_differ(tmp_path, monkeypatch)
     assert [row for row in rest if row[0] == "step"] != [row for row in seen if row[0] == "step" and row[1] > 8]
 
 
+@pytest.fixture
+def keyboard():
+    """Have Ctrl-C raise KeyboardInterrupt, also in a worker of a parallel test run, which is deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("keyboard")
 def test_an_interrupt_waits_for_the_step_and_leaves_its_state(tmp_path):
     path = tmp_path / "s.safetensors"
     before = signal.getsignal(signal.SIGINT)
@@ -119,6 +128,7 @@ def test_an_interrupt_waits_for_the_step_and_leaves_its_state(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.net.parameters(), resumed.net.parameters()))
 
 
+@pytest.mark.usefixtures("keyboard")
 def test_a_second_interrupt_ends_it_at_once(tmp_path):
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
