@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -37,3 +38,11 @@ def test_a_command_that_only_tells_something_needs_no_torch(words, told, tmp_pat
     done = subprocess.run([sys.executable, "-c", BLOCKED, *words], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert told in done.stdout
+
+
+@pytest.mark.parametrize(("said", "found"), [({}, "1"), ({"THP_MEM_ALLOC_ENABLE": "0"}, "0")])
+def test_how_memory_is_taken_is_said_before_torch_and_who_says_otherwise_is_heard(said, found):
+    code = "import biotilt.cli, os, sys; print(os.environ['THP_MEM_ALLOC_ENABLE'], 'torch' in sys.modules)"
+    known = {key: value for key, value in os.environ.items() if key != "THP_MEM_ALLOC_ENABLE"}
+    done = subprocess.run([sys.executable, "-c", code], env=known | said, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [found, "False"]
