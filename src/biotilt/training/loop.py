@@ -148,7 +148,7 @@ class Trainer:
             parameters = [p for p in module.parameters() if p.requires_grad]
             groups.append({"params": parameters, "lr": needed(module, Learned).config.lr})
         self._rates = [group["lr"] for group in groups]
-        self.optimiser = self._accelerator.prepare(torch.optim.Adam(groups))
+        self.optimiser = self._accelerator.prepare(torch.optim.Adam(groups, fused=True))  # one pass over the weights
         self.average: nn.Module = share(policy.net).requires_grad_(False)
         self._before = 0.0
         self._keep = True
