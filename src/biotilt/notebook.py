@@ -132,7 +132,7 @@ def _data(run: Finished) -> ReportData:
     }
     summary = _summary(run)
     return ReportData(
-        title=config.name, task=config.task or config.name, objective=str(config.objective.get("name", "vidd")),
+        title=config.name, task=config.task, objective=str(config.objective.get("name", "vidd")),
         alpha=config.alpha, seed=config.seed, letters="", reward=about["reward"]["label"],
         better=about["reward"]["better"], history=history_in_field(run, about),
         rows=[] if summary is None else shown_rows(summary),

@@ -63,7 +63,7 @@ def report_data(
     panel = config.panel or config.task
     limit = judge.reference.measured_max
     return ReportData(
-        task=config.task or config.name,
+        task=config.task,
         objective=str(summary["objective"]),
         options=summary["options"],
         alpha=config.alpha,

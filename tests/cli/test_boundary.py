@@ -77,7 +77,11 @@ def test_debug_shows_the_exception_itself():
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nope"], "No such command 'nope'; see `biotilt --help`"),
+        (["nope"], 'there is no command "nope"; valid: '),
+        (["evalute", "runs/x"], 'there is no command "evalute"; did you mean "evaluate"?; see `biotilt --help`'),
+        (["task", "lst"], 'there is no command "lst"; did you mean "list"?; see `biotilt task --help`'),
+        (["resume"], "to go on with a run: biotilt tune --resume FOLDER"),
+        (["resume", "runs/a b"], "to go on with a run: biotilt tune --resume 'runs/a b'"),
         (["sample", "m", "--count", "0"], "greater than or equal to 1; see `biotilt sample --help`"),
         (["sample", "m", "--seed", str(2**63)], "less than or equal to 9223372036854775807"),
         (["sample", "m", "--count", "10000000"], "less than or equal to 1000000"),

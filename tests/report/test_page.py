@@ -121,6 +121,12 @@ def test_user_text_is_shown_and_never_run() -> None:
     assert "49" not in reader.text
 
 
+def test_a_run_without_a_task_names_none() -> None:
+    assert "<b>task</b> utr" in report_html(make_report())
+    page = report_html(make_report(task=None))
+    assert "<b>task</b>" not in page and "A generator was tuned" in page and "None" not in Reader(page).text
+
+
 def test_warnings_come_after_the_verdict_and_before_the_summary() -> None:
     page = report_html(make_report(warnings=["tuned: the designs have become alike."]))
     places = [page.index(text) for text in ('class="headline"', "the designs have become alike", 'class="lead"')]

@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-tasks_app = typer.Typer(help="The ready-made tasks.", no_args_is_help=True)
+tasks_app = typer.Typer(cls=Commands, help="The ready-made tasks.", no_args_is_help=True)
 app.add_typer(tasks_app, name="task")
 
 ExperimentFile = Annotated[Path, typer.Argument(metavar="FILE", help="An experiment file (TOML).")]

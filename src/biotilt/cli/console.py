@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn, Protocol, runtime_checkable
 import typer
 from typer.core import TyperGroup
 
-from biotilt.errors import LONGEST, BiotiltError, ConfigError, one_line
+from biotilt.errors import LONGEST, BiotiltError, ConfigError, one_line, suggest
 from biotilt.oracle.workers.isolation import stdout_to_stderr
 
 ERROR, UNEXPECTED, INTERRUPTED, CLOSED = 2, 70, 130, 141  # as sysexits.h and shells have it
@@ -155,6 +155,18 @@ class Commands(TyperGroup):
                 raise ConfigError(f"{word}: an argument must not contain the character NUL")
         with self.make_context(name, list(words)) as context:
             self.invoke(context)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first word names; ConfigError with the nearest one where there is none."""
+        word, *others = args
+        if word in self.commands or word.startswith("-"):
+            return super().resolve_command(ctx, args)
+        path = ctx.command_path
+        if word == "resume" and "tune" in self.commands:  # what it is called in Python
+            folder = next((other for other in others if not other.startswith("-")), "FOLDER")
+            line = shlex.join([*path.split(), "tune", "--resume", folder])
+            raise ConfigError(f'there is no command "resume"; to go on with a run: {line}')
+        raise ConfigError(f'there is no command "{word}"{suggest(word, self.commands)}; see `{path} --help`')
 
 
 def _guarded(run: Callable[[], None], as_json: bool, debug: bool) -> int:

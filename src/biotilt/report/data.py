@@ -18,7 +18,7 @@ class ReportData:
 
     Args:
         title: heading of the page.
-        task: name of the task.
+        task: name of the task; None where there is none.
         objective: name of the algorithm.
         alpha: temperature of the tilt, > 0.
         seed: of the run.
@@ -54,7 +54,7 @@ class ReportData:
     """
 
     title: str
-    task: str
+    task: str | None
     objective: str
     alpha: float
     seed: int

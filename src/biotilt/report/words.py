@@ -201,8 +201,9 @@ def _them(names: list[str]) -> str:
 def plain_summary(data: ReportData) -> list[str]:
     """Return sentences: what was done, and how a typical new design compares with the untuned ones."""
     done = f"tuned with {_spoken(data.objective)}" if data.row("tuned") else f"steered with {_spoken(data.objective)}"
+    named = f" (task {data.task})" if data.task else ""
     opening = (
-        f"A generator (task {data.task}) was {done} to make designs with a {data.better} {data.reward}, "
+        f"A generator{named} was {done} to make designs with a {data.better} {data.reward}, "
         "while staying close to the designs it had learned from."
     )
     told = [opening]
