@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from biotilt.networks import CNN, MLP, CNNConfig, MLPConfig
+from biotilt.networks import CNN, MLP, CNNConfig, MLPConfig, cnn
 from biotilt.networks.cnn import fourier_features
 from biotilt.networks.table import StateTable, Table
 
@@ -100,6 +100,18 @@ def test_rows_of_a_batch_do_not_mix(which):
     x = torch.randint(5, (2, 9), generator=generator(2), dtype=torch.int8)
     together, alone = net(x, t), torch.cat([net(x[:1], t[:1]), net(x[1:], t[1:])])
     torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_rows_that_go_through_by_a_few_are_the_same(told, monkeypatch):
+    torch.manual_seed(0)
+    net = CNN(CNNConfig(letters=4, length=9, channels=8, blocks=2, kernel=3, time=told, conditions=3 * told))
+    x = torch.randint(5, (5, 9), generator=generator(2), dtype=torch.int8)
+    shown = (x, torch.linspace(0, 1, 5), *([torch.tensor([2, 0, 1, 2, 0])] if told else []))
+    expected = net(*shown).detach()
+    monkeypatch.setattr(cnn, "NEAR", 2 * 9 * 8)  # two rows, two, and one
+    with torch.no_grad():
+        torch.testing.assert_close(net(*shown), expected)
 
 
 def test_a_mask_is_told_from_every_letter():

@@ -15,6 +15,8 @@ from biotilt.networks.convolution import Convolution
 from biotilt.networks.one_hot import as_one_hot, classes
 from biotilt.options import CountFrom0, Dilations, Kernel, Layers, Length, Symbols, Width, check_options
 
+NEAR = 800_000  # numbers of a layer that stay near the processor: where no gradient is kept, rows go through by so many
+
 
 @dataclass(frozen=True)
 class CNNConfig:
@@ -72,6 +74,13 @@ class CNN(nn.Module):
         return blank_copy(self, "head.3")
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
+        rows = max(1, NEAR // self.position.numel())
+        if len(x) <= rows or torch.is_grad_enabled():
+            return self._logits(x, t, condition)
+        told = [None] * len(x) if condition is None else condition.split(rows)
+        return torch.cat([self._logits(*part) for part in zip(x.split(rows), t.split(rows), told)])
+
+    def _logits(self, x: Tensor, t: Tensor, condition: Tensor | None) -> Tensor:
         norm, *rest = self.head
         h = _normalised(norm, self.features(x, t, condition).transpose(1, 2))
         for layer in rest:
