@@ -53,6 +53,14 @@ def test_diversity_is_the_mean_over_pairs() -> None:
     assert quality.diversity([BENZENE, ""]) is None
 
 
+def test_ring_sizes_are_counted_by_hand() -> None:
+    designs = [BENZENE, "C1CC1", "c1ccc2ccccc2c1", "C1CCCCCCCC1", "CCO", "", "C1CC"]  # rings of 6, 3, 6 and 6, 9
+    assert quality.ring_sizes(designs) == {"3": 0.2, "4": 0.0, "5": 0.0, "6": 0.6, "7": 0.0, "8+": 0.2}
+    assert quality.ring_distance(designs, [BENZENE]) == pytest.approx(0.4)
+    assert quality.ring_distance(designs, [PYRIDINE, "C1CCCC1"]) == pytest.approx((0.2 + 0.5 + 0.1 + 0.2) / 2)
+    assert set(quality.ring_sizes(["CCO"]).values()) == {0.0}
+
+
 def test_the_chemnet_distance_is_that_of_two_gaussians() -> None:
     pytest.importorskip("fcd")
     molecules = [BENZENE, TOLUENE, PYRIDINE, "CCO", "CCN", "CC(=O)O", "CCCl", "C1CC1"]

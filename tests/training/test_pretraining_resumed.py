@@ -16,6 +16,8 @@ from biotilt.core import Policy
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.processes import AnyOrder
 from biotilt.training import PretrainConfig, StateFile, pretrain, pretraining_state
+from biotilt.training.pretrain import validation_bound
+from biotilt.training.pretraining_state import best_weights
 
 CONFIG = PretrainConfig(steps=23, batch=16, lr=0.02, warmup=4, decay=0.5, ema=0.8, check_every=5)
 
@@ -183,3 +185,21 @@ def test_the_rate_rises_stays_and_falls():
     assert rates[910] == pytest.approx(0.25, rel=0.02)  # half of the fall
     assert 0 < rates[-1] < 1e-4 and rates[820:] == sorted(rates[820:], reverse=True)
     assert [PretrainConfig(steps=10, warmup=2, decay=0.0).rate(step) for step in (3, 10)] == [2e-3, 2e-3]
+
+
+def test_the_best_average_so_far_is_read_from_the_state(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining_state, "SECONDS_BETWEEN", 0.0)
+    path = tmp_path / "s.safetensors"
+    with pytest.raises(Killed):
+        train(path, killed_after=4)
+    with pytest.raises(CheckpointError, match="first look at validation"):
+        best_weights(path)
+    with pytest.raises(Killed):
+        train(path, killed_after=9)
+    weights, step = best_weights(path)
+    assert step == 8
+    made = policy()
+    made.net.load_state_dict(weights)
+    made.net.eval()
+    at_5 = [row[3] for row in train(None)[2] if row[:2] == ("check", 5)]
+    assert validation_bound(made, VALIDATION) == pytest.approx(at_5[0], abs=1e-6)

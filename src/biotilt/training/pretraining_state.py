@@ -178,3 +178,16 @@ def _require_same(stored: dict[str, Any], now: dict[str, Any], path: Path) -> No
             f"{path} is the state of an unfinished training that differs in {told}: repeat the command that began it, "
             "or delete that file to start anew"
         )
+
+
+def best_weights(path: Path) -> tuple[dict[str, Tensor], int]:
+    """Return the averaged weights of a training that are best on validation so far, and the step it has reached.
+
+    Raises CheckpointError where there is no state, or validation was never looked at.
+    """
+    tensors, about = load_tensors(path, PretrainingFile)
+    if about.best is None:
+        raise CheckpointError(f"{path}: this training has not come to its first look at validation; let it go on")
+    return {
+        name.removeprefix("best/"): value for name, value in tensors.items() if name.startswith("best/")
+    }, about.step

