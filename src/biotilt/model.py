@@ -12,7 +12,8 @@ from torch import Tensor
 
 from biotilt.core import Policy, own_names, sample
 from biotilt.core.fixed import Fixed, Holding
-from biotilt.core.space import Constrained, Held, Space, Targeted
+from biotilt.core.reading import Reading, numbers
+from biotilt.core.space import Constrained, Held, Related, Space, Targeted, Varying
 from biotilt.errors import CheckpointError, ConfigError, DataError, UntrustedRun
 from biotilt.files import blamed_on
 from biotilt.models.checks import check_network, check_rebuilding, device_of
@@ -106,6 +107,21 @@ class Model:
         if not isinstance(process, Conditioned):
             return list(self.told.labels) * len(states)
         return [self.told.labels[index] for index in process.target_of(states).tolist()]
+
+    @property
+    def reading(self) -> Reading:
+        """What the space tells those that search among designs."""
+        space = self.space
+
+        def keys(states: Tensor) -> Tensor:
+            return numbers(space.key(design).encode() for design in self.decode(states)).to(states.device)
+
+        def families(states: Tensor) -> Tensor:
+            assert isinstance(space, Related)
+            return numbers(space.family(design).encode() for design in self.decode(states)).to(states.device)
+
+        known = Reading(keys, families if isinstance(space, Related) else None)
+        return replace(known, pad=space.pad, pads_first=space.pads_first) if isinstance(space, Varying) else known
 
     def with_condition(
         self, condition: Given | Sequence[Given] | Mapping[str, float] | None, *, guidance: float = 0.0

@@ -137,7 +137,9 @@ def _drawn(
     store = Store(None)  # of the reward and the judge: they may read columns of one source
     oracle = _Reporting(experiment, store, report)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
-    context = Context(roles, Target(oracle, experiment.config.alpha), generator, value=value)
+    context = Context(
+        roles, Target(oracle, experiment.config.alpha), generator, value=value, reading=experiment.model.reading
+    )
     told = Preparation({})
     try:
         if isinstance(value, Prepares):

@@ -90,5 +90,12 @@ def test_rows_of_split_gibbs():
     assert rows["base"].graph == 0 and 3 * N <= rows["base"].plain <= 3 * N * K
 
 
+def test_rows_of_evolve():
+    """Half of the calls are chains; of a child two letters of five are drawn anew, each a row, and again if known."""
+    rows = counted("evolve", {"factor": 2, "least": 0.4, "most": 0.4, "fresh": 0.0, "batch": N}, tuned=False)
+    assert rows["base"] == Rows(N * K)
+    assert rows["proposal"].graph == 0 and 2 * N <= rows["proposal"].plain <= 4 * N
+
+
 def test_every_sampler_has_its_formula():
-    assert set(SAMPLERS) == {name for name, *_ in CASES} | {"mcmc", "split_gibbs"}
+    assert set(SAMPLERS) == {name for name, *_ in CASES} | {"mcmc", "split_gibbs", "evolve"}

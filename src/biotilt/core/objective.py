@@ -11,6 +11,7 @@ from torch import Generator, Tensor, nn
 from biotilt.core.capabilities import T, needed
 from biotilt.core.parts import Algorithm, Value
 from biotilt.core.policy import Roles, Trajectory
+from biotilt.core.reading import Reading
 from biotilt.core.replay import Batch, Columns, Replay
 from biotilt.core.screen import Screen
 from biotilt.core.target import Target
@@ -24,6 +25,7 @@ class Context:
 
     `screen`: what chooses which designs are scored, where there is one. An algorithm that takes one (`unscreened`)
     draws `proposals(count)` designs and scores `chosen` ones with `scores` or `rewards`, which let the screen learn.
+    `reading`: which states are one design, and what else the space tells those that search.
     """
 
     roles: Roles
@@ -32,6 +34,7 @@ class Context:
     memory: Replay = field(default_factory=lambda: Replay(None))
     value: Value | None = None
     screen: Screen | None = None
+    reading: Reading = field(default_factory=Reading)
 
     def value_as(self, kind: type[T]) -> T:
         """Return the value as one of a class that the algorithm works with."""

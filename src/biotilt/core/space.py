@@ -154,6 +154,28 @@ class Targeted(Space[Design]):
         """Return the space of another target; DataError where it is none."""
 
 
+class Varying(Space[Design]):
+    """A space of designs that differ in length: a token stands for no letter, wherever it is."""
+
+    @property
+    @abstractmethod
+    def pad(self) -> int:
+        """The token that stands for no letter."""
+
+    @property
+    def pads_first(self) -> bool:
+        """Whether pads are written before the letters, not after them."""
+        return False
+
+
+class Related(Space[Design]):
+    """A space that knows which designs are of one family, of which a search should not be full."""
+
+    @abstractmethod
+    def family(self, design: Design) -> str:
+        """Return what all designs of the family of a design have in common."""
+
+
 class Pictured(Space[Design]):
     """A space whose designs are best shown as a picture."""
 

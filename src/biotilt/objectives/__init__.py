@@ -7,6 +7,7 @@ from biotilt.objectives.adjoint_matching import AdjointMatching
 from biotilt.objectives.backprop import RewardBackprop
 from biotilt.objectives.ddpp import DDPP
 from biotilt.objectives.discrete_adjoint_matching import DiscreteAdjointMatching
+from biotilt.objectives.evolve import Evolve
 from biotilt.objectives.path_consistency import PathConsistency
 from biotilt.objectives.ppo import PPO
 from biotilt.objectives.reward_weighted import RewardWeighted
@@ -33,6 +34,7 @@ OBJECTIVES: Registry[Objective] = Registry(
         DDPP,
         SDPO,
         SPG,
+        Evolve,
     ),
     own_files=True,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "WDCE",
     "AdjointMatching",
     "DiscreteAdjointMatching",
+    "Evolve",
     "PathConsistency",
     "RewardBackprop",
     "RewardWeighted",

@@ -6,6 +6,7 @@ from biotilt.core import Sampler
 from biotilt.registry import Registry
 from biotilt.samplers.ancestral import Ancestral
 from biotilt.samplers.best_of_n import BestOfN
+from biotilt.samplers.evolve import EvolveSampler
 from biotilt.samplers.gibbs import SplitGibbs
 from biotilt.samplers.guidance import Guidance
 from biotilt.samplers.importance import Importance
@@ -19,7 +20,20 @@ from biotilt.samplers.tree import TreeSearch
 SAMPLERS: Registry[Sampler] = Registry(
     "samplers",
     "sampler",
-    (Ancestral, BestOfN, Importance, SVDD, SMC, Guidance, LogitGuidance, MCMC, Refinement, SplitGibbs, TreeSearch),
+    (
+        Ancestral,
+        BestOfN,
+        Importance,
+        SVDD,
+        SMC,
+        Guidance,
+        LogitGuidance,
+        MCMC,
+        Refinement,
+        SplitGibbs,
+        TreeSearch,
+        EvolveSampler,
+    ),
     own_files=True,
 )
 
@@ -30,6 +44,7 @@ __all__ = [
     "SVDD",
     "Ancestral",
     "BestOfN",
+    "EvolveSampler",
     "Guidance",
     "Importance",
     "LogitGuidance",

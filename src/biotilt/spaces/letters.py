@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from biotilt.core.fixed import Fixed
-from biotilt.core.space import Held
+from biotilt.core.space import Held, Varying
 from biotilt.errors import ConfigError, DataError
 from biotilt.options import Length, Name, build_options, shown
 from biotilt.spaces.alphabet import KNOWN, PAD, Alphabet
@@ -99,7 +99,7 @@ class PaddedOptions:
 
 
 @dataclass(frozen=True)
-class Padded(_OfLetters):
+class Padded(_OfLetters, Varying[str]):
     """Designs of any length up to `length`: one more letter, "-", stands where a design has none.
 
     Pads are dropped wherever they stand, so every state is a valid design, and a generator learns lengths as it learns
@@ -142,6 +142,10 @@ class Padded(_OfLetters):
     def pad(self) -> int:
         """The token that stands for no letter."""
         return len(self.alphabet.letters)
+
+    @property
+    def pads_first(self) -> bool:
+        return self.side == "left"
 
     def encode(self, designs: Sequence[str]) -> Tensor:
         """Return tokens `(B, L)` int8 in [0, len(symbols)).

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core.fixed import Fixed
-from biotilt.core.space import Held
+from biotilt.core.space import Held, Related, Varying
 from biotilt.errors import ConfigError, DataError, needs_extra
 from biotilt.options import Length, Vocabulary
 from biotilt.spaces.alphabet import PAD
@@ -29,7 +29,7 @@ class SelfiesOptions:
 
 
 @dataclass(frozen=True)
-class Selfies(Text, Held[str]):
+class Selfies(Text, Held[str], Varying[str], Related[str]):
     """Molecules of up to `length` SELFIES tokens (Krenn et al. 2020); one more symbol, "-", stands for none.
 
     Texts are canonical SMILES of RDKit, so that two states of one molecule are one design. Pads are dropped
@@ -124,6 +124,16 @@ class Selfies(Text, Held[str]):
         with _silence():
             molecule = chem.MolFromSmiles(smiles) if smiles else None
             return chem.MolToSmiles(molecule) if molecule is not None else ""
+
+    def family(self, design: str) -> str:
+        """Return the Bemis-Murcko scaffold of a molecule; itself where it has no ring.
+
+        >>> Selfies.of_molecules(["CCO"]).family("CCc1ccncc1"), Selfies.of_molecules(["CCO"]).family("CCO")
+        ('c1ccncc1', 'CCO')
+        """
+        murcko = needs_extra("rdkit.Chem.Scaffolds.MurckoScaffold", EXTRA)
+        with _silence():
+            return murcko.MurckoScaffoldSmiles(smiles=design) or design if design else design
 
     def fixed(self, given: str | Mapping[str, str], length: int) -> Fixed:
         """Return what starts every design with a scaffold.

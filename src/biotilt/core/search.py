@@ -1,0 +1,170 @@
+"""The evolutionary search of `evolve`, objective and sampler: parents of what was scored, children by re-masking."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from biotilt.core.moves import Plan, children
+from biotilt.core.objective import Context, Metrics
+from biotilt.core.policy import sample
+from biotilt.core.reading import Reading
+from biotilt.core.replay import Batch, Columns
+from biotilt.core.selection import best_first, first_of_each, likeness, rank_weights, without_crowds
+from biotilt.errors import ConfigError
+from biotilt.options import Count, CountFrom0, Positive, Rate, Share
+
+MEMORY: Columns = {"designs": "states", "rewards": "float", "key": "int", "family": "int"}
+TRIES = 20  # proposals for each design that is wanted, at most
+TOP = 100  # the best, whose diversity is watched
+ALIKE = 0.5  # share of k-grams in common: with 50 letters about three of them differ
+MOST_SOFT = 4.0  # how much wider selection becomes at most
+
+
+@dataclass(frozen=True)
+class Search:
+    """What objective and sampler share: how children are made of the designs that were scored.
+
+    Rows of the memory are different designs, with their rewards (NaN not scored, −inf infeasible) and the numbers by
+    which the space knows them. The first `start` are the base's, and cost calls as all do. A parent is drawn of the
+    best `parents` = P with probability ∝ 1/(`offset` + rank), or ∝ exp(r/α) (`select`). A child is a parent of which a
+    span is denoised again by p_out: a share between `least` and `most` of its tokens that are no pads, given back up to
+    three tokens longer or shorter where designs differ in length; `scattered` of the children have as many tokens
+    hidden here and there, and `crossover` of them begin as one parent and end as another. A share `fresh` of the
+    designs are new ones of p_out. No design is asked about twice.
+
+    Against collapse at most a share `crowd` of the parents are of one family, by what the space knows or else by the
+    k-grams that they share; and where the best 100 have become less than `diverse` times as different from each other
+    as the base's are, P and the offset grow, up to fourfold.
+    """
+
+    parents: Count = 200
+    offset: Positive = 10.0
+    select: Literal["rank", "reward"] = "rank"
+    least: Rate = 0.05
+    most: Rate = 0.5
+    scattered: Share = 0.0
+    crossover: Share = 0.0
+    fresh: Share = 0.08
+    start: CountFrom0 = 256
+    crowd: Rate = 0.1
+    diverse: Share = 0.5
+
+    def check_search(self, where: str) -> None:
+        """Raise ConfigError where options do not go together; `where`: the section of the file."""
+        if self.least > self.most:
+            raise ConfigError(f"{where}.least must be ≤ {where}.most, got {self.least} and {self.most}")
+
+    def generation(self, context: Context, memory: Batch, calls: int) -> tuple[Batch, Metrics]:
+        """Return at most `calls` new designs, scored, as rows of the memory, and figures to show."""
+        designs = self.propose(context, memory, calls)
+        rows = remembered(context, designs)
+        whole = joined(memory, rows)
+        order = best_first(whole["rewards"])
+        metrics: Metrics = {"unique": len(whole["key"]), "new": len(designs) / calls}
+        if len(order):
+            best = whole["rewards"][order[:TOP]]
+            metrics |= {"best": best[0].item(), "top_100": best.mean().item()}
+            metrics |= {"diversity": self.diversity(context.reading, whole, order)}
+        if (scored := rows["rewards"].isfinite()).any():
+            metrics["reward"] = rows["rewards"][scored].mean().item()
+        return rows, metrics
+
+    @torch.no_grad()
+    def propose(self, context: Context, memory: Batch, count: int) -> Tensor:
+        """Return `count` different designs `(count, ...)` that are not in the memory; fewer where none are found."""
+        known = set(memory["key"].tolist()) if memory else set[int]()
+        head = self.select_parents(context, memory) if memory else None
+        left = max(0, self.start - len(known))
+        found: list[Tensor] = []
+        missing = count
+        for _ in range(TRIES):
+            if not missing:
+                break
+            base = missing if head is None or not len(head[0]) else min(missing, left)
+            parts = [sample(context.roles.base, base, context.generator)] if base else []
+            if head is not None and missing > base:
+                parts.append(self._bred(context, memory["designs"][head[0]], head[1], missing - base))
+            drawn = torch.cat(parts)
+            keys = context.reading.keys(drawn)
+            new = first_of_each(keys) & torch.tensor([key not in known for key in keys.tolist()], device=keys.device)
+            left -= int(new[:base].sum())
+            known |= set(keys[new].tolist())
+            found.append(drawn[new])
+            missing -= int(new.sum())
+        return torch.cat(found)
+
+    def select_parents(self, context: Context, memory: Batch) -> tuple[Tensor, Tensor]:
+        """Return rows of the memory that may be parents, the best first, and their probabilities."""
+        order = best_first(memory["rewards"])
+        soft = self.softening(self.diversity(context.reading, memory, order))
+        count = round(self.parents * soft)
+        head = order[: 3 * count]
+        head = head[without_crowds(_related(context.reading, memory, head), math.ceil(self.crowd * count))][:count]
+        if self.select == "rank" or not len(head):
+            return head, rank_weights(len(head), self.offset * soft, head.device)
+        return head, (context.target.log_weight(memory["rewards"][head]) / soft).softmax(0)
+
+    def diversity(self, reading: Reading, memory: Batch, order: Tensor) -> float:
+        """Return how different the best are from each other, as a share of how different the first in memory are."""
+        designs = memory["designs"]
+        first, best = designs[:TOP], designs[order[:TOP]]
+        if not _has_tokens(designs) or min(len(first), len(best)) < 2:
+            return 1.0
+        start = _mean_distance(first, reading.pad)
+        return _mean_distance(best, reading.pad) / start if start > 0 else 1.0
+
+    def softening(self, diversity: float) -> float:
+        """Return by what P and the offset are multiplied, in [1, 4]."""
+        return min(MOST_SOFT, max(1.0, self.diverse / max(diversity, 1e-9)))
+
+    def _bred(self, context: Context, parents: Tensor, weights: Tensor, count: int) -> Tensor:
+        """Return children of parents, and fresh designs of the policy, `count` in all."""
+        generator, policy = context.generator, context.roles.proposal
+        fresh = int((torch.rand(count, generator=generator, device=generator.device) < self.fresh).sum())
+        parts = [sample(policy, fresh, generator)] if fresh else []
+        if (bred := count - fresh) > 0:
+            chosen = torch.multinomial(weights, 2 * bred, replacement=True, generator=generator)
+            plan = Plan.draw(bred, (self.least, self.most), self.scattered, self.crossover, generator)
+            one, two = parents[chosen[:bred]], parents[chosen[bred:]]
+            parts.append(children(policy, one, two, plan, context.reading, generator))
+        return torch.cat(parts)
+
+
+@torch.no_grad()
+def remembered(context: Context, designs: Tensor) -> Batch:
+    """Score designs `(B, ...)`, and return them as rows of the memory."""
+    keys = context.reading.keys(designs)
+    families = torch.zeros_like(keys) if context.reading.families is None else context.reading.families(designs)
+    scores = context.target.scores(designs) if len(designs) else torch.zeros(0, device=designs.device)
+    return {"designs": designs, "rewards": scores, "key": keys, "family": families}
+
+
+def joined(memory: Batch, rows: Batch) -> Batch:
+    """Return the rows of a memory, which may be empty, and new ones after them."""
+    return {name: torch.cat([memory[name], rows[name]]) for name in rows} if memory else rows
+
+
+def _has_tokens(designs: Tensor) -> bool:
+    return designs.dim() == 2 and not designs.is_floating_point()
+
+
+def _mean_distance(designs: Tensor, pad: int | None) -> float:
+    """Return 1 − likeness, averaged over pairs of different rows."""
+    alike, count = likeness(designs, pad), len(designs)
+    return 1 - ((alike.sum() - alike.diagonal().sum()) / (count * (count - 1))).item()
+
+
+def _related(reading: Reading, memory: Batch, rows: Tensor) -> Tensor:
+    """Return which of some rows are of one family `(N, N)`, bool."""
+    if reading.families is not None:
+        family = memory["family"][rows]
+        return family == family.unsqueeze(-1)
+    designs = memory["designs"][rows]
+    if not len(rows) or not _has_tokens(designs):
+        return torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    return likeness(designs, reading.pad) >= ALIKE
