@@ -37,7 +37,7 @@ def build_trainer(experiment: Experiment, folder: Path | None, callbacks: Sequen
     context = Context(
         Roles.start(model.policy), Target(oracle, config.alpha),
         torch.Generator(device).manual_seed(config.seed), Replay(objective.capacity), value,
-        experiment.model.reading,
+        reading=experiment.model.reading,
     )  # fmt: skip
     settings = config.model_dump(mode="json", exclude_none=True)
     return Trainer(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Context, Policy, Roles, Target
+from biotilt.core import Context, Policy, Roles, Screen, Target
 from biotilt.core.reading import Reading, numbers
 from biotilt.core.search import Search, joined, remembered
 from biotilt.processes import AnyOrder
@@ -172,6 +172,49 @@ def test_metrics_by_hand():
     assert metrics["top_100"] == pytest.approx(every.mean().item())
     assert metrics["reward"] == pytest.approx(rows["rewards"].mean().item())
     assert metrics["unique"] == 6 and metrics["new"] == 1
+
+
+class Highest(Screen):
+    """Knows the score, and chooses the best of three times as many."""
+
+    name = "highest"
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+        self.learned: list[Tensor] = []
+
+    @classmethod
+    def build(cls, options: Any, view: Any) -> Highest:
+        return cls()
+
+    def proposals(self, count: int) -> int:
+        return 3 * count
+
+    def choose(self, designs: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        self.seen.append(designs)
+        return score(designs).argsort(descending=True)[:count]
+
+    def learn(self, designs: Tensor, scores: Tensor) -> None:
+        self.learned.append(designs)
+
+    def figures(self) -> dict[str, float]:
+        return {}
+
+    def state(self) -> dict[str, Tensor]:
+        return {}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        pass
+
+
+def test_a_screen_stands_between_proposals_and_calls():
+    context, screen = context_of(), Highest()
+    context.screen = screen
+    rows, _ = Search(start=16).generation(context, {}, 16)
+    (proposed,) = screen.seen
+    assert len(proposed.unique(dim=0)) == 48 and len(rows["key"]) == 16
+    torch.testing.assert_close(rows["rewards"], score(proposed).sort(descending=True).values[:16])
+    assert torch.equal(screen.learned[0], rows["designs"]) and Search().unscreened(None) == ""
 
 
 def test_same_seed_same_proposals():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from biotilt.core.moves import Plan, children
 from biotilt.core.objective import Context, Metrics
+from biotilt.core.parts import Value
 from biotilt.core.policy import sample
 from biotilt.core.reading import Reading
 from biotilt.core.replay import Batch, Columns
@@ -54,6 +55,10 @@ class Search:
     crowd: Rate = 0.1
     diverse: Share = 0.5
 
+    def unscreened(self, value: Value | None) -> str:
+        """A screen may choose: the best are looked for."""
+        return ""
+
     def check_search(self, where: str) -> None:
         """Raise ConfigError where options do not go together; `where`: the section of the file."""
         if self.least > self.most:
@@ -61,7 +66,8 @@ class Search:
 
     def generation(self, context: Context, memory: Batch, calls: int) -> tuple[Batch, Metrics]:
         """Return at most `calls` new designs, scored, as rows of the memory, and figures to show."""
-        designs = self.propose(context, memory, calls)
+        designs = self.propose(context, memory, context.proposals(calls))
+        designs = designs[context.chosen(designs, min(calls, len(designs)))]
         rows = remembered(context, designs)
         whole = joined(memory, rows)
         order = best_first(whole["rewards"])
@@ -140,7 +146,7 @@ def remembered(context: Context, designs: Tensor) -> Batch:
     """Score designs `(B, ...)`, and return them as rows of the memory."""
     keys = context.reading.keys(designs)
     families = torch.zeros_like(keys) if context.reading.families is None else context.reading.families(designs)
-    scores = context.target.scores(designs) if len(designs) else torch.zeros(0, device=designs.device)
+    scores = context.scores(designs) if len(designs) else torch.zeros(0, device=designs.device)
     return {"designs": designs, "rewards": scores, "key": keys, "family": families}
 
 
