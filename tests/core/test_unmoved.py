@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Policy, rollout, sample
-from biotilt.networks import MLP, MLPConfig
+from biotilt.core import Foreseeing, Policy, rollout, sample
+from biotilt.networks import CNN, MLP, CNNConfig, MLPConfig
+from biotilt.networks.conditional import Conditional
 from biotilt.processes import AnyOrder, Masked, Uniform
+from biotilt.processes.conditioned import conditioned
 from biotilt.testing import RowCounter, Rows
 
 L, V, K, N = 4, 3, 12, 30
@@ -35,7 +37,7 @@ def changes(states: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("time", [False, True])
 def test_chains_are_those_of_a_network_that_is_asked_at_every_step(time):
-    """And a network without time is asked once for each state that is new: the noise, and what a step changed."""
+    """And the network is asked for each step that changed something, whether it reads the time or not."""
     ours, x = policy(1, time=time), MASKED.noise(N, generator())
     states, draws = [x], generator()
     for k in range(K):
@@ -43,12 +45,38 @@ def test_chains_are_those_of_a_network_that_is_asked_at_every_step(time):
     with RowCounter(policy=ours.net) as rows:
         chain = rollout(ours, N, generator())
     assert torch.equal(chain.states, torch.stack(states))
-    new = N + int(changes(chain.states[:-1]).sum())
-    assert 0.3 * N * K < new < 0.8 * N * K
-    assert rows["policy"] == Rows(N * K if time else new)
+    moved = int(changes(chain.states).sum())
+    assert 0.2 * N * K < moved < 0.4 * N * K
+    assert rows["policy"] == Rows(moved)
     with RowCounter(policy=ours.net) as rows:
         assert torch.equal(sample(ours, N, generator()), chain.designs)
-    assert rows["policy"] == Rows(N * K if time else new)
+    assert rows["policy"] == Rows(moved)
+
+
+@pytest.mark.parametrize("process", [MASKED, AnyOrder(L, V, per_step=2)], ids=lambda p: p.name)
+def test_what_chance_decides_depends_on_no_network(process):
+    """And a draw that is decided before and then followed is the draw of `sample`."""
+    ours, other = policy(1, process), policy(2, process)
+    x = process.corrupt(torch.randint(V, (N, L), generator=generator()).to(process.token_type), 1, generator())
+    one, two = (each.kernel_as(Foreseeing, x, 1) for each in (ours, other))
+    for mine, theirs in zip(one.chance(generator()), two.chance(generator())):
+        assert torch.equal(mine, theirs)
+    chance = one.chance(generator())
+    y = one.follow(chance)
+    assert torch.equal(y, one.sample(generator())) and not torch.equal(y, two.sample(generator()))
+    assert torch.equal(y != x, chance.chosen)
+
+
+def test_the_chains_of_several_conditions_are_those_of_kernels_too():
+    process = conditioned(MASKED, (0.3, 0.7))
+    net = Conditional(CNN(CNNConfig(V, L, channels=8, blocks=1, conditions=2)), torch.arange(2), mark=process.mark)
+    ours, x = Policy(process, net), process.noise(N, draws := generator())
+    for k in range(K):
+        x = ours.kernel(x, k).sample(draws)
+    with RowCounter(policy=net) as rows:
+        chain = rollout(ours, N, generator())
+    assert torch.equal(chain.designs, x)
+    assert rows["policy"] == Rows(int(changes(chain.states).sum()))
 
 
 @pytest.mark.parametrize("terms", [False, True])

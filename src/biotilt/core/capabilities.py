@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Protocol, Self, TypeVar
+from typing import ClassVar, NamedTuple, Protocol, Self, TypeVar
 
 from torch import Generator, Tensor
 
@@ -161,6 +161,27 @@ class Reparametrised(Kernel):
         Straight-through Gumbel-softmax at `temperature` > 0 for letters (the value is a draw, whatever the
         temperature); reparametrised for points.
         """
+
+
+class Chance(NamedTuple):
+    """What chance decides of a step: the coordinates that are `chosen`, bool `(B, L)`; in [0, 1) the letter of each."""
+
+    chosen: Tensor
+    level: Tensor
+
+
+class Foreseeing(Kernel):
+    """A kernel that draws what it reveals before it looks at what the network said: `sample` is both in turn."""
+
+    offers = "chance"
+
+    @abstractmethod
+    def chance(self, generator: Generator) -> Chance:
+        """Draw what the states and the step alone decide, the same whatever the network's output."""
+
+    @abstractmethod
+    def follow(self, chance: Chance) -> Tensor:
+        """Return the next states: the network is read where `chosen`, and nowhere else."""
 
 
 class Relaxable(Capability):

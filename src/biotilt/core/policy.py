@@ -10,7 +10,17 @@ import torch
 from torch import Generator, Tensor, nn
 
 from biotilt.core.bounded import call, in_parts
-from biotilt.core.capabilities import Density, Divergence, Factorised, Kernel, Reveals, SeveralTargets, T, needed
+from biotilt.core.capabilities import (
+    Density,
+    Divergence,
+    Factorised,
+    Foreseeing,
+    Kernel,
+    Reveals,
+    SeveralTargets,
+    T,
+    needed,
+)
 from biotilt.core.protocols import Process, kernel_at, reads_time
 
 
@@ -234,6 +244,27 @@ class Trajectory:
         )
 
 
+def _step(here: Seen, generator: Generator) -> tuple[Tensor, Kernel]:
+    """Return the next states `(B, ...)`, and a kernel that is right of them: where they moved, and where they did not.
+
+    Where it is known before what a step reveals, the network is not asked about states of which it reveals nothing.
+    """
+    process, policy, batch = here.policy.process, here.policy, len(here.x)
+    if not isinstance(process, Reveals) or not issubclass(process.kernel_type, Foreseeing):
+        return here.kernel.sample(generator), here.kernel
+    nothing = torch.zeros(1, device=here.x.device).expand(batch, process.length, process.letters)
+    chance = needed(process.kernel_of(nothing, here.x, here.k), Foreseeing).chance(generator)
+    moved = chance.chosen.any(-1)
+    if moved.all():
+        kernel = here.kernel
+    else:
+        shown = process.inputs(here.x, here.k)
+        found = policy.outputs(shown.x[moved], shown.t[moved]) if moved.any() else nothing[moved]
+        output = found.new_zeros(batch, *found.shape[1:]).index_put((moved,), found)
+        kernel = process.kernel_of(output, here.x, here.k)
+    return needed(kernel, Foreseeing).follow(chance), kernel
+
+
 @torch.no_grad()
 def rollout(
     policy: Policy,
@@ -263,17 +294,18 @@ def rollout(
     if base is not None and every > 1:
         phase = int(torch.randint(every, (), generator=generator, device=generator.device))
     for k in range(first, policy.process.steps if stop is None else stop):
-        y = here.kernel.sample(generator)
+        y, kernel = _step(here, generator)
         if base is not None:
-            log_probs.append(needed(here.kernel, Density).log_prob(y))
+            log_probs.append(needed(kernel, Density).log_prob(y))
             log_ratios.append(torch.zeros_like(log_probs[-1]))
-            step = torch.zeros_like(needed(here.kernel, Factorised).terms(y)) if terms else None
+            ours = needed(kernel, Factorised).terms(y) if terms else None
+            step = None if ours is None else torch.zeros_like(ours)
             moved = moving(policy.process, here.x, y) & (base is not policy and k % every == phase)
             if moved.any():
-                ours, theirs = here[moved].kernel, base.kernel_as(Density, here.x[moved], k)
+                theirs = base.kernel_as(Density, here.x[moved], k)
                 log_ratios[-1][moved] = every * (log_probs[-1][moved] - theirs.log_prob(y[moved]))
-                if step is not None:
-                    step[moved] = needed(ours, Factorised).terms(y[moved]) - needed(theirs, Factorised).terms(y[moved])
+                if ours is not None and step is not None:
+                    step[moved] = ours[moved] - needed(theirs, Factorised).terms(y[moved])
             if step is not None:
                 coordinate_terms = step if coordinate_terms is None else coordinate_terms + step
         if not states:
@@ -295,7 +327,7 @@ def sample(policy: Policy, batch: int, generator: Generator, *, chunk: int = 512
     for size in [chunk] * (batch // chunk) + [batch % chunk] * (batch % chunk > 0):
         here = policy.at(policy.process.noise(size, generator), 0)
         for _ in range(policy.process.steps):
-            here = here.after(here.kernel.sample(generator))
+            here = here.after(_step(here, generator)[0])
         done.append(here.x)
     return torch.cat(done)
 

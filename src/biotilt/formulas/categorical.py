@@ -8,9 +8,14 @@ from torch import Generator, Tensor
 
 def draw(log_prob: Tensor, generator: Generator) -> Tensor:
     """Draw one index a row from normalised log-probabilities `(..., V)`, by inverting the cumulative sum."""
+    return drawn_at(log_prob, torch.rand(log_prob.shape[:-1], generator=generator, device=log_prob.device))
+
+
+def drawn_at(log_prob: Tensor, level: Tensor) -> Tensor:
+    """Return the index at which the cumulative sum of probabilities `(..., V)` passes `level` `(...)` in [0, 1)."""
     cumulative = log_prob.exp().cumsum(-1)
     # scaled by the last entry: rounding may leave the sum a little off 1
-    u = torch.rand(log_prob.shape[:-1], generator=generator, device=log_prob.device) * cumulative[..., -1]
+    u = level * cumulative[..., -1]
     return torch.searchsorted(cumulative, u.unsqueeze(-1), right=True).squeeze(-1).clamp(max=log_prob.shape[-1] - 1)
 
 

@@ -18,10 +18,12 @@ from torch import Generator, Tensor
 from biotilt.core.capabilities import (
     Capability,
     Centred,
+    Chance,
     Density,
     Divergence,
     Expecting,
     Factorised,
+    Foreseeing,
     Guessing,
     Kernel,
     LetterEvidence,
@@ -118,6 +120,14 @@ class _Expecting(MarkedKernel, Expecting):
         return self._marked(self._as(Expecting).expected())
 
 
+class _Foreseeing(MarkedKernel, Foreseeing):
+    def chance(self, generator: Generator) -> Chance:
+        return self._as(Foreseeing).chance(generator)
+
+    def follow(self, chance: Chance) -> Tensor:
+        return self._marked(self._as(Foreseeing).follow(chance))
+
+
 class _Reparametrised(MarkedKernel, Reparametrised):
     def rsample(self, generator: Generator, temperature: float = 1.0) -> Tensor:
         return self._marked(self._as(Reparametrised).rsample(generator, temperature))
@@ -134,6 +144,7 @@ _OF_KERNELS: dict[type[Capability], type[MarkedKernel]] = {
     Guessing: _Guessing,
     Expecting: _Expecting,
     Reparametrised: _Reparametrised,
+    Foreseeing: _Foreseeing,
 }
 
 

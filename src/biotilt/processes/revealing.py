@@ -11,9 +11,11 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from biotilt.core.capabilities import (
+    Chance,
     Divergence,
     Expecting,
     Factorised,
+    Foreseeing,
     Guessing,
     Kernel,
     LetterEvidence,
@@ -24,13 +26,13 @@ from biotilt.core.capabilities import (
     Tiltable,
 )
 from biotilt.core.protocols import Net, NetInput
-from biotilt.formulas.categorical import draw, draw_straight_through, geometric_mixture, kl_categorical
+from biotilt.formulas.categorical import draw, draw_straight_through, drawn_at, geometric_mixture, kl_categorical
 from biotilt.processes.letters import LetterProcess, one_hot_states
 
 
 @dataclass(frozen=True)
 class RevealKernel(
-    Factorised, Divergence, Tiltable, Mixable, PosteriorDensity, Guessing, Expecting, Reparametrised, ABC
+    Factorised, Divergence, Tiltable, Mixable, PosteriorDensity, Guessing, Expecting, Reparametrised, Foreseeing, ABC
 ):
     """One step at states `x` `(B, L)`: which hidden coordinates are revealed, then the letter of each.
 
@@ -45,7 +47,7 @@ class RevealKernel(
 
     @abstractmethod
     def choose(self, generator: Generator) -> Tensor:
-        """Draw which coordinates are revealed, bool `(B, L)`."""
+        """Draw which coordinates are revealed, bool `(B, L)`: by the states and the step, not by `log_letters`."""
 
     @abstractmethod
     def choice_log_prob(self, revealed: Tensor) -> Tensor:
@@ -77,8 +79,15 @@ class RevealKernel(
         return torch.where(agrees, total, torch.full_like(total, -torch.inf))
 
     def sample(self, generator: Generator) -> Tensor:
-        letters = draw(self.log_letters, generator).to(self.x.dtype)
-        return torch.where(self.choose(generator), letters, self.x)
+        return self.follow(self.chance(generator))
+
+    def chance(self, generator: Generator) -> Chance:
+        level = torch.rand(self.hidden.shape, generator=generator, device=self.x.device)
+        return Chance(self.choose(generator), level)
+
+    def follow(self, chance: Chance) -> Tensor:
+        letters = drawn_at(self.log_letters, chance.level).to(self.x.dtype)
+        return torch.where(chance.chosen, letters, self.x)
 
     def rsample(self, generator: Generator, temperature: float = 1.0) -> Tensor:
         """Return a draw as one-hot states `(B, L, V+1)`, the letters differentiable, `temperature` > 0.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Density, Evaluates, Roles, Seen, needed
+from biotilt.core import Context, Density, Evaluates, Roles, Seen, needed, rollout
 from biotilt.errors import RewardError
 
 
@@ -30,16 +30,15 @@ class Proposal:
         return y, torch.stack([reference.log_prob(child) - ours.log_prob(child) for child in y])
 
     def chains(self, context: Context, count: int, *, chunk: int = 512) -> tuple[Tensor, Tensor]:
-        """Return `count` designs and log p_pre/p_proposal of their paths `(count,)`; memory does not grow with K."""
+        """Return `count` designs and log p_pre/p_proposal of their paths `(count,)`; no chain is kept."""
         designs, log_ratios = [], []
         for size in [chunk] * (count // chunk) + [count % chunk] * (count % chunk > 0):
-            here = self.policy.at(self.policy.process.noise(size, context.generator), 0)
-            total = torch.zeros(size, device=here.x.device)
-            for _ in range(self.policy.process.steps):
-                (x,), (log_ratio,) = self.children(context, here, 1)
-                here, total = here.after(x), total + log_ratio
-            designs.append(here.x)
-            log_ratios.append(total)
+            chain = rollout(self.policy, size, context.generator, base=self.base, states=False)
+            designs.append(chain.designs)
+            none = torch.zeros(
+                1, size, device=chain.designs.device
+            )  # where the weights are the base's, every ratio is 1
+            log_ratios.append(-(none if chain.log_ratio is None else chain.log_ratio).sum(0))
         return torch.cat(designs), torch.cat(log_ratios)
 
 
