@@ -76,7 +76,8 @@ def refuse_other(experiment: Experiment, folder: Path) -> None:
     if is_finished(folder):
         raise ConfigError(
             f"{folder} holds a finished run: judge it with `biotilt evaluate {shown(folder)}`, "
-            "name another folder, or say --overwrite"
+            f"give it more with `biotilt tune --resume {shown(folder)} --max-calls N`, name another folder, or say "
+            "--overwrite"
         )
     other = f"{folder} holds an unfinished run"
     instead = "name another folder, or say --overwrite"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from biotilt import notebook
 from biotilt.assemble import fixed_positions
 from biotilt.atomic import check_output, remove_leftovers, write_each
+from biotilt.budget import reopen, with_budget
 from biotilt.constraints import unpriced
 from biotilt.core import needed
 from biotilt.core.space import Record, Space
@@ -208,13 +209,26 @@ def tune(
     >>> len(run.rows)
     2
     """
-    folder = Path(folder).absolute()  # a reward may change the working folder
     if not isinstance(experiment, Experiment):
         experiment = Experiment.load(experiment, reward=reward, model=model, measures=measures)
     elif reward is not None or model is not None or measures is not None:
         raise ConfigError(
             "give the reward, the model and measures to the Experiment, or the path of an experiment file to tune"
         )
+    return tune_in(experiment, folder, overwrite=overwrite, callbacks=callbacks, progress=progress)
+
+
+def tune_in(
+    experiment: Experiment,
+    folder: Path | str,
+    *,
+    overwrite: bool = False,
+    more: bool = False,
+    callbacks: Sequence[Callback] = (),
+    progress: bool | None = None,
+) -> Run:
+    """Tune in a folder that only this process writes; `more`: the run there goes on with a larger budget."""
+    folder = Path(folder).absolute()  # a reward may change the working folder
     told = [*experiment.config.build_trackers()]
     for tracker in told:
         tracker.require()
@@ -223,17 +237,20 @@ def tune(
     with only_writer(folder, "tuning"), closing(experiment), _terminate_like_interrupt():
         if overwrite:
             clear(folder)
+        again = more and reopen(experiment, folder)
         refuse_other(experiment, folder)
         remove_leftovers(folder)
         with at_work(threads_of(experiment, folder)):
-            return _tune(experiment, folder, [*show, *told, *callbacks])
+            return _tune(experiment, folder, [*show, *told, *callbacks], again)
 
 
-def _tune(experiment: Experiment, folder: Path, callbacks: Sequence[Callback]) -> Run:
+def _tune(experiment: Experiment, folder: Path, callbacks: Sequence[Callback], again: bool) -> Run:
     """Tune in a folder that is free, or go on there, and write what people want of it."""
     trainer = build_trainer(experiment, folder, callbacks)
     write_record(experiment, folder)
     _go_on(trainer, folder)
+    if again:
+        trainer.stopped = ""
     net = trainer.run()
     policy = experiment.model.policy
     model = replace(experiment.model, policy=type(policy)(policy.process, net))
@@ -278,10 +295,15 @@ def resume(
     model: Any = None,
     measures: Iterable[Any] | None = None,
     trust: bool = False,
+    max_calls: int | None = None,
+    max_seconds: float | None = None,
 ) -> Run:
     """Go on with the run in `folder`, bit for bit as if it had never stopped.
 
-    Raises UntrustedRun when somebody else made the folder and it names code to run, unless `trust`.
+    `max_calls`, `max_seconds`: a larger budget, in all, than the run began with; a finished run goes on with it. Its
+    learning rate then follows the schedule of the new budget, and the model of the old one is kept as
+    `tuned.CALLS.safetensors`. Raises UntrustedRun when somebody else made the folder and it names code to run, unless
+    `trust`; ConfigError when the budget is no larger.
 
     >>> import biotilt, tempfile
     >>> class Cut(biotilt.Callback):
@@ -297,9 +319,11 @@ def resume(
     >>> [row["calls"] for row in resume(folder).rows]
     [8, 16]
     """
-    place = Path(folder).absolute()
     experiment = recorded(Path(folder), reward=reward, held_out=held_out, model=model, measures=measures, trust=trust)
-    return tune(experiment, place, callbacks=callbacks, progress=progress)
+    more = max_calls is not None or max_seconds is not None
+    if more:
+        experiment = with_budget(experiment, max_calls, max_seconds)
+    return tune_in(experiment, folder, more=more, callbacks=callbacks, progress=progress)
 
 
 def _write_failures(oracle: Oracle, space: Space[Any], folder: Path) -> None:

@@ -132,30 +132,41 @@ def tune(
     resume: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Go on with the run in this folder.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew over an earlier run.")] = False,
     assignments: Assignments = None,
-    max_calls: Annotated[int | None, typer.Option(help="Budget of oracle calls.")] = None,
+    max_calls: Annotated[int | None, typer.Option(help="Budget of oracle calls; with --resume a larger one.")] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="The first round that ends past them is the last; with --resume more.")
+    ] = None,
     seed: Seed = None,
     alpha: Alpha = None,
     evaluate: Annotated[bool, typer.Option(help="Judge the result and write designs and the page.")] = True,
     trust: Trust = False,
 ) -> Answer:
-    """Tune an experiment: `tune FILE`; or go on with an interrupted run: `tune --resume FOLDER`."""
+    """Tune an experiment: `tune FILE`; or go on with a run, interrupted or to be given more: `tune --resume FOLDER`."""
+    from biotilt.budget import with_budget
     from biotilt.experiment import Experiment
     from biotilt.provenance import recorded
 
     if (file is None) == (resume is None):
         raise ConfigError("give an experiment file, or --resume with the folder of a run: one of the two")
-    changes = _assignments(assignments, seed=seed, alpha=alpha, max_calls=max_calls)
+    changes = _assignments(assignments, seed=seed, alpha=alpha)
+    budget = {"max_calls": max_calls, "max_seconds": max_seconds}
+    more = resume is not None and bool(given(**budget))
     if resume is not None:
         if changes or overwrite or folder is not None:
-            raise ConfigError("--resume goes on with the run as it was started: leave the other options out")
+            raise ConfigError(
+                "--resume goes on with the run as it was started: leave the other options out but --max-calls and "
+                "--max-seconds, which give it more"
+            )
         experiment, folder = recorded(resume, trust=trust), resume
         _say_what_runs(experiment, resume)
+        experiment = with_budget(experiment, **budget) if more else experiment
     elif trust:
         raise ConfigError("--trust goes with --resume: an experiment file of your own is run as it is")
     else:
         assert file is not None
+        changes += _assignments(None, **budget)
         experiment, folder = Experiment.load(file, overrides=changes), folder or Path("runs") / file.stem
-    run = _tuned(experiment, folder, overwrite)
+    run = _tuned(experiment, folder, overwrite, more)
     if evaluate:
         return _judged(run)
     document = {
@@ -346,14 +357,14 @@ def _say_what_runs(experiment: Experiment, folder: Path) -> None:
         note(f"{folder} runs {', '.join(code)} (from {experiment.base})")
 
 
-def _tuned(experiment: Experiment, folder: Path, overwrite: bool) -> Run:
+def _tuned(experiment: Experiment, folder: Path, overwrite: bool, more: bool = False) -> Run:
     from biotilt.folder import FAILURES
     from biotilt.provenance import threads_of
-    from biotilt.run import tune as tune_experiment
+    from biotilt.run import tune_in
 
     take_threads(experiment.config.threads if overwrite else threads_of(experiment, folder))
     with go_on_with("tune", "--resume", folder):
-        run = tune_experiment(experiment, folder, overwrite=overwrite, progress=True)
+        run = tune_in(experiment, folder, overwrite=overwrite, more=more, progress=True)
     if run.stopped:
         note(f"ended early, after {len(run.rows)} rounds: {run.stopped}")
     if (folder / FAILURES).is_file():
@@ -376,6 +387,6 @@ def _judged(run: Run, samples: int | None = None) -> Answer:
 
 def _assignments(texts: list[str] | None, **options: Any) -> list[str]:
     """Return `--set` texts with those of the options that have a name of their own."""
-    keys = {"max_calls": "train.max_calls"}
+    keys = {"max_calls": "train.max_calls", "max_seconds": "train.stop.seconds"}
     named = [f"{keys.get(key, key)}={value}" for key, value in given(**options).items()]
     return [*(texts or []), *named]

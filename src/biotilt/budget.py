@@ -1,0 +1,68 @@
+"""More budget for a run that has spent its own, or is still at it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from biotilt.digits import count, duration
+from biotilt.errors import CheckpointError, ConfigError
+from biotilt.experiment import Experiment
+from biotilt.folder import MADE_BY_EVALUATE, TUNED, shown
+from biotilt.folder_state import is_finished, read_history
+from biotilt.provenance import write_record
+
+
+def with_budget(experiment: Experiment, max_calls: int | None, max_seconds: float | None) -> Experiment:
+    """Return the experiment with so many calls and seconds in all; None leaves what it has.
+
+    Raises ConfigError where that is less than it has: what was spent cannot be taken back.
+    """
+    train, before = dict(experiment.config.train), experiment.config.build_train()
+    if max_calls is not None:
+        if max_calls < before.max_calls:
+            raise ConfigError(f"max_calls: {max_calls} is less than the {before.max_calls} that the run began with")
+        train["max_calls"] = max_calls
+    if max_seconds is not None:
+        limit = before.stop.seconds
+        if limit is None or max_seconds < limit:
+            has = "no limit" if limit is None else f"{limit:g}"
+            raise ConfigError(f"max_seconds: {max_seconds:g} is less than the run began with, {has}")
+        train["stop"] = dict(train.get("stop", {})) | {"seconds": max_seconds}
+    changed = replace(experiment, config=experiment.config.model_copy(update={"train": train}))
+    changed.config.build_train()
+    return changed
+
+
+def reopen(experiment: Experiment, folder: Path) -> bool:
+    """Make the run in a folder one of this budget; return whether it had ended, so that it begins anew to be told of.
+
+    What judging made is deleted, since it tells of another model; the tuned model of the smaller budget is kept as
+    `tuned.CALLS.safetensors`. Raises ConfigError where more budget would not make the run go on.
+    """
+    if not is_finished(folder):
+        write_record(experiment, folder)
+        return False
+    rows, stopped = read_history(folder)
+    train, here = experiment.config.build_train(), shown(folder)
+    spent, seconds = (int(rows[-1]["calls"]), rows[-1]["seconds"]) if rows else (0, 0.0)
+    if stopped and not stopped.startswith("time:"):
+        raise ConfigError(
+            f"{here} ended early ({stopped}), which more budget does not change; start a run from {here / TUNED} "
+            "with `[model] path`"
+        )
+    if stopped and train.stop.seconds is not None and seconds >= train.stop.seconds:
+        raise ConfigError(f"{here} has taken {duration(seconds)}, its limit; give it more with --max-seconds")
+    if not stopped and len(rows) >= train.rounds:
+        raise ConfigError(
+            f"{here} has spent {count(spent)} calls, and {count(train.max_calls)} pay for no further round of "
+            f"{train.batch}; give it more with --max-calls"
+        )
+    for name in MADE_BY_EVALUATE:
+        (folder / name).unlink(missing_ok=True)
+    try:
+        (folder / TUNED).rename(folder / f"tuned.{spent}.safetensors")
+    except OSError as error:
+        raise CheckpointError(f"{folder / TUNED} cannot be renamed: {error}") from error
+    write_record(experiment, folder)
+    return True
