@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from biotilt.core import Context, Policy, Roles, Target, path_kl, sample
+from biotilt.core import Target
 from biotilt.errors import Problems
 from biotilt.evaluation.checks import made_and_not, sentences
 from biotilt.evaluation.common import common_measures
+from biotilt.evaluation.drawing import draw_beside
 from biotilt.evaluation.measure import Measure, describe, plain
 from biotilt.evaluation.panel import likelihood, measure_all
 from biotilt.evaluation.pareto import front_summary
@@ -32,7 +33,6 @@ from biotilt.provenance import git_commit, versions
 from biotilt.report.words import verdict_words
 from biotilt.rewards.generic.combine import Combination, Sum
 from biotilt.rewards.generic.declare import Declared
-from biotilt.samplers import BestOfN
 from biotilt.schema import Accounts
 from biotilt.spaces import Text
 
@@ -85,27 +85,27 @@ def _drawn(
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed + 1_000_003)
 
     def fresh(
-        name: str, draw: Callable[[], Tensor], calls: int, seconds: float, kls: tuple[float | None, float | None]
+        name: str, designs: Tensor, calls: int, seconds: float, kls: tuple[float | None, float | None]
     ) -> Designs:
-        started = time.perf_counter()
-        designs = draw()
-        seconds += time.perf_counter() - started
         loglik = likelihood(base, designs, generator).tolist()
         items = experiment.model.decode(designs)
         judge.learn(tuned_by, items)
         return judge.row(name, items, kls, calls, seconds, loglik=loglik)
 
-    yield fresh("base", lambda: sample(base, samples, generator), 0, 0.0, (0.0, 0.0))
     kept = min(samples, calls // 3)  # to keep more would hardly be a choice
+    # best-of-N's designs are the base's too: the first of them are its row, and all show how far tuning has left it
+    of_base = draw_beside(base, tuned, max(samples, calls if kept >= 2 else 0), generator, samples=samples)
+    yield fresh("base", of_base.designs[:samples], 0, of_base.seconds * samples / len(of_base.designs), (0.0, 0.0))
     if kept >= 2:
         # the law of the best part q of many draws has density 1/q on part of the base: KL = -log q, and the KL the
         # other way is infinite
-        context = Context(Roles(base, base, base), Target(judge.optimised, experiment.config.alpha), generator)
-        best = BestOfN(factor=calls / kept)
-        kls = (math.log(calls / kept), None)
-        yield fresh("best_of_n", lambda: best.draw(context, kept).designs, calls, 0.0, kls)
-    kls = _both_kls(tuned, base, samples, generator)
-    yield fresh("tuned", lambda: sample(tuned, samples, generator), calls, spent, kls)
+        started = time.perf_counter()
+        best = _best(Target(judge.optimised, experiment.config.alpha), of_base.designs[:calls])[:kept]
+        seconds = time.perf_counter() - started + of_base.seconds * calls / len(of_base.designs)
+        yield fresh("best_of_n", of_base.designs[best], calls, seconds, (math.log(calls / kept), None))
+    of_tuned = draw_beside(tuned, base, samples, generator, samples=samples)
+    kls = (of_tuned.mean_kl, of_base.mean_kl)
+    yield fresh("tuned", of_tuned.designs, calls, spent + of_tuned.seconds, kls)
     best_scored = problems.attempt("the harvest", [], lambda: harvest(experiment, run.folder, samples))
     if len(best_scored) >= 2:
         items, scores = [item for item, _ in best_scored], [score for _, score in best_scored]
@@ -261,8 +261,9 @@ def _reasons(experiment: Experiment, judge: Judge) -> dict[str, tuple[str, str]]
     return found
 
 
-def _both_kls(p: Policy, q: Policy, batch: int, generator: torch.Generator) -> tuple[float, float]:
-    return path_kl(p, q, batch, generator).mean().item(), path_kl(q, p, batch, generator).mean().item()
+def _best(target: Target, designs: Tensor) -> Tensor:
+    """Return the places of designs, the best first, as the sampler best_of_n ranks them."""
+    return target.log_weight(target.scores(designs)).argsort(descending=True, stable=True)
 
 
 def _summary(run: Finished, calls: int, seconds: float) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from torch import Generator, Tensor, nn
 from biotilt.core import Policy
 from biotilt.errors import DataError
 from biotilt.evaluation import Judged, Reference, kmer_counts, likelihood, panel
+from biotilt.networks.table import StateTable
+from biotilt.processes import AnyOrder
 from biotilt.spaces import RNA, Letters
 
 NAN, INF = math.nan, math.inf
@@ -122,3 +124,21 @@ def test_likelihood_is_minus_the_mean_loss_whatever_the_chunk() -> None:
     assert found.shape == (3,)
     # standard error 1/20
     torch.testing.assert_close(found, torch.tensor([-3.0, 0.0, -7.0], dtype=torch.float64), atol=0.2, rtol=0)
+
+
+@pytest.mark.parametrize("draws", [None, 1, 7])
+def test_the_likelihood_of_letters_is_the_bound_of_the_chain_that_is_drawn(draws: int | None) -> None:
+    # two of three letters are revealed in the first step, where nothing is known, and the third given both
+    net = StateTable(2, 3, torch.randn(27, 3, 2, generator=Generator().manual_seed(4)))
+    policy = Policy(AnyOrder(3, 2, per_step=2), net)
+    design, mask = [1, 0, 0], 2
+
+    def log_p(state: list[int], place: int) -> float:
+        output = policy.outputs(torch.tensor([state]), torch.zeros(1))
+        return output.log_softmax(-1)[0, place, design[place]].item()
+
+    others = [[mask if j == i else design[j] for j in range(3)] for i in range(3)]
+    bound = sum(2 / 3 * log_p([mask] * 3, i) + 1 / 3 * log_p(others[i], i) for i in range(3))
+    found = likelihood(policy, torch.tensor([design] * 8000), Generator().manual_seed(0), draws=draws, chunk=900)
+    assert found.shape == (8000,)
+    assert found.mean().item() == pytest.approx(bound, abs=4 * found.std().item() / 8000**0.5)

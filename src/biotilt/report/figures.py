@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from biotilt.report.glyphs import stacked
 from biotilt.report.shown import row_title
 
 if TYPE_CHECKING:
@@ -172,20 +173,20 @@ def logo(heights: np.ndarray, letters: str, top: float, title: str, fixed: Seque
         title: what the sequences are.
         fixed: `(L,)`, positions to shade.
     """
-    import logomaker
-    import pandas as pd
+    from matplotlib.patches import PathPatch
 
     length = len(heights)
-    # letters too low to be seen would still cost a path each
+    # letters too low to be seen would still cost an outline each
     visible = np.where(heights < 0.004 * top, 0.0, heights)
     with styled_figure((min(40.0, max(6.0, 0.21 * length + 0.8)), 1.75)) as (figure, axes):
         axes.grid(False)
-        table = pd.DataFrame(visible, columns=list(letters), index=range(1, length + 1))
-        colours = {letter: strong for letter, (strong, _) in letter_colours(letters).items()}
+        colours = letter_colours(letters)
         # ticks and labels lie above 0: they stay text
         axes.set_rasterization_zorder(0 if length > _LONG_LOGO else None)
-        if visible.any():
-            logomaker.Logo(table, ax=axes, color_scheme=colours, font_name="DejaVu Sans", zorder=-1)
+        for letter, outline in stacked(visible, letters).items():
+            glyphs = PathPatch(outline, facecolor=colours[letter][0], linewidth=0, zorder=-1)
+            glyphs.set_in_layout(False)  # the axes hold them: their many corners need not be measured
+            axes.add_artist(glyphs)
         for place, held in enumerate(fixed or ()):
             if held:
                 axes.axvspan(place + 0.5, place + 1.5, color="#e3e6ec", zorder=-2)
@@ -224,12 +225,16 @@ def styled_figure(size: tuple[float, float] = _PANEL_SIZE) -> Iterator[tuple[Fig
 def as_svg(figure: Figure, name: str, alt: str) -> str:
     """Return the figure as an SVG element that can stand inside a page and be read aloud."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     out = io.StringIO()
     nothing: dict[Any, None] = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    for patch in (figure.patch, *(axes.patch for axes in figure.axes)):
+        patch.set_visible(False)  # the page shines through
+    figure.dpi = 160  # of what is drawn as pixels
     # the salt keeps the names of clip paths apart where several figures share one page
     with matplotlib.rc_context({"svg.hashsalt": f"biotilt-{name}"}):
-        figure.savefig(out, format="svg", metadata=nothing, transparent=True, dpi=160)
+        FigureCanvasSVG(figure).print_svg(out, metadata=nothing)  # `savefig` would draw everything twice
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r'<g id="[^"]*"', "<g", text)

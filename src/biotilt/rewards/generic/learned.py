@@ -145,7 +145,7 @@ class LearnedReward(FromSection):
         return torch.stack([member(probabilities) for member in self.members]).mean(0)
 
     @torch.no_grad()
-    def __call__(self, designs: list[str], *, chunk: int = 1024) -> list[float]:
+    def __call__(self, designs: list[str], *, chunk: int = 256) -> list[float]:
         """Return the predicted value of each design; DataError when a length is not the trained one."""
         one_length = isinstance(self.space, Letters)
         wrong = next((d for d in designs if one_length and len(d) != self.length), None)
