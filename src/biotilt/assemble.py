@@ -271,16 +271,20 @@ def build_reward(
 
 def _check_keys(section: RewardSection, kind: type, key: str) -> None:
     """Raise ConfigError for what is said of a kind that does not read it."""
+    for name in meaningless(section, kind):
+        where = f"{key}.parts: a weight" if name == "weights" else f"{key}.{name}: this key"
+        raise ConfigError(f'{where} means nothing to a reward of kind "{section.kind}"; leave it out')
+
+
+def meaningless(section: RewardSection, kind: type) -> list[str]:
+    """Return what is said of a reward, the names of keys or "weights" of parts, that its kind does not read."""
     takes = kind.takes if issubclass(kind, FromSection) else frozenset({"options"})
     weights = any(part.weight != 1 for part in section.parts)
     said = {
         "function": section.function is not None, "per_design": section.per_design, "path": section.path is not None,
         "options": bool(section.options), "parts": bool(section.parts), "weights": weights,
     }  # fmt: skip
-    for name, given in said.items():
-        if given and name not in takes:
-            where = f"{key}.parts: a weight" if name == "weights" else f"{key}.{name}: this key"
-            raise ConfigError(f'{where} means nothing to a reward of kind "{section.kind}"; leave it out')
+    return [name for name, given in said.items() if given and name not in takes]
 
 
 def _column_of(kind: type, given: Section, section: RewardSection) -> NamedReward:

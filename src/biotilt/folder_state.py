@@ -13,7 +13,7 @@ from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
 from biotilt.folder import CHECKPOINTS, HISTORY, MADE, RECORD, TUNED, has_checkpoint, has_run, is_empty, shown
 from biotilt.model import Model
-from biotilt.provenance import digest, read_record, scores_version
+from biotilt.provenance import digests, read_record, scores_version
 from biotilt.tensors import load_tensors
 from biotilt.training import Trainer
 from biotilt.training.callbacks import Row
@@ -84,7 +84,7 @@ def refuse_other(experiment: Experiment, folder: Path) -> None:
     try:
         before = read_record(folder)
     except CheckpointError:  # none, or one that cannot be read: then checkpoints say whose they are
-        if _digest_of(folder) not in (None, digest(experiment)):
+        if _digest_of(folder) not in (None, *digests(experiment)):
             raise ConfigError(f"{other} of another experiment, by its checkpoint; {instead}") from None
         return
     now, then = (config.model_dump(mode="json", exclude_none=True) for config in (experiment.config, before.config))

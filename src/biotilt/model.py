@@ -25,6 +25,7 @@ from biotilt.networks import describe_network
 from biotilt.networks.conditional import Conditional
 from biotilt.networks.targets import Targetable
 from biotilt.options import Count, Seed, build_options
+from biotilt.portable import here, portable
 from biotilt.processes import PROCESSES, Simplex
 from biotilt.processes.conditioned import Conditioned, conditioned
 from biotilt.processes.letters import LetterProcess
@@ -295,7 +296,7 @@ class Model:
             about |= {} if self.conditions is None else {"conditions": self.conditions.labels}
             weights: dict[str, Tensor] = self.policy.net.state_dict()
         else:
-            about |= {"origin": asdict(self.origin) | {"frozen": fingerprint(self.policy.net)}}
+            about |= {"origin": portable(asdict(self.origin)) | {"frozen": fingerprint(self.policy.net)}}
             weights = {name: self.policy.net.get_parameter(name) for name in own_names(self.policy.net)}
         save_tensors(path, halved(weights) if half else weights, about | (extra or {}))
 
@@ -337,12 +338,13 @@ def _telling_as(model: Model, about: GeneratorFile) -> Model:
 def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | None, trust: bool) -> Model:
     """Return the model that a file's function builds; UntrustedRun where nobody said that it may be run."""
     if stored.path is not None and factory is None:
-        if not Path(stored.path).is_file():
+        there = Path(here(stored.path))
+        if not there.is_file():
             raise CheckpointError(
                 f"{path} holds adapters of the model {stored.path}, which is not there: bring it back, or hand it over "
                 "from where it is now, load_model(path, factory=lambda: biotilt.load_model(…))"
             )
-        return Model.load(stored.path)
+        return Model.load(there)
     if stored.source is not None:
         origin: Origin = SourceOrigin(stored.source, stored.options)
     else:

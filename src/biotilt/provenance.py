@@ -9,21 +9,27 @@ import platform
 import shlex
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from biotilt.config import MOST_THREADS, Config, RewardSection, checked_keys
+from biotilt.assemble import meaningless
+from biotilt.config import MOST_THREADS, Config, OracleSection, RewardSection, checked_keys
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
 from biotilt.folder import RECORD
 from biotilt.loading import in_python
 from biotilt.options import PathText, Text, explain, plain
+from biotilt.oracle import BACKENDS
+from biotilt.portable import PACKAGE, here, portable, sha256_of
+from biotilt.rewards.registry import REWARDS
 from biotilt.trust import mark, require_trust
 
 
@@ -47,13 +53,18 @@ class RunRecord(BaseModel):
 
     def document(self) -> dict[str, Any]:
         """Return the record as strict JSON; keys of the configuration that are not set are left out."""
-        return self.model_dump(mode="json") | {"config": self.config.model_dump(mode="json", exclude_none=True)}
+        return self.model_dump(mode="json") | {
+            "config": portable(self.config.model_dump(mode="json", exclude_none=True)),
+            "sha256": {portable(path): value for path, value in self.sha256.items()},
+        }
 
 
 def read_record(folder: Path) -> RunRecord:
     """Return what the folder of a run says of itself.
 
-    Raises CheckpointError when there is no such file, or when it is damaged, with the way to write it again.
+    Files of the package are found wherever it is now, and keys that are refused today since they mean nothing are left
+    out, with a warning. Raises CheckpointError when there is no such file, or when it is damaged, with the way to write
+    it again.
     """
     path = folder / RECORD
     if not path.is_file():
@@ -62,7 +73,10 @@ def read_record(folder: Path) -> RunRecord:
     try:
         data = plain(read_json(path))
         if isinstance(data, dict) and isinstance(data.get("config"), dict):
-            data["config"] = checked_keys(data["config"])
+            sums = data.get("sha256")
+            sums = sums if isinstance(sums, dict) else {}
+            data["config"] = _forgiven(checked_keys(here(data["config"], sums)), folder)
+            data["sha256"] = {here(path, sums): value for path, value in sums.items()}
         return RunRecord.model_validate(data)
     except (CheckpointError, ConfigError, ValidationError) as error:
         what = explain(error, data) if isinstance(error, ValidationError) else str(error).removeprefix(f"{path} ")
@@ -112,6 +126,7 @@ def recorded(
         given_here = {"reward": reward, "held_out": held_out, "model": model}
         replaced = [key for key, given in given_here.items() if given is not None]
         require_trust(folder, config, record.base, record.mark, replaced)
+    _tell_changes(record, folder)
     # the task's defaults of that day are in the record already
     keys = config.model_dump(mode="json", exclude_none=True, exclude={"task"})
     experiment = Experiment.from_dict(
@@ -128,8 +143,81 @@ def scores_version(experiment: Experiment) -> str:
 
 def digest(experiment: Experiment) -> str:
     """Return a hash of all that decides the run, by which its checkpoints are known."""
-    config = experiment.config.model_dump(mode="json", exclude_none=True, exclude={"task", "measures", "threads"})
+    return _hash_of(experiment, portable(_deciding(experiment)))
+
+
+def digests(experiment: Experiment) -> tuple[str, str]:
+    """Return the hash of all that decides the run, and that of versions which took whole paths of the package's files.
+
+    Checkpoints of the experiment are known by one of the two.
+    """
+    return digest(experiment), _hash_of(experiment, _deciding(experiment))
+
+
+def _deciding(experiment: Experiment) -> dict[str, Any]:
+    return experiment.config.model_dump(mode="json", exclude_none=True, exclude={"task", "measures", "threads"})
+
+
+def _hash_of(experiment: Experiment, config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps([config, scores_version(experiment)], sort_keys=True).encode()).hexdigest()
+
+
+def _tell_changes(record: RunRecord, folder: Path) -> None:
+    """Warn of files of the package that are not those which a run was made with."""
+    changed = []
+    for text, known in record.sha256.items():
+        path = Path(text)
+        if path.is_relative_to(PACKAGE) and path.is_file() and sha256_of(path) != known:
+            changed.append(path.relative_to(PACKAGE).as_posix())
+    if changed:
+        warnings.warn(
+            f"{folder} was made with other versions of {', '.join(changed)} than this biotilt has: what is drawn and "
+            "scored by them now compares with what the run recorded only roughly",
+            stacklevel=3,
+        )
+
+
+def _forgiven(config: Config, folder: Path) -> Config:
+    """Return the configuration of an old record without what is refused today since it never meant anything."""
+    changes: dict[str, Any] = {}
+    dropped: list[str] = []
+    if config.lagrangian and not config.constraints:
+        changes["lagrangian"] = {}
+        dropped.append("lagrangian")
+    with suppress(ConfigError):  # a backend of another package that is not there
+        known = {field.name for field in fields(BACKENDS.options_of(config.oracle.backend, "oracle.backend"))}
+        foreign = config.oracle.of_backend().keys() - known - (config.oracle.options or {}).keys()
+        if foreign:
+            said, usual = config.oracle.model_dump(exclude_unset=True), OracleSection().model_dump()
+            dropped += [f"oracle.{key}" for key in foreign if said[key] != usual[key]]
+            changes["oracle"] = OracleSection.model_validate({k: v for k, v in said.items() if k not in foreign})
+    for key, section in (("reward", config.reward), ("held_out", config.held_out)):
+        if section is not None:
+            changes[key] = _forgiven_reward(section, key, dropped)
+    changes["constraints"] = [
+        _forgiven_reward(section, f"constraints.{i}", dropped) for i, section in enumerate(config.constraints)
+    ]
+    if dropped:
+        told = ", ".join(sorted(dropped))
+        warnings.warn(f"{folder}: its record has keys that mean nothing, which are left out: {told}", stacklevel=3)
+    return config.model_copy(update=changes)
+
+
+def _forgiven_reward(section: RewardSection, key: str, dropped: list[str]) -> RewardSection:
+    parts = [_forgiven_reward(part, f"{key}.parts.{i}", dropped) for i, part in enumerate(section.parts)]
+    section = section.model_copy(update={"parts": parts})
+    try:
+        foreign = meaningless(section, REWARDS.find(section.kind, f"{key}.kind"))
+    except ConfigError:  # of another package that is not there
+        return section
+    changes: dict[str, Any] = {}
+    for name in foreign:
+        dropped.append(f"{key}.{name}")
+        if name == "weights":
+            changes["parts"] = [part.model_copy(update={"weight": 1.0}) for part in parts]
+        else:
+            changes[name] = RewardSection.model_fields[name].get_default(call_default_factory=True)
+    return section.model_copy(update=changes)
 
 
 def _sections(config: Config) -> list[RewardSection]:
@@ -144,7 +232,7 @@ def _sections(config: Config) -> list[RewardSection]:
 
 def _hashes(base: Path, files: list[str]) -> dict[str, str]:
     """Return the sha256 of files, whose relative paths start at `base`."""
-    return {file: hashlib.sha256((base / file).read_bytes()).hexdigest() for file in files}
+    return {file: sha256_of(base / file) for file in files}
 
 
 def model_hash(config: Config, base: Path) -> str | None:

@@ -1,0 +1,60 @@
+"""Our own files in what runs record: by their place in the package, which moves with a checkout or an environment."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).parent
+OURS = "@biotilt/"  # what such a path begins with
+
+
+def portable(said: Any) -> Any:
+    """Return a JSON document whose paths of files of the package, among its values, are written from there.
+
+    >>> portable({"path": f"{PACKAGE.as_posix()}/tasks/utr/task.toml", "other": "/a/b"})
+    {'path': '@biotilt/tasks/utr/task.toml', 'other': '/a/b'}
+    """
+    start = f"{PACKAGE.as_posix()}/"
+    return _each_text(said, lambda text: OURS + text.removeprefix(start) if text.startswith(start) else text)
+
+
+def here(said: Any, sums: Mapping[str, str] | None = None) -> Any:
+    """Return a document with the whole paths of what `portable` wrote, wherever the package is now.
+
+    The first versions recorded whole paths. Such a path of a task's file is that of the package's own where the content
+    is the one recorded in `sums` (path -> sha256), or where nothing was recorded of it and it is not there any more.
+
+    >>> here("@biotilt/tasks/utr/task.toml") == f"{PACKAGE.as_posix()}/tasks/utr/task.toml"
+    True
+    """
+    known = sums or {}
+    return _each_text(said, lambda text: _here(text, known))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of what a file holds."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _here(text: str, sums: Mapping[str, str]) -> str:
+    if text.startswith(OURS):
+        return f"{PACKAGE.as_posix()}/{text.removeprefix(OURS)}"
+    before, _, place = text.rpartition("/biotilt/tasks/")
+    if not before or not Path(text).is_absolute():
+        return text
+    own = PACKAGE / "tasks" / place
+    if not own.is_file() or (text not in sums and Path(text).exists()):
+        return text
+    same = text not in sums or sums[text] == sha256_of(own)
+    return own.as_posix() if same else text
+
+
+def _each_text(said: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(said, str):
+        return change(said)
+    if isinstance(said, Mapping):
+        return {key: _each_text(value, change) for key, value in said.items()}
+    return [_each_text(value, change) for value in said] if isinstance(said, list | tuple) else said
