@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Policy
-from biotilt.errors import CheckpointError, ConfigError
+from biotilt.errors import CheckpointError, ConfigError, DataError
 from biotilt.processes import AnyOrder
 from biotilt.training import PretrainConfig, StateFile, pretrain, pretraining_state
 from biotilt.training.pretrain import validation_bound
@@ -165,6 +165,14 @@ def test_the_state_of_another_training_is_refused(tmp_path, other, words):
     with pytest.raises(ConfigError, match=rf"s\.safetensors .* unfinished training .*{words}.*delete that file"):
         train(path, **other)
     assert path.read_bytes() == held
+
+
+def test_what_diverged_leaves_no_state_in_the_way(tmp_path):
+    path = tmp_path / "s.safetensors"
+    with pytest.raises(DataError, match="training diverged"):
+        train(path, lr=1e30)
+    assert not path.exists()
+    train(path)
 
 
 def test_a_damaged_state_is_refused(tmp_path):

@@ -95,6 +95,8 @@ def pretrain(
                 if interrupted():
                     raise KeyboardInterrupt(f"interrupted after step {now.step}")
     if not math.isfinite(now.best):
+        if state is not None:
+            state.path.unlink(missing_ok=True)  # there is nothing to go on with, and it must not refuse a lower rate
         raise DataError(f"training diverged: no bound on validation is finite; lower lr (it is {config.lr})")
     policy.net.load_state_dict(now.best_weights)
     policy.net.eval()
