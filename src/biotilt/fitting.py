@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -153,7 +153,7 @@ def pretrain_model(
     plain = _plain_nats(space, states[train], states[test])
     generator = torch.Generator().manual_seed(seed)
     if state is not None and labelled is not None:
-        state = replace(state, also=state.also | {"label_dropout": label_dropout})
+        state = state.with_({"label_dropout": label_dropout})
     learn = partial(
         pretrain, config=config or PretrainConfig(), generator=generator, report=report, tell=tell, state=state
     )

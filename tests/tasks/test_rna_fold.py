@@ -16,7 +16,7 @@ from biotilt.model import Model
 from biotilt.spaces.paired import PAIRS, Paired, partners_of
 from biotilt.tasks import find_task
 from biotilt.tasks.rna_fold import corpus, panel, recipe
-from biotilt.training import PretrainConfig
+from biotilt.training import PretrainConfig, StateFile, pretraining_state
 
 RNA = pytest.importorskip("RNA", reason="ViennaRNA is an optional package")
 
@@ -102,6 +102,30 @@ def test_training_learns_what_a_structure_asks():
     net = recipe.train(pairs, pairs[:4], config, seed=0)
     assert recipe.bound(net, [("AAAGAAACUUU", "((((...))))")]) < 0.1
     assert recipe.frequencies_nats(pairs, pairs) > 0.2
+
+
+def test_its_training_goes_on_where_it_was_interrupted(tmp_path, monkeypatch):
+    pairs = [("GAAAC", "(...)"), ("CGGGG", "(...)"), ("GGAAACCA", "((...))."), ("GCAAAGCA", "((...)).")] * 3
+    config = PretrainConfig(steps=6, batch=2, warmup=2, check_every=2)
+    monkeypatch.setattr(recipe, "in_bfloat16", lambda read: read)
+    monkeypatch.setattr(pretraining_state, "SECONDS_BETWEEN", 0.0)
+    whole = recipe.train(pairs, pairs[:3], config, seed=0)
+    state, plain, calls = StateFile(tmp_path / "s.safetensors"), recipe.bound, 0
+
+    def ends(net, designs):
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt  # at step 4: the third is kept
+        return plain(net, designs)
+
+    monkeypatch.setattr(recipe, "bound", ends)
+    with pytest.raises(KeyboardInterrupt):
+        recipe.train(pairs, pairs[:3], config, seed=0, state=state)
+    parts = recipe.train(pairs, pairs[:3], config, seed=0, state=state)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), parts.parameters()))
+    with pytest.raises(ConfigError, match="the pairs"):
+        recipe.train(pairs[1:], pairs[:3], config, seed=0, state=state)
 
 
 def test_measures_by_hand():

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from biotilt.core import Net, Policy, move_toward
 from biotilt.errors import DataError
 from biotilt.options import BatchSize, Below1, Count, NotNegative, Positive, Share, check_options
-from biotilt.training.pretraining_state import Pretraining, StateFile, description
+from biotilt.training.pretraining_state import Pretraining, StateFile, hash_of
 from biotilt.training.put_off import interrupt_put_off
 
 
@@ -76,49 +76,80 @@ def pretrain(
     the same it goes on from there, and ends, on the same number of threads, with the same bits as in one go. The file
     stays: who has saved the network may delete it. Raises ConfigError where the file is of another training.
     """
-    told = description(policy, designs, validation, config, generator) if state is not None else {}
-    now = Pretraining.start(policy.net, config.lr, config.weight_decay, generator)
+    process, net = policy.process, policy.net
+    told = {
+        "process": repr(process),
+        "the training designs": hash_of(designs),
+        "the validation designs": hash_of(validation),
+    }
+
+    read = in_bfloat16(net) if config.bfloat16 else net
+
+    def loss() -> Tensor:
+        rows = torch.randint(len(designs), (config.batch,), generator=generator, device=generator.device)
+        return process.denoising_loss(read, change(designs[rows], generator), generator).mean()
+
+    def bound(average: nn.Module) -> float:
+        return validation_bound(Policy(process, average), validation)
+
+    return learn(net, loss, bound, config, generator, report, tell, None if state is None else state.with_(told))
+
+
+def learn(
+    net: nn.Module,
+    loss: Callable[[], Tensor],
+    bound: Callable[[nn.Module], float],
+    config: PretrainConfig,
+    generator: Generator,
+    report: Callable[[int, float, float], None] = lambda step, train, validation: None,
+    tell: Callable[[int, float], None] = lambda step, train: None,
+    state: StateFile | None = None,
+) -> float:
+    """Train a network in place by any loss, as `pretrain` does by that of a process; return its best `bound`.
+
+    `loss` draws a batch with the generator and reads it with the network; `bound` judges the averaged network on
+    validation. What they depend on, the `state` is to tell (`StateFile.also`).
+    """
+    now = Pretraining.start(net, config, generator)
     if state is not None and state.path.exists():
-        now.read(state, told)
+        now.read(state)
     with interrupt_put_off() if state is not None else contextlib.nullcontext(lambda: False) as interrupted:
         while now.step < config.steps:
-            rows = torch.randint(len(designs), (config.batch,), generator=generator, device=generator.device)
             since = now.step % config.check_every + 1  # the last report
-            now.running += _step(policy, change(designs[rows], generator), config, now)
+            now.running += _step(loss, config, now)
             tell(now.step, now.running / since)
             if now.step % config.check_every == 0 or now.step == config.steps:
-                bound = validation_bound(Policy(policy.process, now.average), validation)
-                report(now.step, now.running / since, bound)
-                now.checked(bound)
+                reached = bound(now.average)
+                report(now.step, now.running / since, reached)
+                now.checked(reached)
             if state is not None:
-                now.write(state, told, at_once=interrupted() or now.step == config.steps)
+                now.write(state, at_once=interrupted() or now.step == config.steps)
                 if interrupted():
                     raise KeyboardInterrupt(f"interrupted after step {now.step}")
     if not math.isfinite(now.best):
         if state is not None:
             state.path.unlink(missing_ok=True)  # there is nothing to go on with, and it must not refuse a lower rate
         raise DataError(f"training diverged: no bound on validation is finite; lower lr (it is {config.lr})")
-    policy.net.load_state_dict(now.best_weights)
-    policy.net.eval()
+    net.load_state_dict(now.best_weights)
+    net.eval()
     return now.best
 
 
-def _step(policy: Policy, batch: Tensor, config: PretrainConfig, now: Pretraining) -> float:
+def _step(loss: Callable[[], Tensor], config: PretrainConfig, now: Pretraining) -> float:
     """Change the weights, and their average, by one batch; return its loss."""
-    net, optimiser = policy.net, now.optimiser
+    net, optimiser = now.net, now.optimiser
     now.step += 1
     net.train()
     for group in optimiser.param_groups:
         group["lr"] = config.rate(now.step)
-    learner = in_bfloat16(net) if config.bfloat16 else net
-    loss = policy.process.denoising_loss(learner, batch, now.generator).mean()
+    found = loss()
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    found.backward()
     torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
     optimiser.step()
     # a short memory at first, so that the average forgets the random start
     move_toward(now.average, net, 1 - min(config.ema, (1 + now.step) / (10 + now.step)))
-    return loss.item()
+    return found.item()
 
 
 def in_bfloat16(net: Net) -> Callable[..., Tensor]:

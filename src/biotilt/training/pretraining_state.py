@@ -6,16 +6,15 @@ import copy
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 
-from biotilt.core import Policy
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.options import CountFrom0
 from biotilt.schema import StoredTensors
@@ -47,6 +46,10 @@ class StateFile:
     resumed: Callable[[int], None] = lambda step: None
     also: dict[str, int | float | str | bool] = field(default_factory=dict)
 
+    def with_(self, also: Mapping[str, int | float | str | bool]) -> StateFile:
+        """Return the same file of a training that depends on more."""
+        return replace(self, also={**self.also, **also})
+
 
 def _say(step: int) -> None:
     print(f"going on after step {step}", flush=True)
@@ -68,20 +71,6 @@ def resumable(path: Path, resumed: Callable[[int], None] = _say) -> Iterator[Sta
     path.unlink(missing_ok=True)
 
 
-def description(
-    policy: Policy, designs: Tensor, validation: Tensor, config: Any, generator: Generator
-) -> dict[str, int | float | str | bool]:
-    """Return what decides how a training goes: options, process, seed; hashes of the first weights and the designs."""
-    return {
-        **vars(config),
-        "process": repr(policy.process),
-        "seed": generator.initial_seed(),
-        "the network's first weights": hash_of(*policy.net.state_dict().values()),
-        "the training designs": hash_of(designs),
-        "the validation designs": hash_of(validation),
-    }
-
-
 def hash_of(*tensors: Tensor) -> str:
     """Return sixteen digits of the SHA-256 of tensors, with their types and shapes."""
     found = hashlib.sha256()
@@ -92,12 +81,25 @@ def hash_of(*tensors: Tensor) -> str:
     return found.hexdigest()[:16]
 
 
+class PretrainOptions(Protocol):
+    """What the optimiser is told."""
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def weight_decay(self) -> float: ...
+
+
 @dataclass
 class Pretraining:
     """Weights, their average, the best averages so far with their bound, the optimiser, and how far it is.
 
-    `running` is the sum of the losses since the last check.
+    `of` tells what decides how it goes: options, seed, a hash of the first weights. `running` is the sum of the losses
+    since the last check.
     """
+
+    of: dict[str, int | float | str | bool]
 
     net: nn.Module
     average: nn.Module
@@ -110,10 +112,12 @@ class Pretraining:
     written: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def start(cls, net: nn.Module, lr: float, weight_decay: float, generator: Generator) -> Pretraining:
-        optimiser = torch.optim.AdamW(net.parameters(), lr, weight_decay=weight_decay)
+    def start(cls, net: nn.Module, config: PretrainOptions, generator: Generator) -> Pretraining:
+        optimiser = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay)
         average = copy.deepcopy(net).eval().requires_grad_(False)
-        return cls(net, average, copy.deepcopy(net.state_dict()), optimiser, generator)
+        first = hash_of(*net.state_dict().values())
+        of = {**vars(config), "seed": generator.initial_seed(), "the network's first weights": first}
+        return cls(of, net, average, copy.deepcopy(net.state_dict()), optimiser, generator)
 
     def checked(self, bound: float) -> None:
         """Take note of the bound of the averaged weights."""
@@ -121,7 +125,7 @@ class Pretraining:
         if bound < self.best:
             self.best, self.best_weights = bound, copy.deepcopy(self.average.state_dict())
 
-    def write(self, file: StateFile, of: dict[str, Any], *, at_once: bool) -> None:
+    def write(self, file: StateFile, *, at_once: bool) -> None:
         """Write all of it, whole or not at all, `at_once` or when the last time is long ago."""
         if not at_once and time.monotonic() - self.written < SECONDS_BETWEEN:
             return
@@ -130,18 +134,18 @@ class Pretraining:
             tensors |= {f"{name}/{key}": value for key, value in weights.items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{index}/{key}": value for key, value in moments.items()}
-        about = {"of": of | file.also, "step": self.step, "running": self.running}
+        about = {"of": self.of | file.also, "step": self.step, "running": self.running}
         best = self.best if math.isfinite(self.best) else None
         save_tensors(file.path, tensors, {"kind": PretrainingFile.kind, **about, "best": best})
         self.written = time.monotonic()
 
-    def read(self, file: StateFile, of: dict[str, Any]) -> None:
+    def read(self, file: StateFile) -> None:
         """Go on from what `write` wrote of the same training.
 
         Raises CheckpointError where the file is damaged, ConfigError where it is of another training.
         """
         tensors, about = load_tensors(file.path, PretrainingFile)
-        _require_same(about.of, of | file.also, file.path)
+        _require_same(about.of, self.of | file.also, file.path)
         groups: dict[str, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             group, _, rest = name.partition("/")

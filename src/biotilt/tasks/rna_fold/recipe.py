@@ -8,7 +8,6 @@ puzzles or solutions is used. The held-out energies (Andronescu 2007) are used b
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 import random
 from collections import defaultdict
@@ -19,15 +18,18 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core import Net, Policy, move_toward, needed
+from biotilt.core import Net, Policy, needed
 from biotilt.files import write_json
+from biotilt.fitting import state_of
 from biotilt.model import Model
 from biotilt.networks.structured import Structured, StructuredConfig, Structures
 from biotilt.processes import AnyOrder
 from biotilt.rewards.rna.folding import EnsembleDefect, MFEMatch
 from biotilt.spaces.paired import PAIRS, Paired, partners_of
 from biotilt.tasks.rna_fold.corpus import LONGEST, STABLE, Pair, examples
-from biotilt.training.pretrain import PretrainConfig, in_bfloat16
+from biotilt.training import PretrainConfig, StateFile, resumable
+from biotilt.training.pretrain import in_bfloat16, learn
+from biotilt.training.pretraining_state import hash_of
 
 EXAMPLES = 6000
 UNSEEN = 400  # pairs for validation and as many for the test
@@ -68,29 +70,35 @@ def loss_of(net: Structured, tokens: Tensor, structures: Structures, generator: 
     return process.denoising_loss(_reader(net, structures), tokens, generator)
 
 
-def train(pairs: list[Pair], validation: list[Pair], config: PretrainConfig, seed: int) -> Structured:
-    """Return a network trained on pairs: its averaged weights at the end."""
+def train(
+    pairs: list[Pair], validation: list[Pair], config: PretrainConfig, seed: int, state: StateFile | None = None
+) -> Structured:
+    """Return a network trained on pairs: its averaged weights best on validation."""
     torch.manual_seed(seed)  # initial weights
     net = Structured(StructuredConfig(target=TARGET))
-    averaged = copy.deepcopy(net).requires_grad_(False)
-    optimiser = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, config.lr, config.steps, pct_start=config.warmup / config.steps
-    )
     generator = torch.Generator().manual_seed(seed)
-    for step, (tokens, structures) in zip(range(1, config.steps + 1), batches(pairs, config.batch, generator)):
+    drawn = batches(pairs, config.batch, generator)
+
+    def loss() -> Tensor:
+        tokens, structures = next(drawn)
         process = AnyOrder(length=tokens.shape[1], letters=len(PAIRS))
         read = in_bfloat16(_reader(net, structures))
-        loss = process.denoising_loss(read, tokens, generator).sum() / tokens.numel()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
-        optimiser.step()
-        schedule.step()
-        move_toward(averaged, net, 1 - min(config.ema, (1 + step) / (10 + step)))
-        if step % config.check_every == 0:
-            print(f"{step}: loss {loss:.4f} validation {bound(averaged, validation):.4f} nats a token", flush=True)
-    return averaged.eval()
+        return process.denoising_loss(read, tokens, generator).sum() / tokens.numel()
+
+    learn(
+        net,
+        loss,
+        lambda average: bound(needed(average, Structured), validation),
+        config,
+        generator,
+        lambda step, train, bound: print(f"{step}: loss {train:.4f} validation {bound:.4f} nats a token", flush=True),
+        state=None if state is None else state.with_({"the pairs": hash_of(*map(_letters, pairs + validation))}),
+    )
+    return net
+
+
+def _letters(pair: Pair) -> Tensor:
+    return torch.tensor(list("".join(pair).encode()), dtype=torch.uint8)
 
 
 def _reader(net: Structured, structures: Structures) -> Net:
@@ -195,11 +203,12 @@ def main() -> None:
     validation, test = pairs[:UNSEEN], pairs[UNSEEN : 2 * UNSEEN]
     kept_out = {structure for _, structure in validation + test}
     pairs = [pair for pair in pairs[2 * UNSEEN :] if pair[1] not in kept_out]
-    net = train(pairs, validation, PretrainConfig(steps=options.steps, batch=32), seed=0)
-    space = Paired(TARGET)
-    process: Any = AnyOrder(length=space.length, letters=len(PAIRS), per_step=PER_STEP)
-    model = Model(Policy(process, net), space)
-    model.save(options.out / "generator.safetensors", half=True)
+    with resumable(state_of(options.out / "generator.safetensors")) as state:
+        net = train(pairs, validation, PretrainConfig(steps=options.steps, batch=32), seed=0, state=state)
+        space = Paired(TARGET)
+        process: Any = AnyOrder(length=space.length, letters=len(PAIRS), per_step=PER_STEP)
+        model = Model(Policy(process, net), space)
+        model.save(options.out / "generator.safetensors", half=True)
     metrics: dict[str, float] = {"train_designs": len(pairs), "validation_nats_a_token": bound(net, validation)}
     describe(model, pairs, test, metrics, options.out)
 
