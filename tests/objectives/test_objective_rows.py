@@ -131,6 +131,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Rows], dict[str, Rows]]] = [
     # the first designs are the base's; the noised elites of the anchor are others than those of the bound
     ("evolve", {"states": S}, {"base": Rows(N * K)}, {"policy": Rows(graph=2 * S), "base": Rows(S)}),
     ("evolve", {"states": S, "anchor": 0.0}, {"base": Rows(N * K)}, {"policy": Rows(graph=S)}),
+    ("score_climbing", {"states": S}, {"base": Rows(N * K)}, {"policy": Rows(graph=S)}),
     (
         "wdce", {"states": S, "unscored": 1, "beta": 0.75}, {"base": Rows(N * K), "proposal": Rows(2 * N * K)},
         {"policy": Rows(graph=S)},

@@ -136,10 +136,27 @@ def test_contract_stationary_at_p_star(objective, form):
 def test_on_policy_weights_are_not_stationary_at_p_star():
     """Designs of p* weighted by e^{r/α} again: the next fixed point is p_pre e^{2r/α}."""
     twice = tilted_law(JOINT, 2 * REWARD, ALPHA)[0]
-    objective = RewardWeighted(proposal="policy")
+    objective = RewardWeighted(proposal="policy", distinct=False)
     context = context_of(objective, policy_of(P_STAR))
     rows = objective.collect(context, 40_000).rows
     assert total_variation(weighted_law(rows), twice) < 0.02 < 0.1 < total_variation(twice, P_STAR)
+
+
+def test_of_a_policys_own_draws_each_is_learned_from_once_and_of_the_bases_as_often_as_they_came():
+    generator = torch.Generator().manual_seed(1)
+    for proposal in ("policy", "base"):
+        objective = RewardWeighted(proposal=proposal, unscored=1)  # type: ignore[arg-type]
+        context = context_of(objective, policy_of(P_STAR))
+        for _ in range(4):
+            collected = objective.collect(context, 50)
+            context.memory.add(collected.rows)
+        assert collected.metrics["unique"] == len(collected.designs.unique(dim=0)) / 50 < 0.6
+        rows = context.memory.draw(None, generator)
+        scored = rows["designs"][rows["scored"]]
+        if proposal == "policy":
+            assert 15 < len(scored) == len(scored.unique(dim=0)) <= 27
+        else:
+            assert len(scored) == 200
 
 
 @each

@@ -69,7 +69,7 @@ def test_p_star_is_reached(objective, reached):
 
 @pytest.mark.parametrize(
     "objective",
-    [RewardWeighted(proposal="policy", refresh=20), SPG(returns="reward", updates=4, states=256)],
+    [RewardWeighted(proposal="policy", refresh=20, distinct=False), SPG(returns="reward", updates=4, states=256)],
     ids=["reward_weighted", "spg"],
 )
 def test_what_maximises_the_reward_goes_past_p_star(objective):

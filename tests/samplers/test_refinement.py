@@ -80,7 +80,7 @@ def test_selection_sharpens_beyond_p_star_by_as_much_as_the_infinite_population_
     for _ in range(rounds):
         expected = (expected * (REWARD / ALPHA).exp()) @ matrix
         expected = expected / expected.sum()
-    found = found_law(Refinement(rounds, share, children=32).draw(exact_context(), 6000).designs)
+    found = found_law(Refinement(rounds, share, children=32, distinct=False).draw(exact_context(), 6000).designs)
     assert total_variation(found, expected) < 0.045
     assert total_variation(expected, P_STAR) > 0.1
     assert found @ REWARD > P_STAR @ REWARD + 0.15 > law(BASE) @ REWARD + 0.5
@@ -105,9 +105,41 @@ def test_one_child_is_an_evolutionary_algorithm_whose_mutations_are_the_bases():
         expected = (expected * (REWARD / ALPHA).exp()) @ matrix
         expected = expected / expected.sum()
     context = context_of(BASE)
-    found = Refinement(rounds=2, share=0.34, children=1).draw(context, 6000)
+    found = Refinement(rounds=2, share=0.34, children=1, distinct=False).draw(context, 6000)
     assert total_variation(found_law(found.designs), expected) < 0.045
     assert context.target.scorer.calls == 6000 * 3  # type: ignore[attr-defined]
+
+
+def test_a_design_counts_once_among_parents_however_often_it_is_there():
+    """One of two designs makes up all but one of the population; of equal scores each is half of the parents.
+
+    A letter in four is drawn anew, so that the rest of a parent shows which it was.
+    """
+    process = AnyOrder(12, 3)
+    first, second = torch.zeros(1, 12, dtype=torch.int8), torch.full((1, 12), 2, dtype=torch.int8)
+    population = torch.cat([first.expand(99, -1), second])
+    shares = []
+    for distinct in (True, False):
+        context = context_of(Policy(process, Uniformly()), lambda designs: torch.zeros(len(designs)))
+        sampler = Refinement(rounds=1, share=0.25, children=1, distinct=distinct)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(type(process), "noise", lambda self, batch, generator: population)
+            patch.setattr(type(process), "steps", 12)
+            drawn = sampler.draw(context, 100)
+        shares.append(((drawn.designs == 2).sum(-1) > 6).float().mean().item())
+        assert drawn.metrics["unique"] == len(drawn.designs.unique(dim=0)) / 100
+    assert shares == pytest.approx([0.5, 0.01])
+
+
+class Uniformly(torch.nn.Module):
+    """All letters the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = torch.nn.Parameter(torch.zeros(3))
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.logits.expand(*x.shape, 3)
 
 
 def test_one_child_without_selection_is_the_base():

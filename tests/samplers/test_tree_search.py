@@ -168,8 +168,17 @@ def test_a_tree_that_is_exhausted_is_followed_by_another(name):
 
 
 def test_the_best_come_first():
-    drawn = TreeSearch(iterations=4).draw(context_of(BASE), 10)
+    drawn = TreeSearch(iterations=4).draw(context_of(BASE), 6)
+    assert len(drawn.designs.unique(dim=0)) == 6 and drawn.metrics["unique"] == 1
     assert (drawn.rewards.diff() <= 0).all() and drawn.log_z is None and (drawn.log_weight == 0).all()
+
+
+def test_designs_come_again_only_when_no_others_are_left():
+    """32 calls on 27 designs: what was found by several paths comes after all that differ."""
+    drawn = TreeSearch(iterations=4).draw(context_of(BASE), 32)
+    different = round(32 * drawn.metrics["unique"])
+    assert different < 32 and len(drawn.designs[:different].unique(dim=0)) == different
+    assert len(drawn.designs.unique(dim=0)) == different
 
 
 def test_resampled_designs_are_drawn_by_their_weights():

@@ -20,7 +20,7 @@ from biotilt.testing.contracts import check_gradients, check_order, check_statio
 ALPHA = 0.6
 POINTS = ("adjoint_matching",)
 # objectives that learn complete designs from masks are at rest at the conditionals of p*, on a process that masks
-DESIGNS = ("reward_weighted", "wdce", "ddpp", "sdpo", "spg", "backprop", "evolve")
+DESIGNS = ("reward_weighted", "wdce", "ddpp", "sdpo", "spg", "backprop", "evolve", "score_climbing")
 
 
 @pytest.fixture(autouse=True)

@@ -66,6 +66,7 @@ OBJECTIVES: dict[str, Any] = {
     "ddpp": lambda: registered("ddpp", updates=4, states=16, buffer=40),
     "sdpo": lambda: registered("sdpo", group=4, updates=4, states=16, buffer=40),
     "spg": lambda: registered("spg", updates=4, states=16),
+    "score_climbing": lambda: registered("score_climbing", updates=4, states=16, buffer=40),
     "evolve": lambda: registered("evolve", updates=4, states=16, start=8, crossover=0.3, scattered=0.5),
     "discrete_adjoint_matching": lambda: registered("discrete_adjoint_matching", group=4, updates=4, states=16),
 }

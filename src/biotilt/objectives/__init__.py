@@ -11,6 +11,7 @@ from biotilt.objectives.evolve import Evolve
 from biotilt.objectives.path_consistency import PathConsistency
 from biotilt.objectives.ppo import PPO
 from biotilt.objectives.reward_weighted import RewardWeighted
+from biotilt.objectives.score_climbing import ScoreClimbing
 from biotilt.objectives.sdpo import SDPO
 from biotilt.objectives.spg import SPG
 from biotilt.objectives.trajectory_balance import TrajectoryBalance
@@ -35,6 +36,7 @@ OBJECTIVES: Registry[Objective] = Registry(
         SDPO,
         SPG,
         Evolve,
+        ScoreClimbing,
     ),
     own_files=True,
 )
@@ -53,5 +55,6 @@ __all__ = [
     "PathConsistency",
     "RewardBackprop",
     "RewardWeighted",
+    "ScoreClimbing",
     "TrajectoryBalance",
 ]

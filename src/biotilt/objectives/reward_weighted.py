@@ -22,6 +22,8 @@ from biotilt.core import (
     rollout,
     sample,
 )
+from biotilt.core.reading import of_states
+from biotilt.core.selection import first_of_each, unique_share
 from biotilt.formulas.soft_rl import effective_fraction
 from biotilt.formulas.weighted import controlled_weights, draw_signed, with_unscored
 from biotilt.options import Count, FewFrom0, check_options
@@ -35,7 +37,9 @@ class RewardWeighted(Objective):
 
     * `"base"`: the fixed point is p*, since E_pre[e^{r/α} log p_θ] is largest at p_θ ∝ p_pre e^{r/α}.
     * `"policy"`, the usual form: what each refresh tilts has been tilted before, so n of them give p_pre e^{n r/α}. It
-      sharpens without end and maximises the reward; it does not sample p*.
+      sharpens without end and maximises the reward; it does not sample p*. With `distinct` a design is learned from
+      once, however often it was drawn: else the few that a sharp policy draws again and again outweigh all others.
+      (Of the base's draws copies count, as they must where their share is their probability.)
 
     `unscored` = m: with each scored design, m more are drawn from p_out, a copy of the policy, and never scored. They
     make up for the part of p_out/p_pre that is subtracted from the weights of the scored ones, a control variate
@@ -52,6 +56,7 @@ class RewardWeighted(Objective):
     updates: Count = 8
     states: Count = 256
     buffer: Count = 20_000
+    distinct: bool = True
 
     name: ClassVar[str] = "reward_weighted"
 
@@ -89,9 +94,12 @@ class RewardWeighted(Objective):
         rewards = context.target.rewards(designs)
         rows = {"designs": designs, "rewards": rewards, "log_control": log_control}
         rows = drop_unscored(rows)
+        if self.distinct and self.proposal == "policy":
+            rows = self._new(context.memory.rows, rows)
         more = len(rows["designs"]) * self.unscored
         rows = with_unscored(rows, sample(roles.proposal, more, generator) if more else designs[:0])
-        return Round(rows, designs, {"reward": rewards.nanmean().item()})
+        unique = unique_share(context.reading.keys(designs))
+        return Round(rows, designs, {"reward": rewards.nanmean().item(), "unique": unique})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         policy = context.roles.policy
@@ -100,6 +108,13 @@ class RewardWeighted(Objective):
         picked, coefficient = draw_signed(weights, self.states, context.generator)
         loss = policy.process.denoising_loss(policy.outputs, rows["designs"][picked], context.generator)
         return (coefficient * loss).mean(), {"ess": effective_fraction(log_weight[rows["scored"]]).item()}
+
+    def _new(self, memory: Batch, rows: Batch) -> Batch:
+        """Return the rows of designs that are not in the memory, each once."""
+        known = of_states(memory["designs"][memory["scored"]]) if memory else torch.zeros(0, dtype=torch.int64)
+        keys = of_states(rows["designs"])
+        new = first_of_each(keys) & ~torch.isin(keys, known.to(keys.device))
+        return {name: column[new] for name, column in rows.items()}
 
     def _draw(self, context: Context, count: int) -> tuple[Tensor, Tensor]:
         """Return designs, and log p_out/p of their paths `(count,)`, where p is the policy that drew them."""

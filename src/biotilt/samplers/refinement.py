@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Capability, Context, Density, Draws, Evaluates, Sampler, Value
+from biotilt.core.selection import first_of_each, unique_share
 from biotilt.formulas.categorical import draw
 from biotilt.formulas.resampling import systematic_resample
 from biotilt.options import Count, Few, Name, Rate, check_options
@@ -19,7 +20,8 @@ from biotilt.samplers.proposal import Proposal, equal_weights, value_at
 class Refinement(Sampler):
     """A population of designs; in each of `rounds`: select, re-noise a part, denoise it again guided by a value.
 
-    select:   designs drawn ∝ exp(r/α) from the population, with replacement (`select` = false leaves this out)
+    select:   designs drawn ∝ exp(r/α) from the population, with replacement (`select` = false leaves this out);
+              one that is in it several times counts once, unless `distinct` = false
     re-noise: z ∼ q(x[k] | x), k = K minus a `share` of the K steps
     denoise:  M = `children` children a step, one drawn ∝ exp(v(y)/α) p_pre(y|x)/p_out(y|x); v = r after the last
 
@@ -30,7 +32,8 @@ class Refinement(Sampler):
     the noising (any-order with one letter a step and the conditionals of one joint law), p* is left alone; that is
     the paper's guarantee. Selection tilts by exp(r/α) once more in each round, of which a redone `share` takes only
     a part back: the law ends sharper than p*, the more so the smaller the share. It maximises; compare it at equal KL.
-    As in the paper's code, except that it takes the argmax of the children; that sharpens further.
+    As in the paper's code, except that it takes the argmax of the children, which sharpens further, and counts copies
+    of a design, so that a few fill the population. `unique` in the metrics: the share of different designs.
 
     `value`: posterior_mean, v(x) = r(x̂0(x)); monte_carlo; learned. Calls of a design: M for each step from noise, and
     again M for each step redone in a round, times those of the value, once in the last step of each.
@@ -40,6 +43,7 @@ class Refinement(Sampler):
     share: Rate = 0.25
     children: Few = 4
     select: bool = True
+    distinct: bool = True
     value: Name = "posterior_mean"
 
     value_kind: ClassVar[type[Value]] = Evaluates
@@ -57,10 +61,13 @@ class Refinement(Sampler):
         designs, rewards = self._denoise(context, proposal, process.noise(count, generator), 0)
         for _ in range(self.rounds):
             log_weight = context.target.log_weight(rewards)
+            if self.distinct:
+                log_weight = log_weight.masked_fill(~first_of_each(context.reading.keys(designs)), -torch.inf)
             if self.select and log_weight.isfinite().any():
                 designs = designs[systematic_resample(log_weight, generator)]
             designs, rewards = self._denoise(context, proposal, process.corrupt(designs, k, generator), k)
-        return Draws(designs, rewards, equal_weights(rewards))
+        unique = unique_share(context.reading.keys(designs))
+        return Draws(designs, rewards, equal_weights(rewards), metrics={"unique": unique})
 
     def _denoise(self, context: Context, proposal: Proposal, x: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Return designs and their rewards, from states `x` at step `first` on."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core import Batch, Capability, Context, Density, Draws, Sampler
+from biotilt.core.selection import first_of_each, unique_share
 from biotilt.errors import ConfigError
 from biotilt.options import Count, FewPair, NotNegative, check_options
 from biotilt.samplers.proposal import Proposal, equal_weights, need_a_weight
@@ -49,8 +50,9 @@ class TreeSearch(Sampler):
     `backup="soft"`: V = log mean exp(r/α + Σ log p_pre/p_out of the steps below) over all N designs below a node, in
     the way of the soft value; `"max"`: the largest r/α.
 
-    `keep="best"` returns the best designs scored, `"resampled"` draws them ∝ exp(r/α + log p_pre/p_out of the path),
-    with replacement. Neither samples p*: the tree chose where to look, which no weight here undoes. It maximises.
+    `keep="best"` returns the best designs scored, each once while there are enough; `"resampled"` draws them
+    ∝ exp(r/α + log p_pre/p_out of the path), with replacement. Neither samples p*: the tree chose where to look, which
+    no weight here undoes. It maximises. `unique` in the metrics: the share of different designs.
 
     `replay` returns all `iterations` · `children` scored designs as rows that wdce trains on. A tree that is exhausted
     is followed by another.
@@ -81,12 +83,16 @@ class TreeSearch(Sampler):
         rows = self.search(context)
         designs, rewards = rows["designs"], rows["rewards"]
         log_weight = context.target.log_weight(rewards)
-        order = log_weight.argsort(descending=True, stable=True)[:count]
+        keys = context.reading.keys(designs)
+        again = (~first_of_each(keys)).to(torch.int8)  # found by another path: after all that are not
+        order = log_weight.argsort(descending=True, stable=True)
+        order = order[again[order].argsort(dim=0, stable=True)][:count]
         if self.keep == "resampled":
             log_weight = log_weight + rows["log_ratio"]
             need_a_weight(log_weight, "designs")
             order = torch.multinomial(log_weight.softmax(0), count, replacement=True, generator=context.generator)
-        return Draws(designs[order], rewards[order], equal_weights(rewards[order]))
+        metrics = {"unique": unique_share(keys[order])}
+        return Draws(designs[order], rewards[order], equal_weights(rewards[order]), metrics=metrics)
 
     @torch.no_grad()
     def search(self, context: Context) -> Batch:
