@@ -139,6 +139,7 @@ def test_a_killed_run_goes_on_bit_for_bit(name, fails_at, tmp_path):
     whole.run()
     if name == "vidd_posterior_mean":  # this value asks for less than a batch a round
         fails_at = whole.oracle.calls * fails_at // 96
+    fails_at = min(fails_at, whole.oracle.calls - 4)  # chains that stay where they are ask nothing
     killed = build(OBJECTIVES[name](), tmp_path, Lookup(fails_at))
     with pytest.raises(KeyboardInterrupt):
         killed.run()

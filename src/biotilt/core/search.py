@@ -43,11 +43,11 @@ class Search:
     as the base's are, P and the offset grow, up to fourfold.
     """
 
-    parents: Count = 200
-    offset: Positive = 10.0
+    parents: Count = 100
+    offset: Positive = 5.0
     select: Literal["rank", "reward"] = "rank"
-    least: Rate = 0.05
-    most: Rate = 0.5
+    least: Rate = 0.03
+    most: Rate = 0.35
     scattered: Share = 0.0
     crossover: Share = 0.0
     fresh: Share = 0.08

@@ -22,10 +22,10 @@ class Evolve(Search, Objective):
     search (`Search`), whose law is nobody's, and better ones found later move the weights without end. It does not
     sample p*; `score_climbing` does, by chains of the same moves. α enters with `select` = "reward" only.
 
-    KL is that of paths, estimated at the noised states of the designs that are learned from: without it the policy
-    learns the elites by heart. Each round makes `updates` updates on `states` designs, drawn in proportion to their
-    weights from the newest `buffer`. p_out, a copy of the policy renewed after each round, denoises what the search
-    hides.
+    KL is that of steps at the noised states of the designs that are learned from (`anchor` in the figures), which is
+    not that of the policy's own paths. Without it the policy learns the elites by heart. Each round makes `updates`
+    updates on `states` designs, drawn in proportion to their weights from the newest `buffer`. p_out, a copy of the
+    policy renewed after each round, denoises what the search hides.
     """
 
     anchor: NotNegative = 0.1
@@ -81,7 +81,7 @@ class Evolve(Search, Objective):
         if not self.anchor:
             return loss, {}
         kl = self._path_kl(context, designs)
-        return loss + self.anchor * kl, {"kl": kl.item()}
+        return loss + self.anchor * kl, {"anchor": kl.item()}
 
     def _path_kl(self, context: Context, designs: Tensor) -> Tensor:
         """Return Σ_k KL(p_θ ‖ p_pre) at noised designs, by one step of each, uniform in 0…K−1."""
