@@ -49,7 +49,10 @@ def memory_of(context: Context, rewards: list[float], families: list[int] | None
 
 def test_no_design_is_proposed_twice_or_again_and_the_first_are_the_bases():
     context, memory = context_of(), {}
-    search, seen = Search(parents=10, offset=1.0, start=40, crossover=0.3, scattered=0.3), set[tuple[int, ...]]()
+    search, seen = (
+        Search(parents=10, offset=1.0, most=0.5, start=40, crossover=0.3, scattered=0.3),
+        set[tuple[int, ...]](),
+    )
     for number in range(6):
         designs = search.propose(context, memory, 32)
         rows = {tuple(row) for row in designs.tolist()}
