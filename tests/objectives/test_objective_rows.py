@@ -92,13 +92,16 @@ def test_vidd_with_learned_values(run, mirror):
     assert updating == expected | ({"proposal": Rows(S)} if mirror < 1 else {})
 
 
-def test_vidd_with_the_surrogate():
+@pytest.mark.parametrize(("imagine", "hidings"), [(20, 1), (20, 2), (N - 1, 2)])
+def test_vidd_with_the_surrogate(imagine, hidings):
+    """What is scored is imagined too; all states of an update teach Q, of each design one teaches the policy."""
     options = {"value": "surrogate", "states": S, "mirror": 0.5}
-    collecting, updating = counted("vidd", N, options, {"imagine": 20, "keep": 20})
-    assert collecting == {"proposal": Rows((N + 20) * K), "base": Rows((N + 20) * K)}
+    collecting, updating = counted("vidd", N, options, {"imagine": imagine, "keep": 20, "hidings": hidings})
+    drawn, designs = max(N, imagine), -(-S // hidings)
+    assert collecting == {"proposal": Rows(drawn * K), "base": Rows(drawn * K)}
     assert updating == {
-        "policy": Rows(graph=S), "value.net": Rows(graph=S), "value.surrogate": Rows(plain=S, graph=S),
-        "base": Rows(S), "proposal": Rows(S),
+        "policy": Rows(graph=designs), "value.net": Rows(graph=designs * hidings),
+        "value.surrogate": Rows(plain=designs, graph=designs), "base": Rows(designs), "proposal": Rows(designs),
     }  # fmt: skip
 
 

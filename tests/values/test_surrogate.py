@@ -54,6 +54,40 @@ def test_only_the_roll_in_is_scored_and_the_newest_imagined_designs_are_kept(par
     assert torch.equal(value.imagined[:2], before[-2:])
 
 
+def test_what_is_scored_is_imagined_too_unless_the_base_drew_it(parts):
+    _, value, context = parts
+    with torch.no_grad():  # p_out is not the base, so ℓ tells who drew a design
+        context.roles.proposal.net.logits.add_(torch.randn(value.net.logits.shape, generator=context.generator))
+    rows = value.gather(context, RollIn(beta=0.5), 6).rows
+    assert torch.equal(value.imagined[-6:][:3], rows["designs"][:3])
+    assert torch.equal(value.imagined_terms[-6:][:3], rows["terms"][:3]) and (rows["terms"][:3] != 0).all()
+    assert (rows["terms"][3:] == 0).all()
+    assert rows["rewards"].tolist() == pytest.approx(Lookup()(rows["designs"]).tolist())
+    assert context.target.scorer.asked == 6
+    # with more calls than designs to imagine all are imagined, and the newest stay
+    rows = value.gather(context, RollIn(), 7).rows
+    assert torch.equal(value.imagined[-7:], rows["designs"])
+
+
+@pytest.mark.parametrize("hidings", [1, 2, 3])
+def test_each_imagined_design_is_hidden_so_many_times_and_the_policy_sees_the_first(parts, hidings):
+    base, value, context = parts
+    value.config = SurrogateConfig(imagine=40, keep=40, hidings=hidings)
+    rows = gathered(base, value, context, 12)
+    asked = {"net": [], "surrogate": []}
+    for name, seen in asked.items():
+        getattr(value, name).register_forward_hook(lambda net, shown, output, seen=seen: seen.append(shown[0]))
+    lesson = value.lesson(context, rows)
+    fitted, guessed = asked["surrogate"]
+    (hidden,) = asked["net"]
+    assert torch.equal(fitted, rows["designs"][: 12 // hidings])
+    assert torch.equal(lesson.x, hidden[: 12 // hidings]) and lesson.q.shape[:1] == lesson.k.shape == (12 // hidings,)
+    shown = hidden != LETTERS
+    assert torch.equal(hidden[shown], guessed.repeat(hidings, 1)[shown])  # states of those designs, and of no others
+    if hidings > 1:
+        assert not torch.equal(hidden[: len(guessed)], hidden[len(guessed) : 2 * len(guessed)])
+
+
 def test_the_prediction_is_the_sum_of_the_picked_outputs(parts):
     _, value, _ = parts
     designs = all_designs(LETTERS, LENGTH)
@@ -69,11 +103,12 @@ def test_the_loss_is_the_surrogates_error_plus_the_regression_on_its_guesses(par
     rows = gathered(base, value, context, 64)
     lesson = value.lesson(context, rows)
     scaled = rows["rewards"] / ALPHA
-    # both networks start at zero: the surrogate misses each standardised reward by all of it, which is 1 on
-    # average, and guesses the mean for every imagined design, of which the zero Q misses nothing (ℓ = 0 here)
+    # both networks start at zero: the surrogate misses each standardised reward it is shown, half of them, by all of
+    # it, and guesses the mean for every imagined design, of which the zero Q misses nothing (ℓ = 0 here)
     assert value.centre.item() == pytest.approx(scaled.mean().item())
     assert value.spread.item() == pytest.approx(scaled.std(correction=0).item())
-    assert lesson.loss.item() == pytest.approx(1.0, abs=1e-5)
+    missed = (scaled[:32] - scaled.mean()) / scaled.std(correction=0)
+    assert lesson.loss.item() == pytest.approx(missed.square().mean().item(), abs=1e-5)
     assert not lesson.q.requires_grad
 
 

@@ -1,21 +1,22 @@
 """Return regression on designs that a surrogate scored: the oracle is asked for labels, not for every lesson.
 
 A network R_φ of complete designs is fitted to every scored design, R_φ(x) → r(x): it needs no partial states, so
-nothing but its own error blurs what one call told. After each round the current policy draws `imagine` designs that
-are never sent to the oracle; R_φ scores them, and `LearnedQ`'s regression of the return learns from those.
-This is Dyna (Sutton 1991) on the denoising chain. Against a policy that exploits what R_φ gets wrong there is one
-guard: the policy's own designs are scored for real in every round, and R_φ is fitted to them.
+nothing but its own error blurs what one call told. In each round the current policy draws `imagine` designs, of which
+the oracle is asked about no more than there are calls; R_φ scores them all, and `LearnedQ`'s regression of the return
+learns from those. This is Dyna (Sutton 1991) on the denoising chain. Against a policy that exploits what R_φ gets wrong
+there is one guard: some of the policy's own designs are scored for real in every round, and R_φ is fitted to them.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Context, Lesson, Network, Process, RollIn, Round, share
+from biotilt.core import Batch, Context, Lesson, Network, Process, RollIn, Round, roll_in_metrics, share
 from biotilt.core.bounded import call
 from biotilt.options import Count, Positive, check_options
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
@@ -23,11 +24,15 @@ from biotilt.values.learned import LearnedQ, LearnedValueConfig
 
 @dataclass(frozen=True)
 class SurrogateConfig(LearnedValueConfig):
-    """`imagine` designs are drawn a round, the last `keep` of them taught from."""
+    """`imagine` designs are drawn a round, the last `keep` of them taught from, hidden `hidings` times each.
+
+    An update of n states is one of n / `hidings` imagined designs and as many scored ones.
+    """
 
     lr: Positive = 2e-3
-    imagine: Count = 256
-    keep: Count = 512
+    imagine: Count = 192
+    keep: Count = 384
+    hidings: Count = 2
 
     def __post_init__(self) -> None:
         check_options(self, "value")
@@ -64,25 +69,39 @@ class SurrogateQ(LearnedQ):
         return outputs.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1).sum(-1)
 
     def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
-        """Score `calls` designs, and draw designs to imagine from the same policy."""
-        collected = super().gather(context, roll_in, calls)
+        """Draw designs to imagine from the policy, and score as many of them as the roll-in has of its `calls`."""
         config = self.config
         assert isinstance(config, SurrogateConfig)
-        dream = RollIn().chains(context, config.imagine, terms=True, states=False)
+        ours = sum(itertools.islice(roll_in.turns(context), calls))
+        dream = RollIn().chains(context, max(config.imagine, ours), terms=True, states=False)
         assert dream.terms is not None
         self.imagined = torch.cat([self.imagined, dream.designs])[-config.keep :]
         self.imagined_terms = torch.cat([self.imagined_terms, dream.terms])[-config.keep :]
-        return collected
+        designs, terms = dream.designs[:ours], dream.terms[:ours]
+        if ours < calls:
+            others = RollIn(beta=0.0).chains(context, calls - ours, states=False).designs
+            designs, terms = torch.cat([designs, others]), torch.cat([terms, terms.new_zeros(others.shape)])
+        rewards = context.target.rewards(designs)
+        rows = {"designs": designs, "rewards": rewards, "terms": terms}
+        return Round(rows, designs, roll_in_metrics(dream, rewards))
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
-        """Fit the surrogate to the really scored `rows`, and return the lesson of as many imagined ones."""
+        """Fit the surrogate to a part of the really scored `rows`, and return the lesson of as many imagined ones.
+
+        Q learns from `hidings` states of each imagined design, and the policy from the first.
+        """
         real = rows["rewards"] / context.target.alpha
         self.set_units(real)
-        error = (self.predict(rows["designs"]) - (real - self.centre) / self.spread).square().mean()
+        config = self.config
+        assert isinstance(config, SurrogateConfig)
+        count = -(-len(real) // config.hidings)
+        error = self.predict(rows["designs"][:count]) - (real[:count] - self.centre) / self.spread
         known = (self.imagined[:, 0] >= 0).nonzero().squeeze(-1)
-        pick = known[torch.randperm(len(known), generator=context.generator, device=known.device)[: len(real)]]
+        pick = known[torch.randperm(len(known), generator=context.generator, device=known.device)[:count]]
         designs = self.imagined[pick]
         with torch.no_grad():
             guess = (self.predict(designs) * self.spread + self.centre) * context.target.alpha
-        lesson = super().lesson(context, {"designs": designs, "rewards": guess, "terms": self.imagined_terms[pick]})
-        return Lesson(lesson.x, lesson.k, lesson.q, lesson.loss + error)
+        seen = {"designs": designs, "rewards": guess, "terms": self.imagined_terms[pick]}
+        lesson = super().lesson(context, {name: torch.cat([rows] * config.hidings) for name, rows in seen.items()})
+        x, k, q = (of_states[: len(pick)] for of_states in (lesson.x, lesson.k, lesson.q))
+        return Lesson(x, k, q, lesson.loss + error.square().mean())
