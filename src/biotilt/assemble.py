@@ -36,6 +36,7 @@ from biotilt.rewards.generic.base import Named
 from biotilt.rewards.generic.columns import GivesColumns, Source, plan, sources
 from biotilt.rewards.generic.declare import declare
 from biotilt.rewards.generic.section import FromSection, Section
+from biotilt.screening import check_screen
 from biotilt.spaces import Text
 from biotilt.tasks import find_task
 from biotilt.values import VALUES
@@ -143,7 +144,7 @@ def _check(found: Assembled, *, prove: bool) -> None:
         found.model.check()
     for key, part in found.rewards().items():
         check_reads(part, found.model.space, key)
-    objective_and_value(found)
+    check_screen(config, found.model, *objective_and_value(found))
     found.oracles.check()
     if config.build_train().stop.hacking and not (held_out is not None and found.comparable):
         raise ConfigError(

@@ -33,6 +33,7 @@ from biotilt.options import (
 )
 from biotilt.oracle.workers.limits import Megabytes, Retries, Seconds, Workers
 from biotilt.samplers import SAMPLERS
+from biotilt.screens import SCREENS
 from biotilt.training import EarlyStopping, TrainConfig
 from biotilt.training.trackers import TRACKERS, Tracker
 from biotilt.values import VALUES
@@ -231,6 +232,7 @@ class Config(_Section):
     objective: dict[str, Any] = Field(default_factory=lambda: {"name": "vidd"})
     sampler: dict[str, Any] = Field(default_factory=lambda: {"name": "smc"})
     value: dict[str, Any] = Field(default_factory=dict)
+    screen: dict[str, Any] | None = None
     train: dict[str, Any] = Field(default_factory=dict)
     constraints: list[ConstraintSection] = Field(default_factory=list)
     lagrangian: dict[str, Any] = Field(default_factory=dict)
@@ -264,6 +266,14 @@ class Config(_Section):
             found.append(TRACKERS.of_table(table, f"train.trackers.{i}"))
         return found
 
+    def screen_options(self) -> tuple[str, Any] | None:
+        """Return the name and the options of the screen, None without one; ConfigError for an unknown name or key."""
+        if self.screen is None:
+            return None
+        options = dict(self.screen)
+        kind = SCREENS.options_of(name := options.pop("name", "gp"), "screen.name")
+        return name, build_options(kind, options, "screen")
+
     def build_lagrangian(self) -> LagrangianConfig:
         """Return how the constraints' multipliers adapt; ConfigError for an unknown key or value."""
         return build_options(LagrangianConfig, self.lagrangian, "lagrangian")
@@ -296,6 +306,7 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
         sampler = config.build_sampler()
         config.build_trackers()
         config.build_lagrangian()
+        config.screen_options()
         if config.lagrangian and not config.constraints:
             raise ConfigError(
                 "lagrangian: there are no [[constraints]], whose multipliers this is about; add one, or leave it out"
@@ -361,7 +372,7 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     merged = dict(under)
     for key, value in over.items():
         tables = isinstance(value, dict) and isinstance(under.get(key), dict)
-        named = {"reward": "kind", "held_out": "kind", "objective": "name", "sampler": "name"}.get(key)
+        named = {"reward": "kind", "held_out": "kind"}.get(key, "name" if key in _NAMED else None)
         another = tables and key == "model" and bool({"path", "factory", "source"} & value.keys())
         named_anew = named in value and (named == "kind" or value[named] != under[key].get(named)) if tables else False
         whole = not tables or another or named_anew
@@ -369,6 +380,7 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+_NAMED = ("objective", "sampler", "screen")
 _LISTS: dict[str, Any] = {"constraints": ConstraintSection, "measures": MeasureSection}
 
 

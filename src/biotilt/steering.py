@@ -24,6 +24,7 @@ from biotilt.options import Count, check_option
 from biotilt.oracle import Store
 from biotilt.reuse import value_of_run
 from biotilt.run import Run
+from biotilt.screening import screen_for
 
 
 @dataclass
@@ -137,9 +138,9 @@ def _drawn(
     store = Store(None)  # of the reward and the judge: they may read columns of one source
     oracle = _Reporting(experiment, store, report)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
-    context = Context(
-        roles, Target(oracle, experiment.config.alpha), generator, value=value, reading=experiment.model.reading
-    )
+    screen = screen_for(experiment.config, experiment.model, sampler, value)
+    target, reading = Target(oracle, experiment.config.alpha), experiment.model.reading
+    context = Context(roles, target, generator, value=value, screen=screen, reading=reading)
     told = Preparation({})
     try:
         if isinstance(value, Prepares):
@@ -149,6 +150,7 @@ def _drawn(
         oracle.oracle.require_scores()  # it can tell why no design has a weight
         raise
     oracle.oracle.require_scores()
+    shown = {} if screen is None else screen.figures()
     designs = experiment.model.decode(drawn.designs)
     rewards, warnings = drawn.rewards, told.warnings
     if bool(rewards.isnan().all()):  # a sampler that never asked: show the scores, which are not part of its calls
@@ -160,7 +162,7 @@ def _drawn(
     weights = drawn.log_weight.softmax(0) if usable else torch.full_like(drawn.log_weight, math.nan)
     return Steered(
         designs, rewards.tolist(), weights.tolist(), None if held_out is None else held_out.tolist(), drawn.log_z,
-        drawn.log_z_error, oracle.oracle.calls, time.perf_counter() - started, drawn.metrics | told.metrics,
+        drawn.log_z_error, oracle.oracle.calls, time.perf_counter() - started, drawn.metrics | told.metrics | shown,
         experiment.model.space, warnings, store,
     )  # fmt: skip
 

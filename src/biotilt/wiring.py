@@ -16,6 +16,7 @@ from biotilt.experiment import Experiment
 from biotilt.oracle import Ledger, Store
 from biotilt.oracle.workers.isolation import reseed
 from biotilt.provenance import digest
+from biotilt.screening import screen_for
 from biotilt.training import Callback, Trainer
 
 
@@ -25,6 +26,7 @@ def build_trainer(experiment: Experiment, folder: Path | None, callbacks: Sequen
     torch.manual_seed(config.seed)
     reseed()
     objective, value = objective_and_value(experiment)
+    screen = screen_for(config, model, objective, value)
     model.policy.net.to(device)
     if isinstance(value, nn.Module):
         value.to(device)
@@ -36,8 +38,8 @@ def build_trainer(experiment: Experiment, folder: Path | None, callbacks: Sequen
         objective = Adapting(objective, oracle)
     context = Context(
         Roles.start(model.policy), Target(oracle, config.alpha),
-        torch.Generator(device).manual_seed(config.seed), Replay(objective.capacity), value,
-        reading=experiment.model.reading,
+        torch.Generator(device).manual_seed(config.seed), Replay(objective.capacity), value, screen,
+        experiment.model.reading,
     )  # fmt: skip
     settings = config.model_dump(mode="json", exclude_none=True)
     return Trainer(

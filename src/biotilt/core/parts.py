@@ -19,11 +19,13 @@ class Value:
     """A value that an algorithm works with, by the `name` that experiments give as its `value`.
 
     `needs`: what it uses of kernels and of the process; `offers`: what values of its kind do, in messages.
+    `screened`: whether it learns the same of a design whoever drew or chose it, so that a screen may.
     """
 
     name: ClassVar[str]
     needs: ClassVar[tuple[type[Capability], ...]] = ()
     offers: ClassVar[str] = "do anything"
+    screened: ClassVar[bool] = False
 
     @classmethod
     def build(cls, options: Any, process: Process, network: Network) -> Value:

@@ -237,6 +237,15 @@ class Trajectory:
     def steps(self) -> int:
         return len(self.states) - 1
 
+    def rows(self, picked: Tensor) -> Trajectory:
+        """Return the chains at some places, in that order."""
+        return Trajectory(
+            self.states[:, picked],
+            None if self.log_prob is None else self.log_prob[:, picked],
+            None if self.log_ratio is None else self.log_ratio[:, picked],
+            None if self.terms is None else self.terms[picked],
+        )
+
     @classmethod
     def join(cls, chains: list[Trajectory]) -> Trajectory:
         """Put batches of chains side by side."""

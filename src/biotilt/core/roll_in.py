@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from biotilt.core.objective import Context
+from biotilt.core.objective import Context, Metrics, roll_in_metrics
 from biotilt.core.policy import Trajectory, rollout
 
 
@@ -49,3 +50,17 @@ class RollIn:
             if size
         ]
         return Trajectory.join(drawn)
+
+    def scored(
+        self, context: Context, calls: int, *, ratios: bool = False, terms: bool = False, states: bool = True
+    ) -> tuple[Trajectory, Tensor, Metrics]:
+        """Draw chains as `chains` does and score `calls` designs, those that the screen chooses where there is one.
+
+        Return the chains that were scored, their rewards `(calls,)` as a loss needs them, and the figures of a round:
+        the mean reward of these, and the path KL of all that were drawn.
+        """
+        drawn = self.chains(context, context.proposals(calls), ratios=ratios, terms=terms, states=states)
+        picked = context.chosen(drawn.designs, calls)
+        chain = drawn if len(picked) == len(drawn.designs) else drawn.rows(picked)
+        rewards = context.rewards(chain.designs)
+        return chain, rewards, roll_in_metrics(drawn, rewards)

@@ -176,6 +176,22 @@ class Related(Space[Design]):
         """Return what all designs of the family of a design have in common."""
 
 
+class Counted(Space[Design]):
+    """A space whose designs are alike by the parts they share, as often as each is there."""
+
+    @abstractmethod
+    def counts(self, designs: Sequence[Design]) -> Tensor:
+        """Return how often each of F parts is in each design: whole numbers ≥ 0, `(N, F)`, F the same every time."""
+
+
+class Aligned(Space[Design]):
+    """A space whose designs have a sign in each of as many positions, so that they can be compared one by one."""
+
+    @abstractmethod
+    def columns(self, designs: Sequence[Design]) -> Tensor:
+        """Return the number of the sign at each position, whole numbers `(N, L)`."""
+
+
 class Pictured(Space[Design]):
     """A space whose designs are best shown as a picture."""
 

@@ -13,7 +13,7 @@ from biotilt.networks.image import UNet, UNetConfig
 from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.networks.structured import Structured, StructuredConfig
 from biotilt.networks.transformer import Transformer, TransformerConfig
-from biotilt.networks.values import Blank, Features, ValueSize, value_network
+from biotilt.networks.values import Blank, Features, ValueSize, pooled_features, value_network
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 from biotilt.registry import Registry
 
@@ -55,5 +55,6 @@ __all__ = [
     "VectorMLP",
     "VectorMLPConfig",
     "describe_network",
+    "pooled_features",
     "value_network",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -62,6 +63,23 @@ def value_network(policy: Policy, size: ValueSize | None = None) -> nn.Module:
     if isinstance(net, Features):
         return FeatureHead(policy.frozen_view().net, process, size)
     return small_network(process, size)
+
+
+def pooled_features(policy: Policy) -> Callable[[Tensor], Tensor] | None:
+    """Return the function of designs `(B, ...)` that gives their features, averaged over coordinates, `(B, C)`.
+
+    None where the network offers none, or is told a condition.
+    """
+    net, process = policy.net, policy.process
+    if not isinstance(net, Features) or isinstance(net, Conditional):
+        return None
+
+    @torch.no_grad()
+    def embed(designs: Tensor) -> Tensor:
+        found = net.features(*process.inputs(designs, process.steps))
+        return found.reshape(len(found), -1, found.shape[-1]).mean(1)
+
+    return embed
 
 
 def _whole(net: nn.Module) -> bool:

@@ -13,7 +13,6 @@ from biotilt.core import (
     RollIn,
     Round,
     drop_unscored,
-    roll_in_metrics,
 )
 
 CHAINS: Columns = {"chain": "states", "log_base": "float", "rewards": "float"}
@@ -21,13 +20,12 @@ CHAINS: Columns = {"chain": "states", "log_base": "float", "rewards": "float"}
 
 def collect_chains(context: Context, calls: int, beta: float) -> Round:
     """Score `calls` chains: rows `chain` `(B, K+1, ...)`, `log_base` `(B, K)` (log p_pre), `rewards` `(B,)`."""
-    chain = RollIn(beta).chains(context, calls, ratios=True)
-    rewards = context.target.rewards(chain.designs)
+    chain, rewards, figures = RollIn(beta).scored(context, calls, ratios=True)
     if chain.log_prob is None or chain.log_ratio is None:
         raise ValueError("the roll-in must record log-probabilities as they are drawn")
     log_base = (chain.log_prob - chain.log_ratio).T
     rows = {"chain": chain.states.transpose(0, 1), "log_base": log_base, "rewards": rewards}
-    return Round(drop_unscored(rows), chain.designs, roll_in_metrics(chain, rewards))
+    return Round(drop_unscored(rows), chain.designs, figures)
 
 
 def log_ratios(policy: Policy, rows: Batch) -> Tensor:

@@ -55,6 +55,10 @@ class DDPP(Objective):
     def __post_init__(self) -> None:
         check_options(self, "objective")
 
+    def unscreened(self, value: Value | None) -> str:
+        """Nothing: it is a least-squares fit, which a screen makes closer where designs are good."""
+        return ""
+
     @property
     def capacity(self) -> int:
         return self.buffer
@@ -71,14 +75,16 @@ class DDPP(Objective):
         return {"designs": "states", "rewards": "float"}
 
     def collect(self, context: Context, calls: int) -> Round:
-        roles, ours = context.roles, round(self.beta * calls)
+        roles, count = context.roles, context.proposals(calls)
+        ours = round(self.beta * count)
         parts = [
             sample(policy, size, context.generator)
-            for policy, size in ((roles.proposal, ours), (roles.base, calls - ours))
+            for policy, size in ((roles.proposal, ours), (roles.base, count - ours))
             if size
         ]
         designs = torch.cat(parts)
-        rewards = context.target.rewards(designs)
+        designs = designs[context.chosen(designs, calls)]
+        rewards = context.rewards(designs)
         rows = drop_unscored({"designs": designs, "rewards": rewards})
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 

@@ -40,6 +40,10 @@ class PathConsistency(Objective):
     def __post_init__(self) -> None:
         check_options(self, "objective")
 
+    def unscreened(self, value: Value | None) -> str:
+        """Nothing: whoever drew a design, its term has its minimum at the same policy."""
+        return ""
+
     @property
     def capacity(self) -> int:
         return self.buffer

@@ -68,6 +68,10 @@ class RewardWeighted(Objective):
         """Densities only for the control: without it, any process that can be sampled will do."""
         return (Density,) if self._weighs_paths else ()
 
+    def unscreened(self, value: Value | None) -> str:
+        """What the base draws is weighed to p*; what the policy draws only sharpens, the more so when it is chosen."""
+        return super().unscreened(value) if self.proposal == "base" else ""
+
     @property
     def capacity(self) -> int:
         return self.buffer * (1 + self.unscored)
@@ -90,8 +94,11 @@ class RewardWeighted(Objective):
 
     def collect(self, context: Context, calls: int) -> Round:
         roles, generator = context.roles, context.generator
-        designs, log_control = self._draw(context, calls)
-        rewards = context.target.rewards(designs)
+        designs, log_control = self._draw(context, context.proposals(calls))
+        if len(designs) > calls:
+            picked = context.chosen(designs, calls)
+            designs, log_control = designs[picked], log_control[picked]
+        rewards = context.rewards(designs)
         rows = {"designs": designs, "rewards": rewards, "log_control": log_control}
         rows = drop_unscored(rows)
         if self.distinct and self.proposal == "policy":

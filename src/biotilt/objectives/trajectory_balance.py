@@ -55,6 +55,10 @@ class TrajectoryBalance(Objective):
     def value(self) -> str | None:
         return "log_z" if self.form == "learned" else None
 
+    def unscreened(self, value: Value | None) -> str:
+        """Nothing: whoever drew a design, its term has its minimum at the same policy."""
+        return ""
+
     @property
     def capacity(self) -> int:
         return self.buffer

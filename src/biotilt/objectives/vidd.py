@@ -79,6 +79,12 @@ class VIDD(Objective):
         """What it uses of kernels, beside what its value needs."""
         return (Density, Divergence, *([Mixable] if self.teacher == "closed_form" and self.mirror < 1 else []))
 
+    def unscreened(self, value: Value | None) -> str:
+        """A value that learns of designs alone may have them chosen; one of returns would take the choice for luck."""
+        if value is not None and value.screened:
+            return ""
+        return f'with value="{self.value}" takes the mean over designs as they are drawn, and a choice changes it'
+
     @property
     def capacity(self) -> int:
         return self.buffer

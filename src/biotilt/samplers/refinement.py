@@ -32,6 +32,7 @@ class Refinement(Sampler):
     the noising (any-order with one letter a step and the conditionals of one joint law), p* is left alone; that is
     the paper's guarantee. Selection tilts by exp(r/α) once more in each round, of which a redone `share` takes only
     a part back: the law ends sharper than p*, the more so the smaller the share. It maximises; compare it at equal KL.
+    With `children` = 1 a screen may choose which designs of a round are scored: of more children of the same parents.
     As in the paper's code, except that it takes the argmax of the children, which sharpens further, and counts copies
     of a design, so that a few fill the population. `unique` in the metrics: the share of different designs.
 
@@ -53,24 +54,38 @@ class Refinement(Sampler):
     def __post_init__(self) -> None:
         check_options(self, "sampler")
 
+    def unscreened(self, value: Value | None) -> str:
+        """Guided children are scored because of what they are compared with; a single one is looked for."""
+        return (
+            ""
+            if self.children == 1
+            else (
+                f"with children = {self.children} weighs the children of a state against each other; with 1 it does not"
+            )
+        )
+
     @torch.no_grad()
     def draw(self, context: Context, count: int) -> Draws:
         """Return the population of `count` designs after the last round; all count the same, and there is no log Z."""
         process, generator = context.roles.base.process, context.generator
         proposal, k = Proposal(context.roles), process.steps - max(1, round(self.share * process.steps))
-        designs, rewards = self._denoise(context, proposal, process.noise(count, generator), 0)
+        x = process.noise(context.proposals(count), generator)
+        designs, rewards = self._denoise(context, proposal, x, 0, count)
         for _ in range(self.rounds):
             log_weight = context.target.log_weight(rewards)
             if self.distinct:
                 log_weight = log_weight.masked_fill(~first_of_each(context.reading.keys(designs)), -torch.inf)
             if self.select and log_weight.isfinite().any():
                 designs = designs[systematic_resample(log_weight, generator)]
-            designs, rewards = self._denoise(context, proposal, process.corrupt(designs, k, generator), k)
+            parents = designs[torch.arange(context.proposals(count), device=designs.device) % count]
+            designs, rewards = self._denoise(context, proposal, process.corrupt(parents, k, generator), k, count)
         unique = unique_share(context.reading.keys(designs))
         return Draws(designs, rewards, equal_weights(rewards), metrics={"unique": unique})
 
-    def _denoise(self, context: Context, proposal: Proposal, x: Tensor, first: int) -> tuple[Tensor, Tensor]:
-        """Return designs and their rewards, from states `x` at step `first` on."""
+    def _denoise(
+        self, context: Context, proposal: Proposal, x: Tensor, first: int, count: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return `count` designs and their rewards, from states `x`, `count` or more, at step `first` on."""
         steps, rows = context.roles.base.process.steps, torch.arange(len(x), device=x.device)
         here, rewards = proposal.policy.at(x, first), x.new_zeros(0)
         for k in range(first, steps):
@@ -79,6 +94,9 @@ class Refinement(Sampler):
             if self.children == 1 and k + 1 < steps:
                 here = there
                 continue
+            if context.screen is not None:
+                designs = there.x[context.chosen(there.x, count)]
+                return designs, context.scores(designs)
             after = value_at(context, there).unflatten(0, y.shape[:2])
             log_a = context.target.log_weight(after) + log_ratio
             # where no child has a value, any will do

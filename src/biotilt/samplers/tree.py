@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from biotilt.core import Batch, Capability, Context, Density, Draws, Sampler
+from biotilt.core import Batch, Capability, Context, Density, Draws, Sampler, Value
 from biotilt.core.selection import first_of_each, unique_share
 from biotilt.errors import ConfigError
 from biotilt.options import Count, FewPair, NotNegative, check_options
@@ -54,6 +54,9 @@ class TreeSearch(Sampler):
     ∝ exp(r/α + log p_pre/p_out of the path), with replacement. Neither samples p*: the tree chose where to look, which
     no weight here undoes. It maximises. `unique` in the metrics: the share of different designs.
 
+    A screen chooses the M children among more, by the designs that complete them. With `backup="soft"` the mean over
+    the designs below a node is then one over those that were chosen.
+
     `replay` returns all `iterations` · `children` scored designs as rows that wdce trains on. A tree that is exhausted
     is followed by another.
     """
@@ -69,6 +72,10 @@ class TreeSearch(Sampler):
 
     def __post_init__(self) -> None:
         check_options(self, "sampler")
+
+    def unscreened(self, value: Value | None) -> str:
+        """Nothing: it looks for the best."""
+        return ""
 
     def draw(self, context: Context, count: int) -> Draws:
         """Return `count` of the designs scored, as `keep` says; raises ConfigError when it scores fewer.
@@ -141,17 +148,19 @@ class TreeSearch(Sampler):
 
     def _expand(self, context: Context, proposal: Proposal, node: Node) -> Batch:
         """Give a node children, complete them, score the designs, and tell the nodes above."""
-        steps = context.roles.proposal.process.steps
+        steps, wanted = context.roles.proposal.process.steps, context.proposals(self.children)
         states, log_ratio = (
-            drawn.squeeze(1)
-            for drawn in proposal.children(context, proposal.policy.at(node.state, node.depth), self.children)
+            drawn.squeeze(1) for drawn in proposal.children(context, proposal.policy.at(node.state, node.depth), wanted)
         )
         at_child = log_ratio + node.log_ratio
         designs, total = states, at_child
         for k in range(node.depth + 1, steps):
             (designs,), (log_ratio,) = proposal.children(context, proposal.policy.at(designs, k), 1)
             total = total + log_ratio
-        rewards = context.target.scores(designs)
+        if wanted > self.children:
+            picked = context.chosen(designs, self.children)
+            states, at_child, designs, total = (each[picked] for each in (states, at_child, designs, total))
+        rewards = context.scores(designs)
         scaled = context.target.log_weight(rewards).tolist()
         node.children = [
             Node(states[i : i + 1], node.depth + 1, at_child[i].item(), node, closed=node.depth + 1 == steps)

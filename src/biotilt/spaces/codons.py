@@ -16,7 +16,7 @@ from biotilt.core.fixed import Fixed
 from biotilt.core.space import Constrained, Targeted
 from biotilt.errors import DataError
 from biotilt.spaces.alphabet import DNA, PROTEIN, RNA, Alphabet
-from biotilt.spaces.text import Text
+from biotilt.spaces.text import AlignedText
 
 # NCBI's standard genetic code (translation table 1), codons in the order UUU, UUC, UUA, UUG, UCU, … GGG; * is a stop
 STANDARD = "FFLLSSSSYY**CC*WLLLLPPPPHHQQRRRRIIIMTTTTNNKKSSRRVVVVAAAADDEEGGGG"
@@ -32,7 +32,7 @@ class CodonsOptions:
 
 
 @dataclass(frozen=True)
-class Codons(Text, Constrained[str], Targeted[str]):
+class Codons(AlignedText, Constrained[str], Targeted[str]):
     """RNA (or DNA) of `protein`, by the standard genetic code: 64 tokens, of which each residue allows its own.
 
     A "*" at the end of the protein is a stop codon. Methionine and tryptophan, which have one codon each, are held. A

@@ -17,10 +17,10 @@ from biotilt.options import Length, Name, build_options, shown
 from biotilt.spaces.alphabet import KNOWN, PAD, Alphabet
 from biotilt.spaces.alphabet import alphabet as alphabet_called
 from biotilt.spaces.fixed import fixed_from_positions, parse_fixed
-from biotilt.spaces.text import Text
+from biotilt.spaces.text import AlignedText
 
 
-class _OfLetters(Text, Held[str]):
+class _OfLetters(AlignedText, Held[str]):
     """What spaces of letters share: a pattern of letters holds positions."""
 
     held_by: ClassVar[Literal["fixed", "scaffold"]] = "fixed"

@@ -15,7 +15,7 @@ from biotilt.core.space import Held, Targeted
 from biotilt.errors import DataError
 from biotilt.options import Structure
 from biotilt.spaces.alphabet import RNA, Alphabet
-from biotilt.spaces.text import Text
+from biotilt.spaces.text import AlignedText
 
 PAIRS = ("GC", "CG", "AU", "UA", "GU", "UG")
 UNPAIRED = ("A", "G", "U", "C", "A", "A")
@@ -29,7 +29,7 @@ class PairedOptions:
 
 
 @dataclass(frozen=True)
-class Paired(Text, Held[str], Targeted[str]):
+class Paired(AlignedText, Held[str], Targeted[str]):
     """RNAs whose paired positions in a `target` structure are complementary, whatever the tokens.
 
     There is one token a loop position and one a pair, in the order of the (first) position: 6 symbols, of the

@@ -175,6 +175,17 @@ class Selfies(Text, Held[str], Varying[str], Related[str]):
     def spec(self) -> dict[str, Any]:
         return {"kind": self.name, "vocabulary": list(self.vocabulary), "length": self.length}
 
+    def counts(self, designs: Sequence[str]) -> Tensor:
+        """Return the count Morgan fingerprints `(N, 2048)` of radius 2; zeros for what is no molecule."""
+        chem, found = needs_extra("rdkit.Chem", EXTRA), torch.zeros(len(designs), 2048)
+        morgan = needs_extra("rdkit.Chem.rdFingerprintGenerator", EXTRA).GetMorganGenerator(radius=2, fpSize=2048)
+        with _silence():
+            for row, smiles in enumerate(designs):
+                if smiles and (molecule := chem.MolFromSmiles(smiles)) is not None:
+                    counts = morgan.GetCountFingerprint(molecule).GetNonzeroElements()
+                    found[row, list(counts)] = torch.tensor(list(counts.values()), dtype=found.dtype)
+        return found
+
     @cached_property
     def _token_of(self) -> dict[str, int]:
         return {word: token for token, word in enumerate(self.vocabulary)}

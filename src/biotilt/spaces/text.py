@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from biotilt.core.space import Measured, Medium, Record, token_type
+from biotilt.core.space import Aligned, Counted, Measured, Medium, Record, token_type
 from biotilt.errors import DataError
 from biotilt.spaces.alphabet import Alphabet
 from biotilt.spaces.distances import mean_pairwise_distance, nearest_distances
+from biotilt.spaces.kmers import kmer_counts
 from biotilt.spaces.told import ToldText
 from biotilt.spaces.writing import check_designs_output, write_designs
 
@@ -26,7 +28,7 @@ class OneLength(Protocol):
     def length(self) -> int: ...
 
 
-class Text(Measured[str]):
+class Text(Measured[str], Counted[str]):
     """Designs as text, written with `symbols`: token t of a state stands for `symbols[t]`."""
 
     medium: ClassVar[Medium] = "text"
@@ -63,6 +65,23 @@ class Text(Measured[str]):
         """Return texts for pictures of one column a position."""
         return list(designs)
 
+    def signs(self, design: str) -> list[int]:
+        """Return the numbers of the signs of a text, those that its symbols are written with; all others are one."""
+        return [self._sign_of.get(sign, len(self._sign_of)) for sign in design]
+
+    @property
+    def sign_count(self) -> int:
+        """How many different numbers `signs` returns."""
+        return len(self._sign_of) + 1
+
+    def counts(self, designs: Sequence[str]) -> Tensor:
+        """Return how often every word of 1 to 3 signs is in each text, `(N, F)`."""
+        return kmer_counts([self.signs(design) for design in designs], self.sign_count)
+
+    @cached_property
+    def _sign_of(self) -> dict[str, int]:
+        return {sign: number for number, sign in enumerate(dict.fromkeys("".join(self.symbols)))}
+
     def apart(self, distance: str) -> str:
         return f"differ at {distance} positions"
 
@@ -94,3 +113,14 @@ class Text(Measured[str]):
             if token == size:
                 what = "a mask is left, so the design is not finished"
             raise DataError(f"design {row + 1}, column {column + 1}: {what}")
+
+
+class AlignedText(Text, Aligned[str]):
+    """Texts that `align` writes in one column a position."""
+
+    def columns(self, designs: Sequence[str]) -> Tensor:
+        """Return the number of the sign in each column, `(N, L)`; DataError where designs differ in length."""
+        rows = [self.signs(text) for text in self.align(designs)]
+        if len({len(row) for row in rows}) > 1:
+            raise DataError("designs differ in length, so there is nothing to compare position by position")
+        return torch.tensor(rows)

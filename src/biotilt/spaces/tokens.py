@@ -14,7 +14,7 @@ from torch import Tensor
 
 from biotilt.errors import ConfigError, DataError
 from biotilt.options import Vocabulary
-from biotilt.spaces.text import Text
+from biotilt.spaces.text import AlignedText
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class TokensOptions:
 
 
 @dataclass(frozen=True)
-class Tokens(Text):
+class Tokens(AlignedText):
     """Designs of one length, whatever it is, in a vocabulary of your own, with `separator` between tokens in texts.
 
     Texts are read as they are: case matters. With `separator` "" tokens of one sign are letters, and longer ones must
@@ -88,6 +88,14 @@ class Tokens(Text):
 
     def spec(self) -> dict[str, Any]:
         return {"kind": "tokens", "vocabulary": list(self.vocabulary), "separator": self.separator}
+
+    def signs(self, design: str) -> list[int]:
+        """Return the tokens of a text: they are its signs, however many letters each is written with."""
+        return self._tokens(design, 1)
+
+    @property
+    def sign_count(self) -> int:
+        return len(self.vocabulary)
 
     @cached_property
     def _token_of(self) -> dict[str, int]:

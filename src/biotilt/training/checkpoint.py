@@ -96,6 +96,8 @@ def save_state(trainer: Resumable, path: Path, keep: Path | None = None) -> None
     for name, weights in _weights(trainer).items():
         tensors |= {f"{name}/{key}": value for key, value in weights.items()}
     tensors |= {f"memory/{key}": value for key, value in trainer.context.memory.rows.items()}
+    if trainer.context.screen is not None:
+        tensors |= {f"screen/{key}": value for key, value in trainer.context.screen.state().items()}
     for index, state in trainer.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser/{index}/{key}": torch.as_tensor(value) for key, value in state.items()}
     about = {
@@ -173,6 +175,8 @@ def _restore(trainer: Resumable, groups: dict[str, dict[str, Tensor]]) -> None:
             raise ValueError(f'the optimiser\'s "{key}" has another shape than its weights')
         state.setdefault(int(index), {})[name] = value
     trainer.optimiser.load_state_dict(optimiser | {"state": state})
+    if trainer.context.screen is not None:
+        trainer.context.screen.load_state(groups["screen"])
     trainer.context.generator.set_state(groups["generator"][""])
     rows = groups.get("memory", {})
     if len({value.shape[:1] for value in rows.values()}) > 1:

@@ -232,6 +232,8 @@ class Trainer:
         if not self.config.overlap or self.round == self.config.rounds:  # those of the last round teach something too
             figures = self._updates()
         metrics = collected.metrics | figures
+        if self.context.screen is not None:
+            metrics |= self.context.screen.figures()
         row: Row = {"round": self.round, "update": self.update, "calls": self.oracle.calls, **metrics}
         if self.monitor is not None:
             row |= self.monitor(collected.designs)

@@ -40,7 +40,6 @@ from biotilt.core import (
     Tiltable,
     Value,
     move_toward,
-    roll_in_metrics,
     share,
 )
 from biotilt.core.bounded import call
@@ -108,11 +107,10 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
 
         A run of one letter charges no ℓ: it is 0 there, and the base is not asked.
         """
-        chain = roll_in.chains(context, calls, terms=self.run != "bootstrapped", states=False)
-        rewards = context.target.rewards(chain.designs)
+        chain, rewards, figures = roll_in.scored(context, calls, terms=self.run != "bootstrapped", states=False)
         terms = rewards.new_zeros(chain.designs.shape) if chain.terms is None else chain.terms
         rows = {"designs": chain.designs, "rewards": rewards, "terms": terms}
-        return Round(rows, chain.designs, roll_in_metrics(chain, rewards))
+        return Round(rows, chain.designs, figures)
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         """Return states x with Q(x) detached and the squared error of the equation above, from one network call."""

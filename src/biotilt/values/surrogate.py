@@ -47,6 +47,7 @@ class SurrogateQ(LearnedQ):
 
     name: ClassVar[str] = "surrogate"
     Options: ClassVar[type] = SurrogateConfig
+    screened: ClassVar[bool] = True
 
     imagined: Tensor
     imagined_terms: Tensor
