@@ -79,7 +79,7 @@ class GPScreen(RankingScreen):
         process = self.process
         chosen = [] if process is None else [*process.setting, process.noise]
         return super().state() | {
-            "blocks": torch.tensor(self.blocks, dtype=torch.int64), "setting": torch.tensor(chosen).double()
+            "blocks": torch.tensor(self.blocks, dtype=torch.int64), "setting": torch.tensor(chosen, dtype=torch.float64)
         }  # fmt: skip
 
     def load_state(self, state: Batch) -> None:
