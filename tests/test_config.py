@@ -9,6 +9,7 @@ from biotilt.constraints import LagrangianConfig
 from biotilt.errors import ConfigError
 from biotilt.objectives import PPO, VIDD
 from biotilt.samplers import SMC
+from biotilt.screens import GPOptions
 from biotilt.tasks import TASKS, find_task
 from biotilt.training import TrainConfig
 from biotilt.values import LearnedValueConfig, MonteCarlo, PosteriorMean, SurrogateConfig
@@ -122,7 +123,8 @@ def test_the_starter_file_states_the_defaults_of_its_task(task, tmp_path):
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_the_starter_file_shows_every_section_and_every_option(task):
     text = find_task(task).starter()
-    for section in ("model", "reward", "held_out", "objective", "value", "train", "design", "oracle", "sampler"):
+    sections = ("model", "reward", "held_out", "objective", "value", "train", "design", "oracle", "sampler", "screen")
+    for section in sections:
         assert f"[{section}]" in text, section
     said = override({}, [])
     for line in text.splitlines():
@@ -130,8 +132,9 @@ def test_the_starter_file_shows_every_section_and_every_option(task):
         if equals and key.isidentifier():
             said[key] = True
     options = {*vars(VIDD()), *vars(TrainConfig()), *vars(SurrogateConfig()), *vars(SMC()), *vars(LagrangianConfig())}
+    options |= vars(GPOptions()).keys()
     assert options <= said.keys()
     assert "[[constraints]]" in text and "[lagrangian]" in text and OracleSection.model_fields.keys() <= said.keys()
     assert "[[measures]]" in text and MeasureSection.model_fields.keys() <= {*said, "kind", "options"}
-    tables = ("constraints", "lagrangian", "reward", "model", "held_out", "objective", "value", "train", "design")
-    assert Config.model_fields.keys() - {*tables, "measures", "oracle", "reference", "output", "sampler"} <= said.keys()
+    tables = {*sections, "constraints", "lagrangian", "measures", "reference", "output"}
+    assert Config.model_fields.keys() - tables <= said.keys()

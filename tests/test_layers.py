@@ -29,6 +29,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "networks": {"core"},
     "objectives": {"core", "formulas"},
     "samplers": {"core", "formulas"},
+    "screens": {"core", "formulas"},
     "rewards": {"spaces"},
     "oracle": {"core", "spaces"},
     "training": {"core", "spaces", "oracle", "evaluation"},

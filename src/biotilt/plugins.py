@@ -13,6 +13,7 @@ from biotilt.processes import PROCESSES
 from biotilt.registry import Registry
 from biotilt.rewards import REWARDS
 from biotilt.samplers import SAMPLERS
+from biotilt.screens import SCREENS
 from biotilt.spaces import SPACES
 from biotilt.tasks import TASKS
 from biotilt.training.trackers import TRACKERS
@@ -20,6 +21,6 @@ from biotilt.values import VALUES
 
 _PARTS = (
     *(PROCESSES, MODELS, NETWORKS, OBJECTIVES, SAMPLERS, REWARDS, MEASURES, SPACES, TASKS, BACKENDS, TRACKERS),
-    VALUES,
+    *(VALUES, SCREENS),
 )
 REGISTRIES: dict[str, Registry[Any]] = {each.kind: each for each in _PARTS}

@@ -5,6 +5,7 @@ from biotilt.testing.contracts.kernels import check_kernel
 from biotilt.testing.contracts.measures import check_measure
 from biotilt.testing.contracts.objectives import check_order, check_stationary
 from biotilt.testing.contracts.samplers import Answer, check_sampler, enumerated_answer
+from biotilt.testing.contracts.screens import check_screen
 
 __all__ = [
     "Answer",
@@ -13,6 +14,7 @@ __all__ = [
     "check_measure",
     "check_order",
     "check_sampler",
+    "check_screen",
     "check_stationary",
     "enumerated_answer",
 ]
