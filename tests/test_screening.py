@@ -87,7 +87,7 @@ def test_best_of_n_has_no_evidence_for_z_where_a_screen_chose():
 
 
 TAKES = {
-    "vidd": {}, "reward_weighted": {"proposal": "policy"}, "trajectory_balance": {}, "path_consistency": {}, "ddpp": {},
+    "evolve": {}, "vidd": {}, "reward_weighted": {"proposal": "policy"}, "trajectory_balance": {}, "path_consistency": {}, "ddpp": {},
 }  # fmt: skip
 REFUSES = {
     "ppo": {}, "reward_weighted": {}, "wdce": {}, "sdpo": {}, "spg": {},
@@ -119,7 +119,7 @@ def test_a_screen_for_the_sampler_is_refused_only_to_the_objective():
 
 def test_what_is_said_of_samplers():
     said = {name: kind().unscreened(None) for name, kind in SAMPLERS.items() if name != "logit_guidance"}
-    assert {name for name, why in said.items() if not why} == {"best_of_n", "tree_search"}
+    assert {name for name, why in said.items() if not why} == {"best_of_n", "tree_search", "evolve"}
     assert "with children = 4" in said["refinement"]
     with pytest.raises(ConfigError, match="screen: smc needs designs of the law"):
         biotilt.steer(experiment(), 2)

@@ -270,9 +270,8 @@ class Config(_Section):
         """Return the name and the options of the screen, None without one; ConfigError for an unknown name or key."""
         if self.screen is None:
             return None
-        options = dict(self.screen)
-        kind = SCREENS.options_of(name := options.pop("name", "gp"), "screen.name")
-        return name, build_options(kind, options, "screen")
+        name, options = self.screen.get("name", "gp"), {k: v for k, v in self.screen.items() if k != "name"}
+        return name, build_options(SCREENS.options_of(name, "screen.name"), options, "screen")
 
     def build_lagrangian(self) -> LagrangianConfig:
         """Return how the constraints' multipliers adapt; ConfigError for an unknown key or value."""
