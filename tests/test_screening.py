@@ -87,7 +87,8 @@ def test_best_of_n_has_no_evidence_for_z_where_a_screen_chose():
 
 
 TAKES = {
-    "evolve": {}, "vidd": {}, "reward_weighted": {"proposal": "policy"}, "trajectory_balance": {}, "path_consistency": {}, "ddpp": {},
+    "evolve": {}, "vidd": {}, "reward_weighted": {"proposal": "policy"}, "trajectory_balance": {},
+    "path_consistency": {}, "ddpp": {},
 }  # fmt: skip
 REFUSES = {
     "ppo": {}, "reward_weighted": {}, "wdce": {}, "sdpo": {}, "spg": {},
