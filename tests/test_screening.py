@@ -194,8 +194,9 @@ def test_a_screened_run_that_was_killed_goes_on_bit_for_bit(name, tmp_path):
 
 
 def test_vidd_with_its_surrogate_is_screened():
-    tuned = experiment(train={"max_calls": 96, "batch": 32}, screen={"start": 32, "rows": 64})
+    few = {"objective": {"name": "vidd", "updates": 1}, "value": {"imagine": 4, "width": 4, "depth": 1}}
+    tuned = experiment(train={"max_calls": 24, "batch": 8}, screen={"start": 8, "rows": 64, "factor": 2}, **few)
     run = build_trainer(tuned, None)
     run.run()
     assert run.history[-1]["screen/on"] == 1.0 and "screen/rank" in run.history[-1]
-    assert run.oracle.calls == 96
+    assert run.oracle.calls == 24

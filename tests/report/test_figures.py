@@ -41,6 +41,15 @@ def test_a_far_away_limit_does_not_squeeze_the_data() -> None:
     assert "largest value measured" not in texts(figures.reward_curve(HISTORY, 500.0, "load"))
 
 
+def test_what_a_screen_is_worth_is_drawn_where_it_is_known() -> None:
+    history = [{"calls": 10}, {"calls": 20, "screen/rank": 0.4}, {"calls": 30, "screen/rank": 0.5}]
+    found = texts(figures.screen_curve(history))
+    assert {"rank correlation", "oracle calls", "designs that it chose"} <= set(found)
+    assert "designs at random" not in found
+    history[1]["screen/rank_random"] = 0.6
+    assert "designs at random" in texts(figures.screen_curve(history))
+
+
 def test_rounds_without_numbers_are_left_out() -> None:
     nothing = [{"calls": 10, "reward": float("nan"), "held_out": None, "kl": None}]
     found = texts(figures.reward_curve(nothing, None, "load"))

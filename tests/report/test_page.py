@@ -157,6 +157,14 @@ def test_a_figure_that_fails_is_told_and_costs_nothing_else(monkeypatch: pytest.
     assert "During tuning" not in text and "Scores before and after" in text
 
 
+def test_a_run_that_was_screened_shows_how_right_the_screen_was() -> None:
+    from biotilt.report.page import curves
+
+    plain = make_report()
+    screened = make_report(history=[{**row, "screen/rank": 0.5} for row in plain.history])
+    assert len(curves(screened)) == len(curves(plain)) + 1 and "screen" in curves(screened)[-1].caption
+
+
 def test_the_best_held_out_cell_is_marked(page: str) -> None:
     (cell,) = re.findall(r'<td class="win">(.*?)</td>', page, re.DOTALL)
     assert cell.startswith("7.500")

@@ -74,6 +74,22 @@ def kl_curve(history: Points) -> str:
         return as_svg(figure, "kl", "KL divergence from the base against oracle calls during tuning")
 
 
+def screen_curve(history: Points) -> str:
+    """Draw how the predictions of a screen rank with scores, on its own picks and on those at random."""
+    with styled_figure() as (figure, axes):
+        for key, label, colour, style in (
+            ("screen/rank", "designs that it chose", "#0072b2", "-"),
+            ("screen/rank_random", "designs at random", "#d55e00", "--"),
+        ):
+            x, y = _known(history, key)
+            if x:
+                axes.plot(x, y, style, color=colour, lw=2, label=label, marker="." if len(x) == 1 else None)
+        axes.set(xlabel="oracle calls", ylabel="rank correlation")
+        axes.set_ylim(top=1.0)
+        axes.legend(loc="best")
+        return as_svg(figure, "screen", "Rank correlation of predicted and true scores against oracle calls")
+
+
 def distribution(
     scores: Mapping[str, Sequence[float]],
     measured_max: float | None,

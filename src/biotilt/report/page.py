@@ -112,6 +112,14 @@ def curves(run: ReportData) -> list[Figure]:
                 "How far the tuned generator has moved from the base. Levelling off means that tuning has settled.",
             )
         )
+    if any(point.get("screen/rank") is not None for point in run.history):
+        found.append(
+            Figure(
+                figures.screen_curve(run.history),
+                "How well the screen, which chooses the designs that are scored, ranks them: 1 is perfect, 0 is chance. "
+                "Its own picks are alike in what it predicts, so their line is the lower one.",
+            )
+        )
     return found
 
 
