@@ -116,7 +116,7 @@ def curves(run: ReportData) -> list[Figure]:
         found.append(
             Figure(
                 figures.screen_curve(run.history),
-                "How well the screen, which chooses the designs that are scored, ranks them: 1 is perfect, 0 is chance. "
+                "How well the screen, which chooses the designs to score, ranks them: 1 is perfect, 0 is chance. "
                 "Its own picks are alike in what it predicts, so their line is the lower one.",
             )
         )
