@@ -13,6 +13,7 @@ from torch import Tensor
 
 from biotilt.core import Target
 from biotilt.errors import Problems
+from biotilt.evaluation.attainable import attainable
 from biotilt.evaluation.checks import made_and_not, sentences
 from biotilt.evaluation.common import common_measures
 from biotilt.evaluation.drawing import draw_beside
@@ -100,9 +101,13 @@ def _drawn(
         # the law of the best part q of many draws has density 1/q on part of the base: KL = -log q, and the KL the
         # other way is infinite
         started = time.perf_counter()
-        best = _best(Target(judge.optimised, experiment.config.alpha), of_base.designs[:calls])[:kept]
+        target = Target(judge.optimised, experiment.config.alpha)
+        scores = target.scores(of_base.designs[:calls])
+        best = target.log_weight(scores).argsort(descending=True, stable=True)[:kept]  # as the sampler ranks them
         seconds = time.perf_counter() - started + of_base.seconds * calls / len(of_base.designs)
-        yield fresh("best_of_n", of_base.designs[best], calls, seconds, (math.log(calls / kept), None))
+        chosen = fresh("best_of_n", of_base.designs[best], calls, seconds, (math.log(calls / kept), None))
+        chosen.among = scores.tolist()
+        yield chosen
     of_tuned = draw_beside(tuned, base, samples, generator, samples=samples)
     kls = (of_tuned.mean_kl, of_base.mean_kl)
     yield fresh("tuned", of_tuned.designs, calls, spent + of_tuned.seconds, kls)
@@ -159,6 +164,10 @@ def finish(
             "columns": _column_meanings(rows, reward, measures, judge),
         },
     }
+    chosen = rows.get("best_of_n")
+    if chosen is not None and chosen.among is not None:
+        part = len(chosen.items) / len(chosen.among)
+        about["attainable"] = attainable(chosen.among, experiment.config.alpha, part)
     about["verdict"] |= verdict_words(about)
     if len(next(iter(components.values()), {})) > 1:
         front = problems.attempt("the Pareto fronts", None, lambda: front_summary(components, directions=directions))
@@ -259,11 +268,6 @@ def _reasons(experiment: Experiment, judge: Judge) -> dict[str, tuple[str, str]]
     if alphabet_of(experiment) is None:
         found["kmer3"] = ("these designs are not made of letters", "see the measures of the task in its place")
     return found
-
-
-def _best(target: Target, designs: Tensor) -> Tensor:
-    """Return the places of designs, the best first, as the sampler best_of_n ranks them."""
-    return target.log_weight(target.scores(designs)).argsort(descending=True, stable=True)
 
 
 def _summary(run: Finished, calls: int, seconds: float) -> dict[str, Any]:

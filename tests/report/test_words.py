@@ -34,7 +34,7 @@ def about(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
     summary = {
         "reward": REWARD, "held_out": REWARD, "rows": [], "checks": {"made": [], "not_possible": []},
-        "tables": {"files": FILES},
+        "tables": {"files": FILES}, "attainable": None,
     }  # fmt: skip
     whole = {key: changes.get(key, value) for key, value in summary.items()}
     return whole | {"verdict": verdict | {key: value for key, value in changes.items() if key in verdict}}
@@ -55,6 +55,25 @@ def test_a_win_is_told_with_its_lead_its_noise_and_its_price() -> None:
         "GC 50.0% (base 25.0%)." in text
     )
     assert text.endswith("What to do: use designs.csv (Tuned).")
+
+
+FOUND = {"alpha": 0.25, "designs": 2048, "counted": 50.0, "at_least": False, "mean": 7.75, "kl": 3.5}
+
+
+@pytest.mark.parametrize(
+    ("reward", "found", "expected"),
+    [
+        (REWARD, FOUND, "an average mean ribosome load of 7.750, at a KL of 3.500 nats, by 2,048 designs of the base"),
+        (REWARD, FOUND | {"at_least": True}, "of beyond 7.750, at a KL of more than 3.500 nats, by 2,048"),
+        (ENERGY, FOUND | {"mean": 9.25}, "average docking score, kcal/mol of −9.250, at"),
+    ],
+)
+def test_what_alpha_can_give_is_told_beside_what_was_had(reward, found, expected) -> None:
+    rows = [{"name": "tuned", "optimised": {"median": 7.0, "mean": reward["sign"] * 7.25}}]
+    _, text, _ = said(reward=reward, attainable=found, rows=rows)
+    assert "At this alpha, 0.2500, perfect tuning" in text
+    assert expected in text
+    assert "; the tuned designs have 7.250. A smaller alpha reaches for more." in text
 
 
 def test_when_best_of_n_won_its_table_is_the_one_to_use() -> None:

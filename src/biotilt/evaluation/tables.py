@@ -23,7 +23,8 @@ class Designs:
 
     `optimised`, `held_out`: the higher the better, as everywhere; NaN = not scored, −inf = infeasible. `loglik`: bound
     on log p under the base, nats. `columns`: name -> numbers, in the field's own units. `flags`: words about a design.
-    `row` is that of the panel, and `judged` the set that it is about.
+    `row` is that of the panel, and `judged` the set that it is about. `among`: the optimised scores of all that they
+    were chosen from.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Designs:
     columns: dict[str, Values] = field(default_factory=dict)
     flags: list[list[str]] = field(default_factory=list)
     weights: list[float] | None = None
+    among: list[float] | None = None
 
     @property
     def rank_by(self) -> str:

@@ -30,6 +30,7 @@ def verdict_words(about: Summary) -> dict[str, Any]:
     harvested = (verdict["harvest"] or {}).get("take", False)
     take = "harvest" if harvested else verdict["use"]
     sentences = [_lead(verdict, judge), *_below(verdict), *_broken(verdict, about), _cost(verdict)]
+    sentences += _attainable(about)
     sentences += [_harvest(verdict, judge)] if verdict["harvest"] else []
     sentences += [_unjudged(about)] if verdict["by"] == "optimised" else []
     file = about["tables"]["files"].get(take)
@@ -132,6 +133,21 @@ def _cost(verdict: Summary) -> str:
         for n in cost["naturalness"]
     ]
     return f"{row_title(name)} cost {'; '.join(parts)}."
+
+
+def _attainable(about: Summary) -> list[str]:
+    """Say what perfect tuning would have at this α, by the reward, beside what was had."""
+    found, reward = about.get("attainable"), about["reward"]
+    if not found:
+        return []
+    tuned = next((row for row in about["rows"] if row["name"] == "tuned"), {}).get("optimised") or {}
+    had = "" if tuned.get("mean") is None else f"; the tuned designs have {pretty(reward['sign'] * tuned['mean'])}"
+    bound = ("beyond " if found["at_least"] else "", " more than" if found["at_least"] else "")
+    return [
+        f"At this alpha, {pretty(found['alpha'])}, perfect tuning would have an average {reward['label']} of "
+        f"{bound[0]}{pretty(reward['sign'] * found['mean'])}, at a KL of{bound[1]} {pretty(found['kl'])} nats, by "
+        f"{count(found['designs'])} designs of the base{had}. A smaller alpha reaches for more."
+    ]
 
 
 def _written(natural: Summary, which: str) -> str:
