@@ -62,7 +62,7 @@ def longhand(context: Context, weights: Tensor, designs: Tensor, anchor: float) 
 @pytest.mark.parametrize("select", ["rank", "reward"])
 @pytest.mark.parametrize("anchor", [0.0, 0.7])
 def test_the_expected_loss_and_its_gradient_are_those_of_the_sum(select, anchor):
-    objective = Evolve(select=select, anchor=anchor, offset=2.0, states=2000, start=5)
+    objective = Evolve(select=select, anchor=anchor, limit=0.0, offset=2.0, states=2000, start=5)
     context = words(objective)
     context.memory.add(objective.collect(context, 5).rows)
     rows = context.memory.rows
@@ -86,7 +86,7 @@ def test_the_expected_loss_and_its_gradient_are_those_of_the_sum(select, anchor)
 def test_the_anchor_holds_the_policy_near_the_base():
     found = []
     for anchor in (0.0, 0.3, 3.0):
-        context = trained(Evolve(anchor=anchor, updates=60, states=64, start=32, offset=1.0, parents=20))
+        context = trained(Evolve(anchor=anchor, limit=0.0, updates=60, states=64, start=32, offset=1.0, parents=20))
         table, base = law(context.roles.policy), law(context.roles.base)
         found.append((table * (table.log() - base.log())).sum().item())
     assert found[0] > 1.5 * found[1] > 3 * found[2] > 0
@@ -106,8 +106,21 @@ def trained(objective: Evolve) -> Context:
     return context
 
 
+@pytest.mark.parametrize("limit", [0.0, 0.1, 50.0])
+def test_what_stays_below_the_limit_is_free(limit):
+    found = []
+    for objective in (Evolve(anchor=0.0, start=5), Evolve(anchor=2.0, limit=limit, start=5)):
+        context = words(objective)
+        context.memory.add(objective.collect(context, 5).rows)
+        loss, metrics = draw_loss(objective, context)
+        found.append(loss.item())
+    kl = metrics["anchor"]
+    assert 0.1 < kl < 50
+    assert found[1] - found[0] == pytest.approx(2 * max(0.0, kl - limit), abs=1e-5)
+
+
 def test_search_and_policy_go_beyond_the_base():
-    context = trained(Evolve(updates=30, states=64, start=32, offset=1.0, parents=20))
+    context = trained(Evolve(anchor=0.1, limit=0.0, updates=30, states=64, start=32, offset=1.0, parents=20))
     reward = context.target.scorer.reward  # type: ignore[attr-defined]
     before, after = (expected_reward(law(role), reward) for role in (context.roles.base, context.roles.policy))
     assert after > before + 0.3 * (reward.max() - before)

@@ -16,19 +16,22 @@ from biotilt.options import Count, NotNegative, check_options
 
 @dataclass(frozen=True)
 class Evolve(Search, Objective):
-    """−Σ_i w_i ELBO_θ(x_i) + λ Σ_k KL(p_θ ‖ p_pre),   w_i ∝ 1/(k0 + rank_i) over all designs scored so far
+    """−Σ_i w_i ELBO_θ(x_i) + λ max(0, Σ_k KL(p_θ ‖ p_pre) − κ),   w_i ∝ 1/(k0 + rank_i) over all designs scored so far
 
-    or w ∝ exp(r/α) (`select`), k0 the `offset` and λ the `anchor`. It maximises the reward: the designs come from a
-    search (`Search`), whose law is nobody's, and better ones found later move the weights without end. It does not
-    sample p*; `score_climbing` does, by chains of the same moves. α enters with `select` = "reward" only.
+    or w ∝ exp(r/α) (`select`), k0 the `offset`, λ the `anchor` and κ the `limit`, in nats. It maximises the reward: the
+    designs come from a search (`Search`), whose law is nobody's, and better ones found later move the weights without
+    end. It does not sample p*; `score_climbing` does, by chains of the same moves. α enters with `select` = "reward"
+    only.
 
     KL is that of steps at the noised states of the designs that are learned from (`anchor` in the figures), which is
-    not that of the policy's own paths. Without it the policy learns the elites by heart. Each round makes `updates`
+    not that of the policy's own paths. Without it the policy learns the elites by heart: what they gain within κ is
+    free, and what goes beyond is charged. Each round makes `updates`
     updates on `states` designs, drawn in proportion to their weights from the newest `buffer`. p_out, a copy of the
     policy renewed after each round, denoises what the search hides.
     """
 
-    anchor: NotNegative = 0.1
+    anchor: NotNegative = 1.0
+    limit: NotNegative = 5.0
     updates: Count = 8
     states: Count = 48
     buffer: Count = 100_000
@@ -81,7 +84,7 @@ class Evolve(Search, Objective):
         if not self.anchor:
             return loss, {}
         kl = self._path_kl(context, designs)
-        return loss + self.anchor * kl, {"anchor": kl.item()}
+        return loss + self.anchor * (kl - self.limit).clamp(min=0), {"anchor": kl.item()}
 
     def _path_kl(self, context: Context, designs: Tensor) -> Tensor:
         """Return Σ_k KL(p_θ ‖ p_pre) at noised designs, by one step of each, uniform in 0…K−1."""
