@@ -76,7 +76,8 @@ def pooled_features(policy: Policy) -> Callable[[Tensor], Tensor] | None:
 
     @torch.no_grad()
     def embed(designs: Tensor) -> Tensor:
-        found = net.features(*process.inputs(designs, process.steps))
+        there = next(policy.net.parameters()).device
+        found = net.features(*process.inputs(designs.to(there), process.steps))
         return found.reshape(len(found), -1, found.shape[-1]).mean(1)
 
     return embed

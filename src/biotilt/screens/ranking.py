@@ -47,7 +47,9 @@ class RankingScreen(Screen):
     It rests where its own picks score no better than those at random: when the lead of the means is below its standard
     error (Welch), over its newest 256 picks of which 24 or more were at random. While it rests every design drawn is
     scored; it goes on to predict and to learn, and chooses again when over the newest 64 designs Spearman's ρ between
-    prediction and score exceeds 2/√63, twice what chance spreads. Infeasible designs count in means as `floor`.
+    prediction and score exceeds 2/√63, twice what chance spreads. Infeasible designs count in means as `floored`.
+
+    Designs are kept, and shown to `predict` and `promise`, in the memory of the processor, wherever the networks are.
     """
 
     def __init__(self, options: RankingOptions, view: View):
@@ -82,24 +84,26 @@ class RankingScreen(Screen):
 
     @torch.no_grad()
     def choose(self, designs: Tensor, count: int, generator: Generator) -> Tensor:
-        keys = self._keys(designs)
+        drawn, device = designs.cpu(), designs.device
+        keys = self._keys(drawn)
         first = self._new(keys)
         order = torch.randperm(len(designs), generator=generator, device=generator.device).tolist()
         new = [i for i in order if i in first]
         at_random = new[: max(1, round(self.options.at_random * count))]
-        rest = torch.tensor(new[len(at_random) :], dtype=torch.int64, device=designs.device)
+        rest = torch.tensor(new[len(at_random) :], dtype=torch.int64)
         picked = list(at_random)
         if len(rest) and len(picked) < count:
-            promise = self.promise(designs[rest], count - len(picked), generator).to(rest.device)
+            promise = self.promise(drawn[rest], count - len(picked), generator).cpu()
             picked += rest[promise.argsort(descending=True, stable=True)].tolist()
         picked = (picked + [i for i in order if i not in first])[:count]
         chance = set(at_random)
         self._pending = {keys[i]: i in chance for i in picked if i in first}
-        return torch.tensor(sorted(picked), device=designs.device)
+        return torch.tensor(sorted(picked), device=device)
 
     @torch.no_grad()
     def learn(self, designs: Tensor, scores: Tensor) -> None:
-        keys, scores = self._keys(designs), scores.detach().double().cpu()
+        designs, scores = designs.cpu(), scores.detach().double().cpu()
+        keys = self._keys(designs)
         new = [i for i in self._new(keys) if not scores[i].isnan()]
         if not new:
             return
@@ -133,7 +137,7 @@ class RankingScreen(Screen):
         return {"designs": self.designs, "scores": self.scores, "picks": self.picks, "counts": counts}
 
     def load_state(self, state: Batch) -> None:
-        self.designs, self.scores = state["designs"], state["scores"].cpu()
+        self.designs, self.scores = state["designs"].cpu(), state["scores"].cpu()
         self.picks, counts = state["picks"].cpu(), state["counts"].tolist()
         if self.picks.dim() != 2 or self.picks.shape[1] != 4 or len(self.designs) != len(self.scores):
             raise ValueError("what the screen kept of its picks or designs has another shape")
@@ -201,5 +205,5 @@ class RankingScreen(Screen):
         draw = torch.Generator().manual_seed(self.seen)
         kept = torch.cat([best, others[torch.randperm(len(others), generator=draw)[: keep - len(best)]]])
         kept = kept.sort().values
-        self.designs, self.scores = self.designs[kept.to(self.designs.device)], self.scores[kept]
+        self.designs, self.scores = self.designs[kept], self.scores[kept]
         self.known = set(self._keys(self.designs))

@@ -70,19 +70,27 @@ class SurrogateQ(LearnedQ):
         return outputs.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1).sum(-1)
 
     def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
-        """Draw designs to imagine from the policy, and score as many of them as the roll-in has of its `calls`."""
+        """Draw designs to imagine from the policy, and score as many of them as the roll-in has of its `calls`.
+
+        What a screen chooses to be scored is imagined with the rest, so that states are followed by what the policy
+        draws there, and not by what was chosen.
+        """
         config = self.config
         assert isinstance(config, SurrogateConfig)
-        ours = sum(itertools.islice(roll_in.turns(context), calls))
+        wanted = context.proposals(calls)
+        ours = sum(itertools.islice(roll_in.turns(context), wanted))
         dream = RollIn().chains(context, max(config.imagine, ours), terms=True, states=False)
         assert dream.terms is not None
         self.imagined = torch.cat([self.imagined, dream.designs])[-config.keep :]
         self.imagined_terms = torch.cat([self.imagined_terms, dream.terms])[-config.keep :]
         designs, terms = dream.designs[:ours], dream.terms[:ours]
-        if ours < calls:
-            others = RollIn(beta=0.0).chains(context, calls - ours, states=False).designs
+        if ours < wanted:
+            others = RollIn(beta=0.0).chains(context, wanted - ours, states=False).designs
             designs, terms = torch.cat([designs, others]), torch.cat([terms, terms.new_zeros(others.shape)])
-        rewards = context.target.rewards(designs)
+        if wanted > calls:
+            picked = context.chosen(designs, calls)
+            designs, terms = designs[picked], terms[picked]
+        rewards = context.rewards(designs)
         rows = {"designs": designs, "rewards": rewards, "terms": terms}
         return Round(rows, designs, roll_in_metrics(dream, rewards))
 
