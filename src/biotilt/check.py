@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from biotilt.assemble import objective_and_value
-from biotilt.constraints import unpriced
-from biotilt.core import Density, StateValue, draw_loss, has, needed, rollout, sample
-from biotilt.errors import NothingScored, Problems
+from biotilt import trial
+from biotilt.core import sample
+from biotilt.errors import Problems
 from biotilt.evaluation.judged import Judged
 from biotilt.evaluation.panel import measure_all
 from biotilt.experiment import Experiment
-from biotilt.oracle import Oracle, Store
+from biotilt.oracle import Store
 from biotilt.rewards import NamedReward
 from biotilt.training import TrainConfig
+from biotilt.trial import seconds_of_round
 from biotilt.wiring import build_trainer
 
 # Below a fiftieth of the rewards' spread few designs carry all the weight exp(r/α); above ten times it all
@@ -29,7 +27,10 @@ ALPHA_LOW, ALPHA_HIGH = 0.02, 10.0
 
 
 def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
-    """Score `designs` ≥ 2 designs of the base and take one small round in memory; no file is written.
+    """Score `designs` ≥ 2 designs of the base and try one round in memory; no file is written.
+
+    The round is of full size, but its networks are counted and its designs not scored (`biotilt.trial`); the update is
+    a real one.
 
     Returns `base` (statistics of the scores by `optimised` and `held_out`), `estimate` (`calls` of tuning,
     `evaluation_scores` after it, `seconds` of tuning, `memory_mb` or None), and `problems`, sentences.
@@ -46,7 +47,7 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
     scored = {"optimised": _score(experiment, "optimised", store, tokens)}
     if experiment.held_out is not None:
         scored["held_out"] = _score(experiment, "held_out", store, tokens)
-    seconds = _estimate_seconds(experiment, train, {name: s["seconds"] for name, s in scored.items()})
+    seconds = _estimate_seconds(experiment, train, store, tokens, sum(s["seconds"] for s in scored.values()))
     samples, calls = experiment.config.output.samples, train.rounds * train.batch
     return {
         "base": scored,
@@ -90,32 +91,17 @@ def _score(experiment: Experiment, which: str, store: Store, tokens: torch.Tenso
     }
 
 
-def _estimate_seconds(experiment: Experiment, train: TrainConfig, per_design: dict[str, float]) -> float:
-    """Take one round with few calls and two updates, and time its parts at the size of the run's."""
-    objective, value = objective_and_value(experiment)
-    asked, chains = 1, train.batch
-    if isinstance(value, StateValue):  # as many chains as the calls pay for
-        asked = value.calls
-        chains = -(-train.batch // (asked * experiment.model.policy.process.steps + 1))
-    batch = min(train.batch, max(8, 2 * asked))
-    options = experiment.config.objective | {"updates": min(objective.updates, 2)}
-    small = experiment.config.train | {"batch": batch, "max_calls": batch}
-    config = experiment.config.model_copy(update={"objective": options, "train": small})
-    trainer = build_trainer(replace(experiment, config=config), None)
-    with suppress(NothingScored):  # of a few designs, which is told with the scores of the base
-        trainer.run()
-    context, roles = trainer.context, trainer.context.roles
-    base = roles.base if has(roles.base.process, Density) else None
-    _, drawing = _timed(lambda: rollout(roles.proposal, chains, context.generator, base=base))
-    updating, rows = 0.0, context.memory.rows
-    if len(context.memory):
-        # a small round has few rows; a step of the run draws more of them, and may score designs itself
-        copies = -(-(objective.batch_size or train.batch) // len(context.memory))
-        needed(unpriced(trainer.oracle), Oracle).max_calls = None
-        context.memory.rows = {key: torch.cat([value] * copies) for key, value in rows.items()}
-        _, updating = _timed(lambda: draw_loss(trainer.objective, context)[0].backward())
-    scoring = train.batch * sum(per_design.values())
-    return train.rounds * (drawing + scoring + objective.updates * updating)
+def _estimate_seconds(
+    experiment: Experiment, train: TrainConfig, store: Store, tokens: torch.Tensor, per_design: float
+) -> float:
+    """Return the seconds of a run, by one round of its full size that is not paid for; constraints are asked once."""
+    trainer = build_trainer(experiment, None)
+    for name, _, reward in experiment.bounds():
+        oracle = experiment.oracles.of(reward, store, f"check:constraint:{name}")
+        per_design += _timed(lambda oracle=oracle: oracle(tokens))[1] / len(tokens)
+    if experiment.constraints:  # whose multipliers would ask them again
+        trainer = build_trainer(replace(experiment, constraints=[]), None)
+    return train.rounds * (seconds_of_round(trainer) + train.batch * per_design)
 
 
 def _problems(experiment: Experiment, train: TrainConfig, scored: dict[str, dict[str, Any]]) -> list[str]:
@@ -160,5 +146,5 @@ def _measured(experiment: Experiment, store: Store, tokens: torch.Tensor) -> lis
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    started = time.perf_counter()
-    return work(), time.perf_counter() - started
+    started = trial.clock()
+    return work(), trial.clock() - started

@@ -160,18 +160,21 @@ def test_check_asks_the_reward_for_few_designs_and_reports_failures(biotilt_cli,
     assert not (tmp_path / "runs").exists()
 
 
-def test_the_estimate_of_time_is_that_of_the_full_round(experiment_file, tmp_path):
-    """A slow reward and few updates: nearly all the time is scoring, which can be counted by hand."""
+def test_the_estimate_of_time_is_that_of_the_full_round(experiment_file, monkeypatch):
+    """By a clock on which nothing but scoring takes time, 10 ms a design: it can be counted by hand."""
+    from biotilt import trial
     from biotilt.check import check
 
-    (tmp_path / "mine.py").write_text("import time\n\ndef f(design):\n    time.sleep(0.01)\n    return 1.0\n")
-    path = experiment_file(
-        reward={"kind": "python", "function": "mine.py:f", "per_design": True},
-        held_out=None,
-        train={"max_calls": 640, "batch": 64},
-        objective={"updates": 1, "states": 4},
-    )
-    assert 6.4 <= check(Experiment.load(path))["estimate"]["seconds"] < 12, "640 designs of 10 ms"
+    now = [0.0]
+
+    def slow(designs):
+        now[0] += 0.01 * len(designs)
+        return [1.0 + len(set(design)) for design in designs]
+
+    monkeypatch.setattr(trial, "clock", lambda: now[0])
+    path = experiment_file(held_out=None, train={"max_calls": 640, "batch": 64}, objective={"updates": 1, "states": 4})
+    estimate = check(Experiment.load(path, reward=slow))["estimate"]
+    assert estimate["seconds"] == pytest.approx(640 * 0.01)
 
 
 def test_init_writes_a_file_that_works(biotilt_cli, tmp_path):

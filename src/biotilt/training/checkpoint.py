@@ -70,7 +70,6 @@ class Resumable(Protocol):
     context: Context
     objective: Objective
     oracle: CountingScorer
-    optimiser: torch.optim.Optimizer
     average: nn.Module
     own: tuple[str, ...]
     history: list[dict[str, float]]
@@ -78,6 +77,9 @@ class Resumable(Protocol):
     update: int
     experiment: str
     stopped: str
+
+    @property
+    def optimiser(self) -> torch.optim.Optimizer: ...
 
 
 def _weights(trainer: Resumable) -> dict[str, dict[str, Tensor]]:

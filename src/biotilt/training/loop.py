@@ -142,16 +142,23 @@ class Trainer:
                 "no weight of this network can be trained: every requires_grad is false; set some, or add adapters"
             )
         own = [p for p in policy.net.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": own, "lr": self.config.lr}]
+        self._groups: list[dict[str, Any]] = [{"params": own, "lr": self.config.lr}]
         for module in trainable(self.context)[1:]:
             module.eval()
             parameters = [p for p in module.parameters() if p.requires_grad]
-            groups.append({"params": parameters, "lr": needed(module, Learned).config.lr})
-        self._rates = [group["lr"] for group in groups]
-        self.optimiser = self._accelerator.prepare(torch.optim.Adam(groups, fused=True))  # one pass over the weights
+            self._groups.append({"params": parameters, "lr": needed(module, Learned).config.lr})
+        self._rates = [group["lr"] for group in self._groups]
+        self._optimiser: torch.optim.Optimizer | None = None
         self.average: nn.Module = share(policy.net).requires_grad_(False)
         self._before = 0.0
         self._keep = True
+
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """What takes the steps, in one pass over the weights; made when it is needed, since torch then imports more."""
+        made = self._optimiser or self._accelerator.prepare(torch.optim.Adam(self._groups, fused=True))
+        self._optimiser = made
+        return made
 
     @property
     def checkpoint(self) -> Path:
