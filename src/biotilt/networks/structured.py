@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from biotilt.errors import ConfigError
 from biotilt.networks.blank import blank_copy
+from biotilt.networks.convolution import Convolution
 from biotilt.networks.one_hot import as_one_hot
 from biotilt.options import Dilations, Kernel, Layers, Structure, Symbols, Width, check_options, shown
 
@@ -88,7 +89,7 @@ class Structured(nn.Module):
         self.embed = nn.Linear(config.letters + 1 + FEATURES, c)
         self.norms = nn.ModuleList(nn.LayerNorm(c) for _ in range(config.blocks))
         self.convs = nn.ModuleList(
-            nn.Conv1d(2 * c, c, k, padding=d * (k // 2), dilation=d)
+            Convolution(2 * c, c, k, padding=d * (k // 2), dilation=d)
             for d in (config.dilations[b % len(config.dilations)] for b in range(config.blocks))
         )
         self.mixes = nn.ModuleList(nn.Linear(c, c) for _ in range(config.blocks))
