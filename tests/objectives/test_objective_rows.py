@@ -56,12 +56,17 @@ def counted(
 N, S = 12, 7  # calls of a round, states of an update
 
 
+def chains(n: int) -> int:
+    """Rows of `n` chains: the noise, from which they all start, is one."""
+    return n * (K - 1) + 1
+
+
 @pytest.mark.parametrize("anchor", ["pretrained", "rollout"])
 def test_vidd_in_the_form_of_the_paper(anchor):
     """Every transition of calls/(K + 1) chains; values are read off the row that draws the next state."""
     options = {"anchor": anchor, "value": "posterior_mean", "teacher": "sampled", "states": S}
     collecting, updating = counted("vidd", 3 * (K + 1), options)
-    expected = {"proposal": Rows(3 * K)} | ({"base": Rows(3 * K)} if anchor == "pretrained" else {})
+    expected = {"proposal": Rows(chains(3))} | ({"base": Rows(3 * K)} if anchor == "pretrained" else {})
     assert collecting == expected
     assert updating == {"policy": Rows(graph=S)}
 
@@ -70,14 +75,14 @@ def test_vidd_in_the_form_of_the_paper_from_states_of_the_base():
     """Steps of p_out at states of p_pre: the chain, the state itself, and the next one where it is no design."""
     options = {"anchor": "rollout", "value": "posterior_mean", "teacher": "sampled", "states": S, "beta": 0.0}
     collecting, _ = counted("vidd", 3 * 2 * K, options)
-    assert collecting == {"base": Rows(3 * K), "proposal": Rows(3 * K + 3 * (K - 1))}
+    assert collecting == {"base": Rows(chains(3)), "proposal": Rows(3 * K + 3 * (K - 1))}
 
 
 def test_vidd_with_completions_of_the_base():
-    """Each of a chain's K states is completed by `draws` chains of what steps are left."""
+    """A chain's K states are completed by `draws` chains of what steps are left; those of the noise start alike."""
     options = {"anchor": "rollout", "value": "monte_carlo", "teacher": "sampled", "states": S}
     collecting, _ = counted("vidd", 2 * (4 * K + 1), options, {"draws": 4})
-    assert collecting == {"proposal": Rows(2 * K), "base": Rows(2 * 4 * K * (K + 1) // 2)}
+    assert collecting == {"proposal": Rows(chains(2)), "base": Rows(2 * 4 * K * (K + 1) // 2 - (2 * 4 - 1))}
 
 
 @pytest.mark.parametrize("mirror", [0.5, 1.0])
@@ -86,7 +91,7 @@ def test_vidd_with_learned_values(run, mirror):
     """One letter at a time charges no log-ratio, so the roll-in needs no base; futures need it in the lesson."""
     options = {"value": run, "states": S, "mirror": mirror}
     collecting, updating = counted("vidd", N, options)
-    assert collecting == {"proposal": Rows(N * K)} | ({} if run == "bootstrapped" else {"base": Rows(N * K)})
+    assert collecting == {"proposal": Rows(chains(N))} | ({} if run == "bootstrapped" else {"base": Rows(chains(N))})
     ahead = {} if run == "return" else {"value.target": Rows(S)}
     expected = {"policy": Rows(graph=S), "value.net": Rows(graph=S), "base": Rows(S + S * bool(ahead))} | ahead
     assert updating == expected | ({"proposal": Rows(S)} if mirror < 1 else {})
@@ -97,8 +102,8 @@ def test_vidd_with_the_surrogate(imagine, hidings):
     """What is scored is imagined too; all states of an update teach Q, of each design one teaches the policy."""
     options = {"value": "surrogate", "states": S, "mirror": 0.5}
     collecting, updating = counted("vidd", N, options, {"imagine": imagine, "keep": 20, "hidings": hidings})
-    drawn, designs = max(N, imagine), -(-S // hidings)
-    assert collecting == {"proposal": Rows(drawn * K), "base": Rows(drawn * K)}
+    drawn, designs = Rows(chains(max(N, imagine))), -(-S // hidings)
+    assert collecting == {"proposal": drawn, "base": drawn}
     assert updating == {
         "policy": Rows(graph=designs), "value.net": Rows(graph=designs * hidings),
         "value.surrogate": Rows(plain=designs, graph=designs), "base": Rows(designs), "proposal": Rows(designs),
@@ -106,50 +111,53 @@ def test_vidd_with_the_surrogate(imagine, hidings):
 
 
 CASES: list[tuple[str, dict[str, Any], dict[str, Rows], dict[str, Rows]]] = [
-    ("ppo", {"states": S}, {"proposal": Rows(N * K), "base": Rows(N * K)}, {"policy": Rows(graph=S)}),
-    ("ppo", {"states": S, "base_every": K}, {"proposal": Rows(N * K), "base": Rows(N)}, {"policy": Rows(graph=S)}),
+    ("ppo", {"states": S}, {"proposal": Rows(chains(N)), "base": Rows(chains(N))}, {"policy": Rows(graph=S)}),
+    ("ppo", {"states": S, "base_every": K}, {"proposal": Rows(chains(N)), "base": Rows(N)}, {"policy": Rows(graph=S)}),
     (
-        "path_consistency", {"chains": 4}, {"proposal": Rows(N * K), "base": Rows(N * K)},
+        "path_consistency", {"chains": 4}, {"proposal": Rows(chains(N)), "base": Rows(chains(N))},
         {"policy": Rows(graph=4 * K), "value.net": Rows(graph=4 * K)},
     ),
     (
-        "trajectory_balance", {"chains": 4}, {"proposal": Rows(N * K), "base": Rows(N * K)},
+        "trajectory_balance", {"chains": 4}, {"proposal": Rows(chains(N)), "base": Rows(chains(N))},
         {"policy": Rows(graph=4 * K)},
     ),
     # a quarter of the chains is the base's, which is not asked twice
     (
-        "trajectory_balance", {"chains": 4, "beta": 0.75}, {"proposal": Rows(9 * K), "base": Rows(12 * K)},
+        "trajectory_balance", {"chains": 4, "beta": 0.75},
+        {"proposal": Rows(chains(9)), "base": Rows(chains(9) + chains(3))},
         {"policy": Rows(graph=4 * K)},
     ),
     ("backprop", {}, {}, {"policy": Rows(graph=N * K), "base": Rows(plain=N, graph=N * (K - 1))}),
     (
-        "backprop", {"steps": 2, "updates": 3}, {"proposal": Rows(N * (K - 2))},
+        "backprop", {"steps": 2, "updates": 3}, {"proposal": Rows(chains(N) - 2 * N)},
         {"policy": Rows(graph=8), "base": Rows(plain=4, graph=4)},
     ),
     (
-        "reward_weighted", {"states": S, "unscored": 4}, {"base": Rows(N * K), "proposal": Rows(N * K + 4 * N * K)},
+        "reward_weighted", {"states": S, "unscored": 4},
+        {"base": Rows(chains(N)), "proposal": Rows(chains(N) + chains(4 * N))},
         {"policy": Rows(graph=S)},
     ),
-    ("reward_weighted", {"states": S, "unscored": 0}, {"base": Rows(N * K)}, {"policy": Rows(graph=S)}),
+    ("reward_weighted", {"states": S, "unscored": 0}, {"base": Rows(chains(N))}, {"policy": Rows(graph=S)}),
     # the first designs are the base's; the noised elites of the anchor are others than those of the bound
-    ("evolve", {"states": S}, {"base": Rows(N * K)}, {"policy": Rows(graph=2 * S), "base": Rows(S)}),
-    ("evolve", {"states": S, "anchor": 0.0}, {"base": Rows(N * K)}, {"policy": Rows(graph=S)}),
-    ("score_climbing", {"states": S}, {"base": Rows(N * K)}, {"policy": Rows(graph=S)}),
+    ("evolve", {"states": S}, {"base": Rows(chains(N))}, {"policy": Rows(graph=2 * S), "base": Rows(S)}),
+    ("evolve", {"states": S, "anchor": 0.0}, {"base": Rows(chains(N))}, {"policy": Rows(graph=S)}),
+    ("score_climbing", {"states": S}, {"base": Rows(chains(N))}, {"policy": Rows(graph=S)}),
     (
-        "wdce", {"states": S, "unscored": 1, "beta": 0.75}, {"base": Rows(N * K), "proposal": Rows(2 * N * K)},
+        "wdce", {"states": S, "unscored": 1, "beta": 0.75},
+        {"base": Rows(chains(9) + chains(3)), "proposal": Rows(chains(9) + chains(3) + chains(N))},
         {"policy": Rows(graph=S)},
     ),
     (
-        "ddpp", {"states": S, "beta": 0.5}, {"base": Rows(N // 2 * K), "proposal": Rows(N // 2 * K)},
+        "ddpp", {"states": S, "beta": 0.5}, {"base": Rows(chains(N // 2)), "proposal": Rows(chains(N // 2))},
         {"policy": Rows(graph=S), "base": Rows(S), "value.net": Rows(graph=S)},
     ),
-    ("sdpo", {"states": S, "group": S}, {"base": Rows(N * K)}, {"policy": Rows(graph=S), "base": Rows(S)}),
+    ("sdpo", {"states": S, "group": S}, {"base": Rows(chains(N))}, {"policy": Rows(graph=S), "base": Rows(S)}),
     (
-        "spg", {"states": S, "draws": 3}, {"proposal": Rows(N * K), "base": Rows(N * K)},
+        "spg", {"states": S, "draws": 3}, {"proposal": Rows(chains(N)), "base": Rows(chains(N))},
         {"policy": Rows(graph=3 * S)},
     ),
     (
-        "spg", {"states": S, "draws": 3, "returns": "reward"}, {"proposal": Rows(N * K)},
+        "spg", {"states": S, "draws": 3, "returns": "reward"}, {"proposal": Rows(chains(N))},
         {"policy": Rows(graph=3 * S)},
     ),
 ]  # fmt: skip
@@ -166,9 +174,9 @@ def test_every_objective_has_its_formula():
 
 
 def test_rows_of_adjoint_matching():
-    """Chains of the proposal, and the base's means with a graph but for those of the noise."""
+    """Chains of the proposal, which is shown 0 for the noise; the base's means with a graph but for those of it."""
     collecting, updating = counted("adjoint_matching", N, {"states": S}, points=True)
-    assert collecting == {"proposal": Rows(N * K), "base": Rows(graph=N * (K - 1))}
+    assert collecting == {"proposal": Rows(chains(N)), "base": Rows(graph=N * (K - 1))}
     assert updating == {"policy": Rows(graph=S), "base": Rows(S)}
 
 

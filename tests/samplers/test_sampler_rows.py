@@ -44,18 +44,23 @@ def counted(name: str, options: dict[str, Any], tuned: bool) -> dict[str, Rows]:
     return {key: count for key, count in rows.items() if count.total}
 
 
+def chains(n: int) -> int:
+    """Rows of `n` chains: the noise, from which they all start, is one."""
+    return n * (K - 1) + 1
+
+
 LEFT = K * (K - 1) // 2  # steps left after the steps 1 … K−1, summed
 PM: dict[str, Any] = {"value": "posterior_mean"}
 CASES: list[tuple[str, dict[str, Any], int, int]] = [  # rows of the proposal, and those that weigh its steps
-    ("ancestral", {}, N * K, 0),
-    ("best_of_n", {"factor": 3}, 3 * N * K, 3 * N * K),
-    ("importance", {}, N * K, N * K),
+    ("ancestral", {}, chains(N), 0),
+    ("best_of_n", {"factor": 3}, chains(3 * N), chains(3 * N)),
+    ("importance", {}, chains(N), chains(N)),
     # the children of a step are asked once: to value them, and to go on from the chosen one
-    ("svdd", PM | {"children": M}, N + M * N * (K - 1), N * K),
-    ("smc", PM, N * K, N * K),
-    ("smc", {"value": "none"}, N * K, N * K),
-    ("refinement", PM | {"rounds": 2, "share": 0.4, "children": M}, 3 * N + M * N * (K - 1 + 2), N * (K + 2 * 2)),
-    ("refinement", PM | {"rounds": 2, "share": 0.4, "children": 1}, N * (K + 2 * 2), N * (K + 2 * 2)),
+    ("svdd", PM | {"children": M}, 1 + M * N * (K - 1), chains(N)),
+    ("smc", PM, chains(N), chains(N)),
+    ("smc", {"value": "none"}, chains(N), chains(N)),
+    ("refinement", PM | {"rounds": 2, "share": 0.4, "children": M}, 1 + 2 * N + M * N * (K - 1 + 2), chains(N) + N * 4),
+    ("refinement", PM | {"rounds": 2, "share": 0.4, "children": 1}, chains(N) + N * 4, chains(N) + N * 4),
     ("logit_guidance", {"guesses": M}, N * K, N * K),
     ("guidance", {}, N * K, N * K),
     ("tree_search", {"iterations": 1, "children": M + 4}, 1 + (M + 4) * (K - 1), 1 + (M + 4) * (K - 1)),
@@ -72,28 +77,28 @@ def test_rows_of_a_sampler(name, options, proposed, weighed, tuned):
 
 def test_completions_are_the_bases():
     rows = counted("svdd", {"value": "monte_carlo", "children": M}, tuned=False)
-    assert rows == {"proposal": Rows(N * K), "base": Rows(N * M * 3 * LEFT)}
+    assert rows == {"proposal": Rows(chains(N)), "base": Rows(N * M * 3 * LEFT)}
 
 
 def test_rows_of_metropolis_hastings():
     """Chains of the proposal to start with, then the last steps of the base: two of five in each round here."""
     options = {"rounds": 3, "least": 0.4, "most": 0.4}
-    assert counted("mcmc", options, tuned=True) == {"proposal": Rows(N * K), "base": Rows(3 * N * 2)}
+    assert counted("mcmc", options, tuned=True) == {"proposal": Rows(chains(N)), "base": Rows(3 * N * 2)}
     options = {"rounds": 3, "least": 1.0, "most": 1.0, "renoise": "path"}
-    assert counted("mcmc", options, tuned=True) == {"proposal": Rows(4 * N * K), "base": Rows(4 * N * K)}
+    assert counted("mcmc", options, tuned=True) == {"proposal": Rows(4 * chains(N)), "base": Rows(4 * chains(N))}
 
 
 def test_rows_of_split_gibbs():
     """A chain of the proposal, then of the base what is left of the steps after as few hidden letters as there are."""
     rows = counted("split_gibbs", {"rounds": 3, "moves": 2}, tuned=False)
-    assert rows["proposal"] == Rows(N * K)
+    assert rows["proposal"] == Rows(chains(N))
     assert rows["base"].graph == 0 and 3 * N <= rows["base"].plain <= 3 * N * K
 
 
 def test_rows_of_evolve():
     """Half of the calls are chains; of a child two letters of five are drawn anew, each a row, and again if known."""
     rows = counted("evolve", {"factor": 2, "least": 0.4, "most": 0.4, "fresh": 0.0, "batch": N}, tuned=False)
-    assert rows["base"] == Rows(N * K)
+    assert rows["base"] == Rows(chains(N))
     assert rows["proposal"].graph == 0 and 2 * N <= rows["proposal"].plain <= 4 * N
 
 

@@ -110,12 +110,26 @@ class Seen:
     def _output(self) -> Tensor:
         shown = self.policy.process.inputs(self.x, self.k)
         if self._known is None:
-            return self.policy.outputs(*shown)
+            return self._asked(*shown)
         (still, known), self._known = self._known, None
         if still.all():
             return known
-        found = self.policy.outputs(shown.x[~still], shown.t[~still])
+        found = self._asked(shown.x[~still], shown.t[~still])
         return found.new_empty(len(still), *found.shape[1:]).index_put((still,), known).index_put((~still,), found)
+
+    def _asked(self, x: Tensor, t: Tensor) -> Tensor:
+        """Return what the network says of some of the states: of one row, where chains that start alike start."""
+        alike = isinstance(self.k, int) and self.k == 0 and len(x) > 1 and bool((x == x[:1]).all())
+        if not alike or torch.is_grad_enabled():
+            return self.policy.outputs(x, t)
+        found = self.policy.outputs(x[:1], t[:1])
+        return found.expand(len(x), *found.shape[1:])
+
+    def among(self, moved: Tensor) -> Tensor:
+        """Return the network's outputs where `moved` `(B,)`, asked about no other states; zeros elsewhere."""
+        shown = self.policy.process.inputs(self.x, self.k)
+        found = self._asked(shown.x[moved], shown.t[moved])
+        return found.new_zeros(len(moved), *found.shape[1:]).index_put((moved,), found)
 
     def after(self, y: Tensor) -> Seen:
         """Return the next states: `y` `(B, ...)`, or several of each, `(n · B, ...)`.
@@ -267,19 +281,16 @@ def _step(here: Seen, generator: Generator) -> tuple[Tensor, Kernel]:
 
     Where it is known before what a step reveals, the network is not asked about states of which it reveals nothing.
     """
-    process, policy, batch = here.policy.process, here.policy, len(here.x)
+    process = here.policy.process
     if not isinstance(process, Reveals) or not issubclass(process.kernel_type, Foreseeing):
         return here.kernel.sample(generator), here.kernel
-    nothing = torch.zeros(1, device=here.x.device).expand(batch, process.length, process.letters)
+    nothing = torch.zeros(1, device=here.x.device).expand(len(here.x), process.length, process.letters)
     chance = needed(process.kernel_of(nothing, here.x, here.k), Foreseeing).chance(generator)
     moved = chance.chosen.any(-1)
     if moved.all():
         kernel = here.kernel
     else:
-        shown = process.inputs(here.x, here.k)
-        found = policy.outputs(shown.x[moved], shown.t[moved]) if moved.any() else nothing[moved]
-        output = found.new_zeros(batch, *found.shape[1:]).index_put((moved,), found)
-        kernel = process.kernel_of(output, here.x, here.k)
+        kernel = process.kernel_of(here.among(moved) if moved.any() else nothing, here.x, here.k)
     return needed(kernel, Foreseeing).follow(chance), kernel
 
 
@@ -320,7 +331,7 @@ def rollout(
             step = None if ours is None else torch.zeros_like(ours)
             moved = moving(policy.process, here.x, y) & (base is not policy and k % every == phase)
             if moved.any():
-                theirs = base.kernel_as(Density, here.x[moved], k)
+                theirs = needed(base.at(here.x[moved], k).kernel, Density)
                 log_ratios[-1][moved] = every * (log_probs[-1][moved] - theirs.log_prob(y[moved]))
                 if ours is not None and step is not None:
                     step[moved] = ours[moved] - needed(theirs, Factorised).terms(y[moved])

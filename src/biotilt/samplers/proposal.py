@@ -26,7 +26,7 @@ class Proposal:
         y = torch.stack([here.kernel.sample(context.generator) for _ in range(count)])
         if self.base is None:
             return y, torch.zeros(y.shape[:2], device=y.device)
-        ours, reference = needed(here.kernel, Density), self.base.kernel_as(Density, here.x, here.k)
+        ours, reference = (needed(seen.kernel, Density) for seen in (here, self.base.at(here.x, here.k)))
         return y, torch.stack([reference.log_prob(child) - ours.log_prob(child) for child in y])
 
     def chains(self, context: Context, count: int, *, chunk: int = 512) -> tuple[Tensor, Tensor]:
