@@ -151,7 +151,22 @@ def speed_peers() -> str:
         asked = f"{found['plain']:,} + {found['graph']:,}"
         published = PUBLISHED_TFLOP.get(case["name"], "–")
         cost = [f"{found['cpu_s']:.0f}", f"{found['tflop']:.1f}", published, f"{found['peak_mb']:.0f}"]
-        rows.append([case["name"], str(found["calls"]), asked, *cost, f"{found['share']:.0%}"])
+        fewer = case["name"] == "ancestral" and case["steps"] != 128
+        name = case["name"] + f", {case['steps']} steps" * fewer
+        rows.append([name, str(found["calls"]), asked, *cost, f"{found['share']:.0%}"])
+    return markdown(rows)
+
+
+def steps() -> str:
+    """What drawing several letters a step saves, and what it does to the law."""
+    head = ["", "letters a step", "rows a design", "CPU ms a design", "bits lost a design", "share of the weights",
+            "rows, weighed", "4-mers, bits"]  # fmt: skip
+    rows = [head]
+    for line in lines("steps.jsonl"):
+        lost = "0" if line["per_step"] == 1 else f"{line['kl_bits']:.2f} ± {line['kl_bits_error']:.2f}"
+        sizes = [f"{line['task']}, {line['length']} letters", str(line["per_step"]), f"{line['rows']:.0f}"]
+        share = [f"{line['ess']:.2f}", f"{line['rows_weighed']:.0f}", f"{line['kmer_bits']:.4f}"]
+        rows.append([*sizes, f"{line['cpu_ms']:.1f}", lost, *share])
     return markdown(rows)
 
 
@@ -226,6 +241,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "scaffolds": scaffolds,
     "speed": speed,
     "speed_peers": speed_peers,
+    "steps": steps,
     "utr_range": utr_range,
     "utr_objectives": lambda: utr_objectives.table(lines("utr_objectives.jsonl")),
     "utr_table": lambda file: utr_table.table(lines(file)),
