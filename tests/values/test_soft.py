@@ -92,7 +92,7 @@ def test_with_it_svdd_is_near_p_star():
 
 
 def test_rows_and_calls_as_formulas():
-    """Learning: one chain of the base a call. Drawing: one row of the value a state before the last, no call there."""
+    """Learning: a chain of the base a call. Drawing: a row of the value a state before the last, no call there."""
     length, letters, count, children, calls = 5, 3, 7, 4, 20
     process, steps = AnyOrder(length, letters), length  # each step reveals a letter, so each row is asked
     asked = []
@@ -111,14 +111,14 @@ def test_rows_and_calls_as_formulas():
         held = round(0.2 * calls)
         assert sum(asked) == calls
         # the held-out states are valued before the first epoch and after it
-        assert rows["base"] == Rows(plain=calls * steps) and rows["proposal"] == Rows()
+        assert rows["base"] == Rows(plain=1 + calls * (steps - 1)) and rows["proposal"] == Rows()
         assert rows["value.state"] == Rows(plain=2 * 2 * held, graph=2 * (calls - held))
         asked.clear()
         with RowCounter.of(context) as rows:
             sampler.draw(context, count)
         assert sum(asked) == final
         assert rows["value.state"] == Rows(plain=final * (steps - 1))
-        assert rows["proposal"] == Rows(plain=count * steps) and rows["base"] == Rows()
+        assert rows["proposal"] == Rows(plain=1 + count * (steps - 1)) and rows["base"] == Rows()
 
 
 def test_a_reward_that_tells_nothing_is_warned_about_and_guides_nowhere():
