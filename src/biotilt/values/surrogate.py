@@ -30,8 +30,8 @@ class SurrogateConfig(LearnedValueConfig):
     """
 
     lr: Positive = 2e-3
-    imagine: Count = 192
-    keep: Count = 384
+    imagine: Count = 256
+    keep: Count = 512
     hidings: Count = 2
 
     def __post_init__(self) -> None:
