@@ -170,6 +170,26 @@ def steps() -> str:
     return markdown(rows)
 
 
+def screening() -> str:
+    """What a screen brings the hundred best of the same calls."""
+    head = ["", "seed", "top 10, without", "with", "top 100, without", "with", "held-out median, without", "with",
+            "ρ on its last picks", "CPU s, without", "with"]  # fmt: skip
+    pairs: dict[tuple[str, str, int], dict[bool, Record]] = {}
+    for line in lines("screening.jsonl"):
+        case = line["case"]
+        pairs.setdefault((case["task"], case["sampler"], case["seed"]), {})[bool(case["screen"])] = line["found"]
+    rows = [head]
+    for (task, sampler, seed), found in pairs.items():
+        plain, screened = found[False], found[True]
+        cells = [f"{task}, {sampler}", str(seed)]
+        for key in ("top_10", "top_100", "held_out"):
+            cells += ["–" if one[key] is None else f"{one[key]:.3f}" for one in (plain, screened)]
+        rank = screened.get("screen/rank")
+        cells += ["–" if rank is None else f"{rank:.2f}", f"{plain['seconds']:.0f}", f"{screened['seconds']:.0f}"]
+        rows.append(cells)
+    return markdown(rows)
+
+
 # Seconds of published code on this network times the rate of the processor they were measured on, 127 GFLOP/s a core.
 PUBLISHED_TFLOP = {
     "ancestral": "29",
@@ -242,6 +262,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "speed": speed,
     "speed_peers": speed_peers,
     "steps": steps,
+    "screening": screening,
     "utr_range": utr_range,
     "utr_objectives": lambda: utr_objectives.table(lines("utr_objectives.jsonl")),
     "utr_table": lambda file: utr_table.table(lines(file)),

@@ -101,6 +101,7 @@ STEPS = (
     Step("speed.jsonl", "speed.py --out {out}"),
     Step("speed.jsonl", "speed.py --peers --out {out}"),
     Step("steps.jsonl", "steps.py --out {out}"),
+    Step("screening.jsonl", "screening.py --out {out}"),
     Step("faulty_oracle.jsonl", FAULTY),
     Step("faulty_oracle.jsonl", f"{FAULTY} --kill"),
     Step("faulty_oracle.jsonl", f"{FAULTY} --backend ray"),

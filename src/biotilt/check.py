@@ -12,6 +12,7 @@ import torch
 from biotilt import trial
 from biotilt.core import sample
 from biotilt.errors import Problems
+from biotilt.evaluation.attainable import attainable, below_choosing
 from biotilt.evaluation.judged import Judged
 from biotilt.evaluation.panel import measure_all
 from biotilt.experiment import Experiment
@@ -24,6 +25,7 @@ from biotilt.wiring import build_trainer
 # Below a fiftieth of the rewards' spread few designs carry all the weight exp(r/α); above ten times it all
 # weigh the same.
 ALPHA_LOW, ALPHA_HIGH = 0.02, 10.0
+TELLING = 64  # designs of the base, fewer of which tell too little of the best that there are
 
 
 def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
@@ -33,7 +35,8 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
     a real one.
 
     Returns `base` (statistics of the scores by `optimised` and `held_out`), `estimate` (`calls` of tuning,
-    `evaluation_scores` after it, `seconds` of tuning, `memory_mb` or None), and `problems`, sentences.
+    `evaluation_scores` after it, `seconds` of tuning, `memory_mb` or None), `attainable` (what perfect tuning would
+    have at this alpha, by the scores of the base; `biotilt.evaluation.attainable`), and `problems`, sentences.
 
     Raises BiotiltError for anything that would stop the run in its first round.
     """
@@ -44,11 +47,14 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
     tokens = sample(experiment.model.policy, designs, generator)
     store = Store(None)  # of both: they may read columns of one source
-    scored = {"optimised": _score(experiment, "optimised", store, tokens)}
+    of_base, scores = _score(experiment, "optimised", store, tokens)
+    scored = {"optimised": of_base}
     if experiment.held_out is not None:
-        scored["held_out"] = _score(experiment, "held_out", store, tokens)
+        scored["held_out"], _ = _score(experiment, "held_out", store, tokens)
     seconds = _estimate_seconds(experiment, train, store, tokens, sum(s["seconds"] for s in scored.values()))
     samples, calls = experiment.config.output.samples, train.rounds * train.batch
+    given = attainable(scores, experiment.config.alpha, min(samples, calls // 3) / calls)
+    below = below_choosing(given, scores) if given is not None and given["designs"] >= TELLING else None
     return {
         "base": scored,
         "example": experiment.model.space.label(experiment.model.decode(tokens[:1])[0]),
@@ -58,7 +64,12 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
             "seconds": seconds,
             "memory_mb": peak_memory(),
         },
-        "problems": [*_problems(experiment, train, scored), *_measured(experiment, store, tokens)],
+        "attainable": given,
+        "problems": [
+            *_problems(experiment, train, scored),
+            *([below] if below else []),
+            *_measured(experiment, store, tokens),
+        ],
     }
 
 
@@ -72,14 +83,16 @@ def peak_memory() -> float | None:
     return used / (1e6 if sys.platform == "darwin" else 1e3)
 
 
-def _score(experiment: Experiment, which: str, store: Store, tokens: torch.Tensor) -> dict[str, Any]:
-    """Return what one reward says of designs; `seconds` a design."""
+def _score(
+    experiment: Experiment, which: str, store: Store, tokens: torch.Tensor
+) -> tuple[dict[str, Any], list[float]]:
+    """Return what one reward says of designs, `seconds` a design, and its scores."""
     reward = experiment.held_out if which == "held_out" else experiment.reward
     assert reward is not None
     oracle = experiment.oracles.of(reward, store, f"check:{which}")
     scores, seconds = _timed(lambda: oracle(tokens))
     finite = scores[scores.isfinite()]
-    return {
+    about = {
         "name": reward.name,
         "mean": finite.mean().item() if len(finite) else None,
         "std": finite.std(correction=0).item() if len(finite) else None,
@@ -89,6 +102,7 @@ def _score(experiment: Experiment, which: str, store: Store, tokens: torch.Tenso
         "nothing": oracle.nothing_scored,
         "seconds": seconds / len(tokens),
     }
+    return about, scores.tolist()
 
 
 def _estimate_seconds(

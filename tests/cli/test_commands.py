@@ -143,6 +143,20 @@ def test_check_estimates_and_writes_nothing(biotilt_cli, experiment_file, tmp_pa
     assert result.exit_code == 0 and "alpha" not in result.stdout and "64 oracle calls" in result.stdout
 
 
+def test_check_of_more_designs_tells_what_alpha_can_give(biotilt_cli, experiment_file):
+    path = experiment_file(alpha=50.0)
+    found = answer(biotilt_cli("check", path, "--json", "--designs", "64"))
+    given, base = found["attainable"], found["base"]["optimised"]
+    assert given["designs"] == 64
+    # so large an alpha tilts to first order: the mean rises by variance/α, and all designs count
+    assert given["mean"] == pytest.approx(base["mean"] + base["std"] ** 2 / 50, rel=1e-3)
+    assert given["counted"] == pytest.approx(64, rel=1e-2)
+    assert any("even perfect tuning" in problem for problem in found["problems"])
+    text = biotilt_cli("check", path, "--designs", "64").stdout
+    assert "at alpha = 50 perfect tuning has a mean reward of" in text and "best of N" in text
+    assert "perfect tuning" not in biotilt_cli("check", path).stdout  # 16 tell too little
+
+
 def test_check_asks_the_reward_for_few_designs_and_reports_failures(biotilt_cli, experiment_file, tmp_path):
     (tmp_path / "mine.py").write_text(
         "def f(design):\n"

@@ -9,7 +9,7 @@ import typer
 
 from biotilt.cli.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, go_on_with, note, take_threads
 from biotilt.cli.fit import fit_oracle, given, pretrain
-from biotilt.cli.shown import steered, summarised
+from biotilt.cli.shown import checked, steered, summarised
 from biotilt.errors import ConfigError
 from biotilt.progress import counting
 
@@ -101,27 +101,21 @@ def init(
 
 @app.command()
 @answering
-def check(file: ExperimentFile, assignments: Assignments = None) -> Answer:
-    """Build an experiment, score a few designs, take one small round, and estimate what a run costs."""
+def check(
+    file: ExperimentFile,
+    assignments: Assignments = None,
+    designs: Annotated[
+        int, typer.Option(min=2, max=MOST_DESIGNS, help="Designs of the base to score; 64 or more tell of alpha.")
+    ] = 16,
+) -> Answer:
+    """Build an experiment, score a few designs, try one round, and estimate what a run costs and alpha can give."""
     from biotilt.check import check as check_experiment
-    from biotilt.digits import duration
     from biotilt.experiment import Experiment
 
     experiment = Experiment.load(file, overrides=assignments)
     take_threads(experiment.config.threads)
-    found = check_experiment(experiment)
-    cost, memory = found["estimate"], found["estimate"]["memory_mb"]
-    scores = [
-        f"{which}: {s['name']}, {s['mean']:.3g} ± {s['std']:.2g} on the base, {s['seconds'] * 1000:.3g} ms a design"
-        for which, s in found["base"].items()
-        if s["mean"] is not None
-    ]
-    summary = (
-        f"a run takes {cost['calls']} oracle calls ({cost['evaluation_scores']} more designs to judge it), "
-        f"about {duration(cost['seconds'])}" + (f" and {memory:.0f} MB" if memory else "")
-    )
-    problems = [f"look at: {problem}" for problem in found["problems"]] or ["nothing looks wrong"]
-    return Answer(found, ("\n".join([f"a design: {found['example']}", *scores, summary, *problems]),))
+    found = check_experiment(experiment, designs=designs)
+    return Answer(found, (checked(found),))
 
 
 @app.command()

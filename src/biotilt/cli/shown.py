@@ -21,6 +21,32 @@ def summarised(summary: dict[str, Any]) -> tuple[Any, ...]:
     return verdict_text(verdict), table, *warnings, *problems, *checks_lines(summary["checks"])
 
 
+def checked(found: dict[str, Any]) -> str:
+    """Say what a look before a run found."""
+    from biotilt.check import TELLING
+    from biotilt.digits import duration, pretty
+
+    cost, memory, gives = found["estimate"], found["estimate"]["memory_mb"], found["attainable"]
+    lines = [f"a design: {found['example']}"]
+    lines += [
+        f"{which}: {s['name']}, {s['mean']:.3g} ± {s['std']:.2g} on the base, {s['seconds'] * 1000:.3g} ms a design"
+        for which, s in found["base"].items()
+        if s["mean"] is not None
+    ]
+    lines.append(
+        f"a run takes {cost['calls']} oracle calls ({cost['evaluation_scores']} more designs to judge it), "
+        f"about {duration(cost['seconds'])}" + (f" and {memory:.0f} MB" if memory else "")
+    )
+    if gives is not None and gives["designs"] >= TELLING:
+        bound = "beyond " if gives["at_least"] else ""
+        lines.append(
+            f"at alpha = {gives['alpha']:g} perfect tuning has a mean reward of {bound}{pretty(gives['mean'])}, at "
+            f"a KL of {bound}{pretty(gives['kl'])} nats; best of N {pretty(gives['best_of_n'])}"
+        )
+    lines += [f"look at: {problem}" for problem in found["problems"]] or ["nothing looks wrong"]
+    return "\n".join(lines)
+
+
 def steered(found: Steered, out: Path | None) -> str:
     """Say in a few lines what a sampler drew."""
     import numpy as np
