@@ -66,6 +66,7 @@ def test_summary_is_strict_json_with_the_promised_keys(keys, tmp_path):
         == {
             "options",
             "warnings",
+            "attainable",
             "measures",
             "oracle",
             "verdict",

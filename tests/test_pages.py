@@ -24,6 +24,7 @@ TYPED = {
     "docs/algorithms.md": f"{SETTINGS} {PINNED}",
     "docs/design.md": "8.1",  # an example of how an energy is written
     "docs/python.md": "0.31 3.17 0.43",  # versions
+    "docs/screening.md": "0.25",  # 2/√63
     "docs/speed.md": "1.18",  # of the published network
     "docs/rewards.md": "0.06 0.10 0.03",  # bounds that tests/objectives/test_constrained_tuning.py asserts
     "docs/tasks/docking.md": "1.2",  # version of AutoDock Vina

@@ -68,7 +68,7 @@ def test_a_killed_actor_costs_its_design_in_flight_a_retry(oracle_on_ray, tmp_pa
     designs = [f"A{n}" for n in range(40)]
 
     def kill():
-        while not (tmp_path / "A9").exists():
+        while not ((tmp_path / "A9").exists() and (tmp_path / "A9").read_text()):
             time.sleep(0.01)
         worker = int((tmp_path / "A9").read_text())  # above it are its guard, what bears workers, and the actor
         os.kill(parent_of(parent_of(parent_of(worker))), signal.SIGKILL)
