@@ -125,8 +125,7 @@ def pretrain_model(
     `labels`, one a design, make a generator that is told one of them or, a share `label_dropout` of the time, none:
     `model.with_condition(label, guidance=…)`. The nats are then those of designs with their labels.
 
-    `report`, `tell` and `state` are those of `training.pretrain`: with a `state` what is interrupted goes on when it is
-    called again.
+    `report`, `tell`, `state`: of `training.pretrain`; with a `state`, what is interrupted goes on when called again.
 
     Raises ConfigError where the process does not make such designs, or the network takes no labels.
 
@@ -140,13 +139,8 @@ def pretrain_model(
     """
     space = as_space(space)
     states = space.encode(designs)
-    sizes = space.sizes(states)
-    made = _process(process, space, sizes)
     labelled = None if labels is None else Labelled.of(labels, len(designs), label_dropout)
-    # where nothing is masked, the states do not tell how much noise there is in them
-    known = sizes | {"time": not isinstance(made, Reveals)}
-    torch.manual_seed(seed)  # initial weights
-    policy = Policy(made, _network(network or {}, space, known, labelled))
+    policy = _untrained(network or {}, process, space, space.sizes(states), labelled, seed)
     split = split or Split()
     clusters = split.clusters(designs, space)
     train, validation, test = split.parts(clusters, seed)
@@ -154,20 +148,28 @@ def pretrain_model(
     generator = torch.Generator().manual_seed(seed)
     if state is not None and labelled is not None:
         state = state.with_({"label_dropout": label_dropout})
-    learn = partial(
+    fit = partial(
         pretrain, config=config or PretrainConfig(), generator=generator, report=report, tell=tell, state=state
     )
     if labelled is None:
-        learned, conditions = policy, None
-        bound = learn(policy, states[train], states[validation])
+        learned, bound = policy, fit(policy, states[train], states[validation])
     else:
-        labelled.check(train)
-        learned, mark = labelled.telling(made, policy.net)
-        states, conditions = mark.write(states, labelled.index), labelled.conditions
-        bound = learn(learned, states[train], states[validation], change=partial(labelled.forgetting, mark))
+        learned, states, bound = labelled.taught(fit, policy, states, train, validation)
     counts = {"train_designs": len(train), "clusters": len(set(clusters))}
     nats = {"validation_nats": bound, "test_nats": validation_bound(learned, states[test])}
-    return Model(policy, space, conditions=conditions), counts | nats | plain
+    return Model(policy, space, conditions=labelled and labelled.conditions), counts | nats | plain
+
+
+def _untrained(
+    network: dict[str, Any], process: dict[str, Any] | None, space: Space[Any], sizes: dict[str, Any],
+    labelled: Labelled | None, seed: int,
+) -> Policy:  # fmt: skip
+    """Return a policy for designs of these `sizes`, its weights drawn by `seed`."""
+    made = _process(process, space, sizes)
+    # where nothing is masked, the states do not tell how much noise there is in them
+    known = sizes | {"time": not isinstance(made, Reveals)}
+    torch.manual_seed(seed)
+    return Policy(made, _network(network, space, known, labelled))
 
 
 def _process(said: dict[str, Any] | None, space: Space[Any], sizes: dict[str, Any]) -> Process:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Generator, Tensor, nn
@@ -62,6 +63,18 @@ class Labelled:
                     f'no design of the training part has the label "{name}", of {there} in all: they are too few or '
                     "too alike; leave them out, or split by a higher identity"
                 )
+
+    def taught(
+        self, learn: Callable[..., float], policy: Policy, states: Tensor, train: Tensor, validation: Tensor
+    ) -> tuple[Policy, Tensor, float]:
+        """Have a policy learn states `(N, ...)` with their labels, by `learn(policy, training, validation, change=…)`.
+
+        Returns the policy of labelled states, these, and what `learn` returns. Raises DataError like `check`.
+        """
+        self.check(train)
+        learned, mark = self.telling(policy.process, policy.net)
+        states = mark.write(states, self.index)
+        return learned, states, learn(learned, states[train], states[validation], change=partial(self.forgetting, mark))
 
     def telling(self, process: Process, net: nn.Module) -> tuple[Policy, Mark]:
         """Return the process of designs with any label or none, its network told which, and how states say it."""
