@@ -3,7 +3,7 @@
 import os
 
 # Before torch is imported, which reads it at its first tensor: blocks of 2 MB and more are given back to the system
-# whole. Else the holes between them make a process two to three times as large as what it keeps (docs/speed.md).
+# whole. Else the holes between them make a process far larger than what it keeps (docs/speed.md).
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from biotilt.cli.commands import app

@@ -72,15 +72,6 @@ class Policy:
         """Return states `x` `(B, ...)` of step `k` in [0, K] with the kernel there, which is asked for when needed."""
         return Seen(self, x, k)
 
-    def start(self, x: Tensor) -> Seen:
-        """Return noise x[0] as `at` does: where it is the same in all rows, the network is asked about one of them."""
-        if len(x) < 2 or not bool((x == x[:1]).all()):
-            return self.at(x, 0)
-        known = self.outputs(*self.process.inputs(x[:1], 0))
-        return Seen(
-            self, x, 0, (torch.ones(len(x), dtype=torch.bool, device=x.device), known.expand(len(x), *known.shape[1:]))
-        )
-
     def frozen_copy(self) -> Policy:
         """Return a copy whose weights take no gradient."""
         net = copy.deepcopy(self.net).eval()

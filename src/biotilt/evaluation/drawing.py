@@ -45,7 +45,7 @@ def draw_beside(
     known, every = has(process, Divergence), _every(process, count, samples)
     designs, kls, seconds = [], [], 0.0
     for size in [chunk] * (count // chunk) + [count % chunk] * (count % chunk > 0):
-        here = policy.start(process.noise(size, generator))
+        here = policy.at(process.noise(size, generator), 0)
         first = torch.randint(every, (), generator=generator, device=generator.device)
         turn = (torch.arange(size, device=here.x.device) + first) % every
         kl = torch.zeros(size, device=here.x.device)
@@ -56,8 +56,7 @@ def draw_beside(
             asked = turn == k % every
             if known and asked.any():
                 ours, x = needed(here[asked].kernel, Divergence), here.x[asked]
-                theirs = (other.at(x, k) if k else other.start(x)).kernel
-                kl[asked] += every * ours.kl(needed(theirs, Divergence)).to(kl)
+                kl[asked] += every * ours.kl(needed(other.at(x, k).kernel, Divergence)).to(kl)
             here = here.after(after)
         designs.append(here.x)
         kls.append(kl)

@@ -35,10 +35,10 @@ class Proposal:
         for size in [chunk] * (count // chunk) + [count % chunk] * (count % chunk > 0):
             chain = rollout(self.policy, size, context.generator, base=self.base, states=False)
             designs.append(chain.designs)
-            none = torch.zeros(
-                1, size, device=chain.designs.device
-            )  # where the weights are the base's, every ratio is 1
-            log_ratios.append(-(none if chain.log_ratio is None else chain.log_ratio).sum(0))
+            if chain.log_ratio is None:  # the base's weights: every ratio is 1
+                log_ratios.append(torch.zeros(size, device=chain.designs.device))
+            else:
+                log_ratios.append(-chain.log_ratio.sum(0))
         return torch.cat(designs), torch.cat(log_ratios)
 
 
