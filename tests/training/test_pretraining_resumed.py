@@ -211,3 +211,28 @@ def test_the_best_average_so_far_is_read_from_the_state(tmp_path, monkeypatch):
     made.net.eval()
     at_5 = [row[3] for row in train(None)[2] if row[:2] == ("check", 5)]
     assert validation_bound(made, VALIDATION) == pytest.approx(at_5[0], abs=1e-6)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_device_it_goes_on_and_the_network_comes_back(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretraining_state, "SECONDS_BETWEEN", 0.0)
+    path, told = tmp_path / "s.safetensors", []
+
+    def kill(step: int, train: float, bound: float) -> None:
+        told.append((step, bound))
+        if step == 10 and len(told) == 2:
+            raise Killed
+
+    def once(state: StateFile | None) -> tuple[Policy, float]:
+        made, generator = policy(), torch.Generator("cuda").manual_seed(7)
+        torch.cuda.manual_seed(0)
+        return made, pretrain(made, TRAIN, VALIDATION, CONFIG, generator, report=kill, state=state)
+
+    with pytest.raises(Killed):
+        once(StateFile(path))
+    parts, best = once(StateFile(path))
+    whole, expected = once(None)
+    assert best == pytest.approx(expected, rel=1e-5)
+    for one, other in zip(parts.net.parameters(), whole.net.parameters()):
+        assert one.device.type == "cpu"
+        torch.testing.assert_close(one, other)

@@ -17,6 +17,8 @@ from biotilt.options import BatchSize, Below1, Count, NotNegative, Positive, Sha
 from biotilt.training.pretraining_state import Pretraining, StateFile, hash_of
 from biotilt.training.put_off import interrupt_put_off
 
+TOLD_EVERY = 20  # steps on a device, without waiting for it in between
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
@@ -68,9 +70,13 @@ def pretrain(
 ) -> float:
     """Train `policy.net` in place on designs `(N, L)`; it ends with the averaged weights best on validation.
 
-    `change` is what is done to each batch of designs before they are learned. Returns the validation bound on −log p,
-    nats a design. `report(step, training loss, validation bound)` is called every `check_every` steps, and
-    `tell(step, training loss since the last report)` after each.
+    The generator says where: everything is computed on its device, and the network comes back to where it was. To have
+    it compiled, call `policy.net.compile()` before. `change` is what is done to each batch of designs before they are
+    learned. Returns the validation bound on −log p, nats a design.
+
+    `report(step, training loss, validation bound)` is called every `check_every` steps, and
+    `tell(step, training loss since the last report)` after each; on another device than the processor, which works
+    ahead of it, after every 20th: to read a loss is to wait for it.
 
     `state`: where what is reached is kept, about once a minute, at the end and on Ctrl-C. Called again with all else
     the same it goes on from there, and ends, on the same number of threads, with the same bits as in one go. The file
@@ -83,6 +89,7 @@ def pretrain(
         "the validation designs": hash_of(validation),
     }
 
+    designs, validation = designs.to(generator.device), validation.to(generator.device)
     read = in_bfloat16(net) if config.bfloat16 else net
 
     def loss() -> Tensor:
@@ -107,20 +114,23 @@ def learn(
 ) -> float:
     """Train a network in place by any loss, as `pretrain` does by that of a process; return its best `bound`.
 
-    `loss` draws a batch with the generator and reads it with the network; `bound` judges the averaged network on
-    validation. What they depend on, the `state` is to tell (`StateFile.also`).
+    `loss` draws a batch with the generator, on whose device the network is, and reads it with the network; `bound`
+    judges the averaged network on validation. What they depend on, the `state` is to tell (`StateFile.also`).
     """
-    now = Pretraining.start(net, config, generator)
+    home = _device_of(net)
+    now = Pretraining.start(net.to(generator.device), config, generator)
     if state is not None and state.path.exists():
         now.read(state)
+    told_every = 1 if generator.device.type == "cpu" else TOLD_EVERY
     with interrupt_put_off() if state is not None else contextlib.nullcontext(lambda: False) as interrupted:
         while now.step < config.steps:
             since = now.step % config.check_every + 1  # the last report
             now.running += _step(loss, config, now)
-            tell(now.step, now.running / since)
+            if now.step % told_every == 0:
+                tell(now.step, now.running.item() / since)
             if now.step % config.check_every == 0 or now.step == config.steps:
                 reached = bound(now.average)
-                report(now.step, now.running / since, reached)
+                report(now.step, now.running.item() / since, reached)
                 now.checked(reached)
             if state is not None:
                 now.write(state, at_once=interrupted() or now.step == config.steps)
@@ -131,11 +141,15 @@ def learn(
             state.path.unlink(missing_ok=True)  # there is nothing to go on with, and it must not refuse a lower rate
         raise DataError(f"training diverged: no bound on validation is finite; lower lr (it is {config.lr})")
     net.load_state_dict(now.best_weights)
-    net.eval()
+    net.to(home).eval()
     return now.best
 
 
-def _step(loss: Callable[[], Tensor], config: PretrainConfig, now: Pretraining) -> float:
+def _device_of(net: nn.Module) -> torch.device:
+    return next(net.parameters()).device
+
+
+def _step(loss: Callable[[], Tensor], config: PretrainConfig, now: Pretraining) -> Tensor:
     """Change the weights, and their average, by one batch; return its loss."""
     net, optimiser = now.net, now.optimiser
     now.step += 1
@@ -149,7 +163,7 @@ def _step(loss: Callable[[], Tensor], config: PretrainConfig, now: Pretraining) 
     optimiser.step()
     # a short memory at first, so that the average forgets the random start
     move_toward(now.average, net, 1 - min(config.ema, (1 + now.step) / (10 + now.step)))
-    return found.item()
+    return found.detach().double()
 
 
 def in_bfloat16(net: Net) -> Callable[..., Tensor]:

@@ -96,7 +96,7 @@ class Pretraining:
     """Weights, their average, the best averages so far with their bound, the optimiser, and how far it is.
 
     `of` tells what decides how it goes: options, seed, a hash of the first weights. `running` is the sum of the losses
-    since the last check.
+    since the last check, on the device, which need not be waited for.
     """
 
     of: dict[str, int | float | str | bool]
@@ -106,22 +106,25 @@ class Pretraining:
     best_weights: dict[str, Tensor]
     optimiser: torch.optim.Optimizer
     generator: Generator
+    running: Tensor
     step: int = 0
-    running: float = 0.0
     best: float = math.inf
     written: float = field(default_factory=time.monotonic)
 
     @classmethod
     def start(cls, net: nn.Module, config: PretrainOptions, generator: Generator) -> Pretraining:
-        optimiser = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay)
+        device = generator.device
+        fused = device.type == "cuda"
+        optimiser = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay, fused=fused)
         average = copy.deepcopy(net).eval().requires_grad_(False)
         first = hash_of(*net.state_dict().values())
         of = {**vars(config), "seed": generator.initial_seed(), "the network's first weights": first}
-        return cls(of, net, average, copy.deepcopy(net.state_dict()), optimiser, generator)
+        running = torch.zeros((), dtype=torch.float64, device=device)
+        return cls(of, net, average, copy.deepcopy(net.state_dict()), optimiser, generator, running)
 
     def checked(self, bound: float) -> None:
         """Take note of the bound of the averaged weights."""
-        self.running = 0.0
+        self.running.zero_()
         if bound < self.best:
             self.best, self.best_weights = bound, copy.deepcopy(self.average.state_dict())
 
@@ -129,12 +132,12 @@ class Pretraining:
         """Write all of it, whole or not at all, `at_once` or when the last time is long ago."""
         if not at_once and time.monotonic() - self.written < SECONDS_BETWEEN:
             return
-        tensors = {"generator": self.generator.get_state(), "dropout": torch.get_rng_state()}
+        tensors = {"generator": self.generator.get_state(), "dropout": _dropout_state(self.generator.device)}
         for name, weights in self._weights().items():
             tensors |= {f"{name}/{key}": value for key, value in weights.items()}
         for index, moments in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{index}/{key}": value for key, value in moments.items()}
-        about = {"of": self.of | file.also, "step": self.step, "running": self.running}
+        about = {"of": self.of | file.also, "step": self.step, "running": self.running.item()}
         best = self.best if math.isfinite(self.best) else None
         save_tensors(file.path, tensors, {"kind": PretrainingFile.kind, **about, "best": best})
         self.written = time.monotonic()
@@ -154,23 +157,38 @@ class Pretraining:
         try:
             self.net.load_state_dict(groups["net"])
             self.average.load_state_dict(groups["average"])
-            self.best_weights = {key: groups["best"][key].clone() for key in self.best_weights}
+            self.best_weights = {
+                key: groups["best"][key].to(value, copy=True) for key, value in self.best_weights.items()
+            }
             for name, value in groups["optimiser"].items():
                 index, _, key = name.partition("/")
                 moments.setdefault(int(index), {})[key] = value
             self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
             self.generator.set_state(groups["generator"][""])
-            torch.set_rng_state(groups["dropout"][""])
+            _set_dropout_state(self.generator.device, groups["dropout"][""])
         except (KeyError, ValueError, RuntimeError, TypeError) as error:  # what torch says of tensors that do not fit
             raise CheckpointError(
                 f"{file.path} does not fit this training: {error}; delete it to start anew"
             ) from error
-        self.step, self.running = about.step, about.running
+        self.step = about.step
+        self.running.fill_(about.running)
         self.best = math.inf if about.best is None else about.best
         file.resumed(self.step)
 
     def _weights(self) -> dict[str, dict[str, Tensor]]:
         return {"net": self.net.state_dict(), "average": self.average.state_dict(), "best": self.best_weights}
+
+
+def _dropout_state(device: torch.device) -> Tensor:
+    """Return the state of the generator of a device that dropout draws from."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _set_dropout_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
 
 
 def _require_same(stored: dict[str, Any], now: dict[str, Any], path: Path) -> None:
