@@ -17,6 +17,7 @@ from biotilt.rewards.generic.log_density import LogDensity
 from biotilt.rewards.generic.python import PythonFunction
 from biotilt.rewards.generic.section import FromSection
 from biotilt.rewards.molecule.docking import Vina
+from biotilt.rewards.molecule.pmo import PMO
 from biotilt.rewards.molecule.properties import (
     Alerts,
     DrugLikeness,
@@ -49,7 +50,7 @@ KINDS: tuple[Any, ...] = (
     *(GCFraction, ForbiddenMotifs, UpstreamAUG, Kozak, Motif),
     *(FreeEnergy, EnsembleDefect, TargetProbability, MFEMatch),
     *(DrugLikeness, SyntheticAccessibility, LogP, PolarSurface, HeavyAtoms, Lipinski, Alerts, Similarity, Novelty),
-    *(Substructure, Vina),
+    *(Substructure, PMO, Vina),
     *(Instability, IsoelectricPoint, Gravy, Aromaticity, MolecularWeight, SecondaryStructure),
     *(PLDDT, PTM, InterfacePTM, FoldContent, Globularity, Symmetry, HydrophobicSurface, ReferenceRMSD, TMScore),
     *(Command, PythonFunction, LogDensity, LearnedReward, Sum, Product, GeometricMean, Threshold, LogProbability),

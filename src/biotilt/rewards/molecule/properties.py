@@ -40,7 +40,7 @@ def parse(smiles: str) -> Any:
 
 
 @dataclass(frozen=True)
-class _OfMolecule(ABC):
+class OfMolecule(ABC):
     """A number read off a molecule; designs that are no molecule are not scored, with the reason."""
 
     name: ClassVar[str]
@@ -70,7 +70,7 @@ class _OfMolecule(ABC):
 
 
 @dataclass(frozen=True)
-class _Ranged(_OfMolecule):
+class _Ranged(OfMolecule):
     """A property, or minus its distance to the range [low, high] where either is given."""
 
     low: float | None = None
@@ -91,7 +91,7 @@ class _Ranged(_OfMolecule):
 
 
 @dataclass(frozen=True)
-class DrugLikeness(_OfMolecule):
+class DrugLikeness(OfMolecule):
     """QED, the quantitative estimate of drug-likeness in [0, 1] (Bickerton et al. 2012), mean weights.
 
     >>> [round(score, 2) for score in DrugLikeness()(["CC(=O)Oc1ccccc1C(=O)O"])]
@@ -105,7 +105,7 @@ class DrugLikeness(_OfMolecule):
 
 
 @dataclass(frozen=True)
-class SyntheticAccessibility(_OfMolecule):
+class SyntheticAccessibility(OfMolecule):
     """Ease of synthesis (10 − SA) / 9, in [0, 1]; SA is the score of Ertl and Schuffenhauer (2009), 1 (easy) to 10.
 
     >>> easy, hard = SyntheticAccessibility()(["CCO", "C[C@H]1CC[C@@H]2[C@]13CC(C2(C)C)C(=C)CC3"])
@@ -166,7 +166,7 @@ class HeavyAtoms(_Ranged):
 
 
 @dataclass(frozen=True)
-class Lipinski(_OfMolecule):
+class Lipinski(OfMolecule):
     """Minus the number of Lipinski's rules (1997) that are broken, 0 to −4.
 
     The rules: at most 500 Da, log P at most 5 (Crippen), at most 5 NH and OH, at most 10 N and O.
@@ -188,7 +188,7 @@ class Lipinski(_OfMolecule):
 
 
 @dataclass(frozen=True)
-class Alerts(_OfMolecule):
+class Alerts(OfMolecule):
     """Minus the number of structural alerts that match, of RDKit's filter catalogues.
 
     Args:
@@ -244,7 +244,7 @@ class Similarity(_Ranged):
 
 
 @dataclass(frozen=True)
-class Novelty(_OfMolecule):
+class Novelty(OfMolecule):
     """1 − the largest Tanimoto similarity (Morgan, radius 2, 2,048 bits) to any molecule of a file.
 
     `file`: .csv or .tsv with a column `smiles`, or .txt with one SMILES a line, each also .gz; molecules of it that
@@ -274,7 +274,7 @@ class Novelty(_OfMolecule):
 
 
 @dataclass(frozen=True)
-class Substructure(_OfMolecule):
+class Substructure(OfMolecule):
     """0 where a SMARTS pattern is present, −inf where it is not; with `present = false` the other way round.
 
     Raises `ConfigError` for a pattern that RDKit cannot read.
@@ -290,11 +290,11 @@ class Substructure(_OfMolecule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if _pattern(self.smarts) is None:
+        if pattern(self.smarts) is None:
             raise ConfigError(f'reward "substructure": smarts = "{self.smarts}" is not valid SMARTS')
 
     def measure(self, molecule: Any) -> float:
-        if molecule.HasSubstructMatch(_pattern(self.smarts)) == self.present:
+        if molecule.HasSubstructMatch(pattern(self.smarts)) == self.present:
             return 0.0
         return Infeasible(f"{'without' if self.present else 'with'} the substructure {self.smarts}")
 
@@ -345,7 +345,7 @@ def read_smiles(path: str | Path) -> list[str]:
 
 # What RDKit builds is kept once a process: rewards are sent to workers, and these objects cannot be, or slowly.
 @cache
-def _pattern(smarts: str) -> Any:
+def pattern(smarts: str) -> Any:
     with needs_extra("rdkit.rdBase", EXTRA).BlockLogs():
         return chem().MolFromSmarts(smarts) if smarts else None
 
