@@ -49,6 +49,14 @@ def test_products_of_rotated_vectors_depend_on_the_distance_only():
     assert (products.diagonal(1)[0] - products.diagonal(2)[0]).abs() > 1e-3
 
 
+def test_where_nothing_is_shown_positions_alone_tell_places_apart():
+    """Rotated attention to equal letters is the mean of equal values: the same law everywhere, whatever is learned."""
+    hidden = torch.full((1, 6), 4)
+    same, told = net()(hidden, T[:1])[0], net(positions=True)(hidden, T[:1])[0]
+    torch.testing.assert_close(same, same[:1].expand_as(same), rtol=1e-5, atol=1e-5)
+    assert all((told[i] - told[j]).abs().max() > 0.05 for i in range(6) for j in range(i))
+
+
 def test_every_letter_is_seen_from_everywhere():
     model = net()
     base = model(X, T)

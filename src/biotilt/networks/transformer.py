@@ -20,8 +20,9 @@ class TransformerConfig:
     """`letters` V is the number of outputs a position; inputs have one more, the mask.
 
     `width` ≥ 2, in `heads` parts of an even size; `blocks` ≥ 1. With `time` the network is told the time; without, it
-    reads the noise level off the masks. `pad`: a letter that stands for nothing, which no other position looks at. With
-    `conditions` = n > 0 it may be told one of n classes, or none, the class n.
+    reads the noise level off the masks. Rotations tell how far apart letters are; with `positions` it is also told
+    where each one is, without which all masks look the same. `pad`: a letter that stands for nothing, which no other
+    position looks at. With `conditions` = n > 0 it may be told one of n classes, or none, the class n.
     """
 
     letters: Symbols
@@ -30,6 +31,7 @@ class TransformerConfig:
     blocks: Layers = 6
     heads: Width = 4
     time: bool = False
+    positions: bool = False
     pad: CountFrom0 | None = None
     conditions: CountFrom0 = 0
 
@@ -53,6 +55,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Linear(config.letters + 1, config.width)
+        self.position = nn.Parameter(0.02 * torch.randn(config.length, config.width)) if config.positions else None
         self.time = nn.Linear(64, config.width) if config.time else None
         self.condition = nn.Embedding(config.conditions + 1, config.width) if config.conditions else None
         self.blocks = nn.ModuleList(Block(config.width, config.heads) for _ in range(config.blocks))
@@ -70,6 +73,8 @@ class Transformer(nn.Module):
         dtype = self.embed.weight.dtype
         one_hot = as_one_hot(x, self.config.letters + 1, dtype)
         h = self.embed(one_hot)
+        if self.position is not None:
+            h = h + self.position
         if self.time is not None:
             h = h + self.time(fourier_features(t, 64).to(dtype)).unsqueeze(1)
         if self.condition is not None:
