@@ -12,6 +12,7 @@ from biotilt.rewards.generic.base import NamedReward
 from biotilt.rewards.generic.combine import GeometricMean, Product, Sum, Threshold
 from biotilt.rewards.generic.command import Command
 from biotilt.rewards.generic.conditional import LogProbability
+from biotilt.rewards.generic.ehrlich import Ehrlich
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.generic.log_density import LogDensity
 from biotilt.rewards.generic.python import PythonFunction
@@ -53,6 +54,7 @@ KINDS: tuple[Any, ...] = (
     *(Substructure, PMO, Vina),
     *(Instability, IsoelectricPoint, Gravy, Aromaticity, MolecularWeight, SecondaryStructure),
     *(PLDDT, PTM, InterfacePTM, FoldContent, Globularity, Symmetry, HydrophobicSurface, ReferenceRMSD, TMScore),
+    Ehrlich,
     *(Command, PythonFunction, LogDensity, LearnedReward, Sum, Product, GeometricMean, Threshold, LogProbability),
 )
 REWARDS: Registry[NamedReward] = Registry("rewards", "reward", KINDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -18,6 +18,8 @@ from biotilt.spaces.alphabet import PAD
 from biotilt.spaces.text import Text
 
 EXTRA = "molecule"
+BITS = 2048  # of a fingerprint
+REMEMBERED = 20_000  # molecules, of those read last
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,7 @@ class Selfies(Text, Held[str], Varying[str], Related[str]):
         return [self._decode(row) for row in states.tolist()]
 
     def _decode(self, row: list[int]) -> str:
-        chem, selfies = needs_extra("rdkit.Chem", EXTRA), needs_extra("selfies", EXTRA)
-        smiles = selfies.decoder("".join(self.vocabulary[token] for token in row if token != self.pad))
-        with _silence():
-            molecule = chem.MolFromSmiles(smiles) if smiles else None
-            return chem.MolToSmiles(molecule) if molecule is not None else ""
+        return _smiles("".join(self.vocabulary[token] for token in row if token != self.pad))
 
     def family(self, design: str) -> str:
         """Return the Bemis-Murcko scaffold of a molecule; itself where it has no ring.
@@ -176,14 +174,11 @@ class Selfies(Text, Held[str], Varying[str], Related[str]):
         return {"kind": self.name, "vocabulary": list(self.vocabulary), "length": self.length}
 
     def counts(self, designs: Sequence[str]) -> Tensor:
-        """Return the count Morgan fingerprints `(N, 2048)` of radius 2; zeros for what is no molecule."""
-        chem, found = needs_extra("rdkit.Chem", EXTRA), torch.zeros(len(designs), 2048)
-        morgan = needs_extra("rdkit.Chem.rdFingerprintGenerator", EXTRA).GetMorganGenerator(radius=2, fpSize=2048)
-        with _silence():
-            for row, smiles in enumerate(designs):
-                if smiles and (molecule := chem.MolFromSmiles(smiles)) is not None:
-                    counts = morgan.GetCountFingerprint(molecule).GetNonzeroElements()
-                    found[row, list(counts)] = torch.tensor(list(counts.values()), dtype=found.dtype)
+        """Return the count Morgan fingerprints `(N, BITS)` of radius 2; zeros for what is no molecule."""
+        found = torch.zeros(len(designs), BITS)
+        for row, smiles in enumerate(designs):
+            places, counts = _substructures(smiles)
+            found[row, places] = torch.tensor(counts, dtype=found.dtype)
         return found
 
     @cached_property
@@ -196,6 +191,28 @@ class Selfies(Text, Held[str], Varying[str], Related[str]):
         if wrong := [word for word in words if word not in self._token_of]:
             raise DataError(f'{what} needs the token "{wrong[0]}", which is not in the vocabulary: {text}')
         return [self._token_of[word] for word in words]
+
+
+# A search reads the same design again and again: to know it, to compare it, to score it and to write it.
+@lru_cache(maxsize=REMEMBERED)
+def _smiles(selfies: str) -> str:
+    """Return the canonical SMILES of a text of SELFIES tokens, "" where it stands for no molecule."""
+    chem, written = needs_extra("rdkit.Chem", EXTRA), needs_extra("selfies", EXTRA).decoder(selfies)
+    with _silence():
+        molecule = chem.MolFromSmiles(written) if written else None
+        return chem.MolToSmiles(molecule) if molecule is not None else ""
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _substructures(smiles: str) -> tuple[list[int], list[int]]:
+    """Return where the count Morgan fingerprint of radius 2 is not 0, and the counts; none for what is no molecule."""
+    chem, morgan = needs_extra("rdkit.Chem", EXTRA), needs_extra("rdkit.Chem.rdFingerprintGenerator", EXTRA)
+    with _silence():
+        molecule = chem.MolFromSmiles(smiles) if smiles else None
+    if molecule is None:
+        return [], []
+    counts = morgan.GetMorganGenerator(radius=2, fpSize=BITS).GetCountFingerprint(molecule).GetNonzeroElements()
+    return list(counts), list(counts.values())
 
 
 def _silence() -> Any:
