@@ -11,6 +11,7 @@ import biotilt
 from biotilt.cli import app
 from biotilt.errors import CallbackError, ConfigError
 
+TIME_SAID = "time: 12 s are spent, and the limit is 10 s"
 SMALL = {"objective": {"name": "ppo", "updates": 1}}
 
 
@@ -87,7 +88,8 @@ def test_a_run_that_its_time_ended_goes_on_with_more_time(tmp_path):
     [
         ({"max_calls": 8}, "max_calls: 8 is less than the 16"),
         ({"max_calls": 20}, "20 pay for no further round of 8"),
-        ({"max_seconds": 5.0}, "max_seconds: 5 is less than the run began with, no limit"),
+        ({"max_seconds": 1e6}, "16 pay for no further round of 8; give it more with --max-calls"),
+        ({"max_calls": 64, "max_seconds": 1e-6}, "and its limit is .* give it more with --max-seconds"),
     ],
 )
 def test_a_budget_that_is_no_larger_is_refused_and_nothing_is_touched(finished, budget, message):
@@ -105,6 +107,33 @@ def test_what_a_callback_ended_is_not_reopened(tmp_path):
     run = biotilt.tune(experiment_of(), tmp_path, callbacks=[Enough()])
     with pytest.raises(ConfigError, match=r"good enough.*which more budget does not change"):
         biotilt.resume(run.folder, max_calls=64)
+
+
+def test_a_run_without_a_limit_of_time_can_be_given_one(tmp_path):
+    biotilt.tune(experiment_of(), tmp_path)
+    run = biotilt.resume(tmp_path, max_calls=24, max_seconds=1e6)
+    assert [row["calls"] for row in run.rows] == [8, 16, 24]
+    assert biotilt.Run.load(tmp_path).experiment.config.build_train().stop.seconds == 1e6
+
+
+@pytest.mark.parametrize("stop", [biotilt.Stop("time: to go home"), biotilt.Stop(TIME_SAID)])
+def test_a_callback_whose_reason_speaks_of_time_is_not_the_limit_of_time(stop, tmp_path):
+    class Home(biotilt.Callback):
+        def on_round(self, row, history):
+            return stop
+
+    run = biotilt.tune(experiment_of(stop={"seconds": 1e6}), tmp_path, callbacks=[Home()])
+    with pytest.raises(ConfigError, match="which more budget does not change"):
+        biotilt.resume(run.folder, max_calls=64, max_seconds=2e6)
+
+
+def test_a_run_of_before_the_kind_of_stop_was_written_is_known_by_what_it_says(tmp_path):
+    run = biotilt.tune(experiment_of(max_calls=24, stop={"seconds": 1e-6}), tmp_path / "run")
+    history = run.folder / "history.json"
+    rows = json.loads(history.read_text())
+    assert rows[-1].pop("out_of_time") is True
+    history.write_text(json.dumps(rows))
+    assert len(biotilt.resume(run.folder, max_seconds=1e6).rows) == 3
 
 
 def test_the_command_gives_a_run_more(tmp_path):

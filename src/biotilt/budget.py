@@ -9,14 +9,15 @@ from biotilt.digits import count, duration
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment
 from biotilt.folder import MADE_BY_EVALUATE, TUNED, shown
-from biotilt.folder_state import is_finished, read_history
+from biotilt.folder_state import ended_by_time, is_finished, read_history
 from biotilt.provenance import write_record
 
 
 def with_budget(experiment: Experiment, max_calls: int | None, max_seconds: float | None) -> Experiment:
     """Return the experiment with so many calls and seconds in all; None leaves what it has.
 
-    Raises ConfigError where that is less than it has: what was spent cannot be taken back.
+    A run without a limit of time can be given any. Raises ConfigError where a budget is less than it has: what was
+    spent cannot be taken back.
     """
     train, before = dict(experiment.config.train), experiment.config.build_train()
     if max_calls is not None:
@@ -25,9 +26,8 @@ def with_budget(experiment: Experiment, max_calls: int | None, max_seconds: floa
         train["max_calls"] = max_calls
     if max_seconds is not None:
         limit = before.stop.seconds
-        if limit is None or max_seconds < limit:
-            has = "no limit" if limit is None else f"{limit:g}"
-            raise ConfigError(f"max_seconds: {max_seconds:g} is less than the run began with, {has}")
+        if limit is not None and max_seconds < limit:
+            raise ConfigError(f"max_seconds: {max_seconds:g} is less than the {limit:g} that the run began with")
         train["stop"] = dict(train.get("stop", {})) | {"seconds": max_seconds}
     changed = replace(experiment, config=experiment.config.model_copy(update={"train": train}))
     changed.config.build_train()
@@ -46,14 +46,17 @@ def reopen(experiment: Experiment, folder: Path) -> bool:
     rows, stopped = read_history(folder)
     train, here = experiment.config.build_train(), shown(folder)
     spent, seconds = (int(rows[-1]["calls"]), rows[-1]["seconds"]) if rows else (0, 0.0)
-    if stopped and not stopped.startswith("time:"):
+    if stopped and not ended_by_time(folder):
         raise ConfigError(
             f"{here} ended early ({stopped}), which more budget does not change; start a run from {here / TUNED} "
             "with `[model] path`"
         )
-    if stopped and train.stop.seconds is not None and seconds >= train.stop.seconds:
-        raise ConfigError(f"{here} has taken {duration(seconds)}, its limit; give it more with --max-seconds")
-    if not stopped and len(rows) >= train.rounds:
+    if train.stop.seconds is not None and seconds >= train.stop.seconds:
+        raise ConfigError(
+            f"{here} has taken {duration(seconds)}, and its limit is {duration(train.stop.seconds)}; give it more with "
+            "--max-seconds"
+        )
+    if len(rows) >= train.rounds:
         raise ConfigError(
             f"{here} has spent {count(spent)} calls, and {count(train.max_calls)} pay for no further round of "
             f"{train.batch}; give it more with --max-calls"

@@ -17,7 +17,7 @@ from biotilt.provenance import digests, read_record, scores_version
 from biotilt.tensors import load_tensors
 from biotilt.training import Trainer
 from biotilt.training.callbacks import Row
-from biotilt.training.checkpoint import STOPPED, StoredHistory, state_size
+from biotilt.training.checkpoint import OUT_OF_TIME, STOPPED, StoredHistory, state_size, was_time
 from biotilt.wiring import build_trainer
 
 
@@ -59,16 +59,23 @@ def is_finished(folder: Path) -> bool:
     return True
 
 
-def write_history(folder: Path, rows: list[Row], stopped: str) -> None:
-    """Write `history.json`: a row a round; the last row of a run that ended early says why."""
-    write_json(folder / HISTORY, [*rows[:-1], rows[-1] | {STOPPED: stopped}] if stopped else rows)
+def write_history(folder: Path, rows: list[Row], stopped: str, out_of_time: bool) -> None:
+    """Write `history.json`: a row a round; the last row of a run that ended early says why, and whether by its time."""
+    told = {STOPPED: stopped, OUT_OF_TIME: out_of_time}
+    write_json(folder / HISTORY, [*rows[:-1], rows[-1] | told] if stopped else rows)
 
 
 def read_history(folder: Path) -> tuple[list[Row], str]:
     """Return the rows of a finished run, and why it ended early, "" when its budget ended it."""
     rows = read_json(folder / HISTORY, StoredHistory)
     stopped = str(rows[-1].get(STOPPED, "")) if rows else ""
-    return [{key: value for key, value in row.items() if key != STOPPED} for row in rows], stopped
+    return [{key: value for key, value in row.items() if key not in (STOPPED, OUT_OF_TIME)} for row in rows], stopped
+
+
+def ended_by_time(folder: Path) -> bool:
+    """Return whether its time limit ended a finished run."""
+    rows = read_json(folder / HISTORY, StoredHistory)
+    return bool(rows) and was_time(str(rows[-1].get(STOPPED, "")), rows[-1].get(OUT_OF_TIME))
 
 
 def refuse_other(experiment: Experiment, folder: Path) -> None:

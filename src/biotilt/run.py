@@ -250,13 +250,13 @@ def _tune(experiment: Experiment, folder: Path, callbacks: Sequence[Callback], a
     write_record(experiment, folder)
     _go_on(trainer, folder)
     if again:
-        trainer.stopped = ""
+        trainer.stopped, trainer.out_of_time = "", False
     net = trainer.run()
     policy = experiment.model.policy
     model = replace(experiment.model, policy=type(policy)(policy.process, net))
     write_each(  # what cannot be bought again first
         lambda: model.save(folder / TUNED),
-        lambda: write_history(folder, trainer.history, trainer.stopped),
+        lambda: write_history(folder, trainer.history, trainer.stopped, trainer.out_of_time),
         lambda: write_json(folder / ACCOUNTS, _accounts(needed(unpriced(trainer.oracle), Oracle))),
         lambda: _write_failures(needed(unpriced(trainer.oracle), Oracle), experiment.model.space, folder),
     )
@@ -300,7 +300,8 @@ def resume(
 ) -> Run:
     """Go on with the run in `folder`, bit for bit as if it had never stopped.
 
-    `max_calls`, `max_seconds`: a larger budget, in all, than the run began with; a finished run goes on with it. Its
+    `max_calls`, `max_seconds`: a larger budget, in all, than the run began with, or a limit of time for one that has
+    none; a finished run goes on with it. Its
     learning rate then follows the schedule of the new budget, and the model of the old one is kept as
     `tuned.CALLS.safetensors`. Raises UntrustedRun when somebody else made the folder and it names code to run, unless
     `trust`; ConfigError when the budget is no larger.

@@ -336,3 +336,34 @@ def test_the_base_stays_where_it_is():
     trainer.run()
     assert torch.equal(trainer.context.roles.base.net.logits, base.logits)
     assert not torch.equal(policy.logits, base.logits)
+
+
+class Tally(Table):
+    """A table that writes down of how many rows it and its copies were asked."""
+
+    asked: ClassVar[list[int]] = []
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        Tally.asked.append(len(inputs[0]))
+        return super().__call__(*inputs)
+
+
+def test_the_history_counts_the_rows_of_networks_so_far_also_of_a_run_that_goes_on(tmp_path):
+    def counted(rounds: int) -> Trainer:
+        roles, oracle = Roles.start(Policy(Finite(S, K), Tally(S, K))), Lookup()
+        context = Context(roles, Target(oracle, 0.5), torch.Generator().manual_seed(2), Replay(None))
+        config = train(max_calls=16 * rounds)
+        return Trainer(context, ppo(), config, oracle, folder=tmp_path, callbacks=[EachRound(look)])
+
+    seen: list[int] = []
+
+    def look(row: Any) -> None:
+        seen.append(sum(Tally.asked))
+
+    Tally.asked.clear()
+    counted(2).run()
+    again = counted(4)
+    again.resume()
+    again.run()
+    assert [row["network_rows"] for row in again.history] == seen
+    assert len(seen) == 4 and 0 < seen[0] < seen[1] < seen[2]

@@ -1,5 +1,6 @@
 """Exact answers for small processes, shipped so that third-party parts can be checked against them."""
 
+from biotilt.core.rows import RowCounter, Rows
 from biotilt.testing.contracts import check_gradients
 from biotilt.testing.exact import (
     Space,
@@ -19,7 +20,6 @@ from biotilt.testing.exact import (
 )
 from biotilt.testing.gaussian import Mixture, MixtureDenoiser, affine_law, energy_distance
 from biotilt.testing.reveal import reveal_law, reveal_soft_values
-from biotilt.testing.rows import RowCounter, Rows
 from biotilt.testing.scorers import FunctionScorer, TableScorer
 from biotilt.testing.values import ExactValue
 

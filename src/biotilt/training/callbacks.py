@@ -53,6 +53,11 @@ class Stop:
 
 
 @dataclass(frozen=True)
+class OutOfTime(Stop):
+    """The wish to end a run since its time is up: one that is given more time goes on, as no other stop does."""
+
+
+@dataclass(frozen=True)
 class Ended:
     """How a run ended: with its budget, by a callback's `Stop` (`why`), by Ctrl-C, or by an error (`why`).
 
@@ -101,7 +106,7 @@ class Told:
     def __init__(self, callbacks: Sequence[Callback], run: RunInfo) -> None:
         self._callbacks, self._run = callbacks, run
         self._started: list[Callback] = []
-        self.stopped = ""
+        self.stopped, self.out_of_time = "", False
 
     def __enter__(self) -> Told:
         for callback in self._callbacks:
@@ -126,8 +131,9 @@ class Told:
                 fault.__cause__ = error
                 first = first or fault
                 continue
-            if answer is not None:
-                self.stopped = self.stopped or one_line(answer.reason) or type(callback).__name__
+            if answer is not None and not self.stopped:
+                self.stopped = one_line(answer.reason) or type(callback).__name__
+                self.out_of_time = isinstance(answer, OutOfTime)
         return first
 
     def __exit__(

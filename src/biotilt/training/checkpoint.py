@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -30,13 +31,23 @@ History = list[Annotated[dict[Name, int | float | None], AfterValidator(_whole_r
 """Figures of the rounds, in a checkpoint."""
 
 
-STOPPED = "stopped"
+STOPPED, OUT_OF_TIME = "stopped", "out_of_time"
+_TIME_SAID = re.compile(r"time: .* s are spent, and the limit is .* s")
 
 
-def _whole_stored_row(row: dict[str, int | float | str | None]) -> dict[str, int | float | str | None]:
+def was_time(stopped: str, said: bool | None) -> bool:
+    """Return whether the time limit ended a run; `said`: what its file tells of that, None in those of before it did.
+
+    >>> was_time("time: 12 s are spent, and the limit is 10 s", None), was_time("time: to go home", False)
+    (True, False)
+    """
+    return _TIME_SAID.fullmatch(stopped) is not None if said is None else said
+
+
+def _whole_stored_row(row: dict[str, bool | int | float | str | None]) -> dict[str, bool | int | float | str | None]:
     figures: dict[str, int | float | None] = {}
     for key, value in row.items():
-        if key == STOPPED:
+        if key in (STOPPED, OUT_OF_TIME):
             continue
         if isinstance(value, str):
             raise ValueError(f"a row of the history has text for {key}, where a number belongs")
@@ -45,8 +56,9 @@ def _whole_stored_row(row: dict[str, int | float | str | None]) -> dict[str, int
     return row
 
 
-StoredHistory = list[Annotated[dict[Name, int | float | str | None], AfterValidator(_whole_stored_row)]]
-"""The same in `history.json`, where the last row of a run that ended early says why under "stopped"."""
+StoredHistory = list[Annotated[dict[Name, bool | int | float | str | None], AfterValidator(_whole_stored_row)]]
+"""The same in `history.json`, where the last row of a run that ended early says why under "stopped", and under
+"out_of_time" whether that was its time limit."""
 
 
 class TrainingState(StoredTensors):
@@ -62,6 +74,7 @@ class TrainingState(StoredTensors):
     oracle: dict[Name, Any]  # which its oracle checks
     experiment: str = ""
     stopped: str = ""
+    out_of_time: bool | None = None
 
 
 class Resumable(Protocol):
@@ -77,6 +90,7 @@ class Resumable(Protocol):
     update: int
     experiment: str
     stopped: str
+    out_of_time: bool
 
     @property
     def optimiser(self) -> torch.optim.Optimizer: ...
@@ -111,6 +125,7 @@ def save_state(trainer: Resumable, path: Path, keep: Path | None = None) -> None
         "oracle": trainer.oracle.state_dict(),
         "experiment": trainer.experiment,
         "stopped": trainer.stopped,
+        "out_of_time": trainer.out_of_time,
     }
     save_tensors(path, tensors, about, keep=keep)
 
@@ -150,7 +165,7 @@ def load_state(trainer: Resumable, path: Path, *, behind: bool = False) -> None:
     ) as error:  # what torch says of tensors that do not fit
         raise CheckpointError(f"{path} does not fit this experiment: {error}") from error
     trainer.round, trainer.update, trainer.history = about.round, about.update, about.history
-    trainer.stopped = about.stopped
+    trainer.stopped, trainer.out_of_time = about.stopped, was_time(about.stopped, about.out_of_time)
 
 
 def _restore(trainer: Resumable, groups: dict[str, dict[str, Tensor]]) -> None:

@@ -29,6 +29,7 @@ from biotilt.core import (
 )
 from biotilt.core.bounded import bounded
 from biotilt.core.protocols import CountingScorer, Demanding, Unhurried
+from biotilt.core.rows import RowCounter
 from biotilt.errors import (
     BiotiltError,
     BudgetSpent,
@@ -44,6 +45,7 @@ from biotilt.training.callbacks import Callback, Row, RunInfo, Told
 from biotilt.training.checkpoint import load_state, save_state
 from biotilt.training.stopping import EarlyStopping
 
+ROWS = "network_rows"
 Trackers = tuple[Text | Mapping[str, Any], ...]
 
 
@@ -102,9 +104,10 @@ class Trainer:
 
     `oracle` is the context's scorer, with its accounts. `monitor` scores the designs of a round by a held-out oracle:
     `held_out`, its mean, and `held_out_spread` are shown and never learned from. `callbacks` are told of every round
-    by its row, `round, calls, reward, held_out, kl, seconds, …`, and may end the run; `stopped` then says why. With
-    `folder` the run can be resumed from its last checkpoint, bit for bit; the one before it is kept, should that be
-    damaged. `experiment` is written into checkpoints, to know them by; `settings` are for callbacks.
+    by its row, `round, calls, network_rows, reward, held_out, kl, seconds, …`, of which calls, rows and seconds are
+    those of the run so far, and may end the run; `stopped` then says why, and `out_of_time` whether that was its time
+    limit. With `folder` the run can be resumed from its last checkpoint, bit for bit; the one before it is kept, should
+    that be damaged. `experiment` is written into checkpoints, to know them by; `settings` are for callbacks.
     """
 
     context: Context
@@ -120,6 +123,7 @@ class Trainer:
     experiment: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     stopped: str = ""
+    out_of_time: bool = False
 
     def __post_init__(self) -> None:
         from accelerate import Accelerator
@@ -151,6 +155,8 @@ class Trainer:
         self._optimiser: torch.optim.Optimizer | None = None
         self.average: nn.Module = share(policy.net).requires_grad_(False)
         self._before = 0.0
+        self._asked = RowCounter.of(self.context)
+        self._rows_before: float | None = 0
         self._keep = True
 
     @property
@@ -185,7 +191,9 @@ class Trainer:
                 except CheckpointError as error:
                     errors.append(error)
                     continue
-                self._before = self.history[-1]["seconds"] if self.history else 0.0
+                last: Row = self.history[-1] if self.history else {"seconds": 0.0, ROWS: 0}
+                self._before = last["seconds"]
+                self._rows_before = last.get(ROWS)  # the first versions did not count them: their runs never do
                 # the next checkpoint replaces a damaged one, not the good one before it
                 self._keep = path == self.checkpoint
                 return f"{errors[0]}; went on from {path}, round {self.round}" if errors else ""
@@ -201,7 +209,7 @@ class Trainer:
         design got a finite score.
         """
         started = time.perf_counter()
-        with Told((self.config.stop, *self.callbacks), self._info()) as told:
+        with Told((self.config.stop, *self.callbacks), self._info()) as told, self._asked:
             while self.round < self.config.rounds and not self.stopped:
                 try:
                     self._one_round(started)
@@ -215,7 +223,7 @@ class Trainer:
                 try:
                     fault = told.round(self.history)
                 finally:
-                    self.stopped = told.stopped
+                    self.stopped, self.out_of_time = told.stopped, told.out_of_time
                     self._close_round(at_once=bool(self.stopped) or fault is not None)
                 if fault is not None:
                     raise fault
@@ -242,6 +250,8 @@ class Trainer:
         if self.context.screen is not None:
             metrics |= self.context.screen.figures()
         row: Row = {"round": self.round, "update": self.update, "calls": self.oracle.calls, **metrics}
+        if self._rows_before is not None:
+            row[ROWS] = self._rows_before + self._asked.total.total
         if self.monitor is not None:
             row |= self.monitor(collected.designs)
         row["seconds"] = self._before + time.perf_counter() - started

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from biotilt.digits import pretty
 from biotilt.evaluation.common import gap_grew
 from biotilt.options import Count, Flag, Positive, check_options
-from biotilt.training.callbacks import Callback, Row, Stop
+from biotilt.training.callbacks import Callback, OutOfTime, Row, Stop
 
 # A round is a few designs, and its gap is noisy: one that has grown in three rounds on end is no chance.
 HACKED_ROUNDS = 3
@@ -39,8 +39,8 @@ class EarlyStopping(Callback):
         check_options(self, "train.stop")
 
     def on_round(self, row: Row, history: Sequence[Row]) -> Stop | None:
-        reason = self._settled(history) or self._hacked(history) or self._late(row)
-        return Stop(reason) if reason else None
+        reason = self._settled(history) or self._hacked(history)
+        return Stop(reason) if reason else self._late(row)
 
     def _settled(self, history: Sequence[Row]) -> str:
         if self.plateau is None:
@@ -67,10 +67,10 @@ class EarlyStopping(Callback):
             f"{HACKED_ROUNDS} rounds"
         )
 
-    def _late(self, row: Row) -> str:
+    def _late(self, row: Row) -> OutOfTime | None:
         if self.seconds is None or row["seconds"] < self.seconds:
-            return ""
-        return f"time: {pretty(row['seconds'])} s are spent, and the limit is {pretty(self.seconds)} s"
+            return None
+        return OutOfTime(f"time: {pretty(row['seconds'])} s are spent, and the limit is {pretty(self.seconds)} s")
 
 
 def _gap(row: Row) -> float:

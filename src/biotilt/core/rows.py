@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from biotilt.core import Context
+from biotilt.core.objective import Context
+from biotilt.core.values import ActionValue
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,8 @@ class RowCounter(Mapping[str, Rows]):
     def of(cls, context: Context) -> RowCounter:
         """Count `policy`, `base` and `proposal` of a context, and the networks of its value, as `value.NAME`."""
         roles, value = context.roles, context.value
-        own = dict(value.named_children()) if isinstance(value, nn.Module) else {}
-        return cls(
-            policy=roles.policy.net, base=roles.base.net, proposal=roles.proposal.net,
-            **{f"value.{name}": net for name, net in own.items()},
-        )  # fmt: skip
+        own = _networks("value", value) if isinstance(value, nn.Module) else {}
+        return cls(policy=roles.policy.net, base=roles.base.net, proposal=roles.proposal.net, **own)
 
     @property
     def total(self) -> Rows:
@@ -72,7 +71,7 @@ class RowCounter(Mapping[str, Rows]):
 
     def __enter__(self) -> Self:
         for name, net in self._networks.items():
-            self._hooks.append(net.register_forward_pre_hook(self._hook(name)))
+            self._hooks.append(net.register_forward_pre_hook(self._hook(name), with_kwargs=True))
         return self
 
     def __exit__(
@@ -81,11 +80,24 @@ class RowCounter(Mapping[str, Rows]):
         while self._hooks:
             self._hooks.pop().remove()
 
-    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        def count(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def _hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def count(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
             # before the call: a graph that is made again ends where its last tensor is known
-            learns = torch.is_grad_enabled() and any(p.requires_grad for p in (*inputs, *module.parameters()))
-            rows = len(inputs[0])
+            shown = [each for each in (*inputs, *named.values()) if isinstance(each, Tensor) and each.dim()]
+            if not shown:
+                return
+            learns = torch.is_grad_enabled() and any(
+                each.requires_grad for each in itertools.chain(shown, module.parameters())
+            )
+            rows = len(shown[0])
             self._counts[name] += Rows(graph=rows) if learns else Rows(plain=rows)
 
         return count
+
+
+def _networks(name: str, value: nn.Module) -> dict[str, nn.Module]:
+    """Return the networks of a value, those of a value inside it among them: it is asked by its methods, not called."""
+    found: dict[str, nn.Module] = {}
+    for part, net in value.named_children():
+        found |= _networks(f"{name}.{part}", net) if isinstance(net, ActionValue) else {f"{name}.{part}": net}
+    return found

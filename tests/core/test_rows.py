@@ -10,6 +10,7 @@ from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.processes import AnyOrder
 from biotilt.testing import RowCounter, Rows
 from biotilt.values import LearnedValueConfig, Return
+from biotilt.values.reused import Reused
 
 
 def context() -> Context:
@@ -53,3 +54,28 @@ def test_a_graph_that_only_the_states_need_is_counted():
         base.kernel(x, 0)
         base.kernel(x.detach(), 0)
     assert rows["base"] == Rows(plain=3, graph=3)
+
+
+class Named(torch.nn.Module):
+    def forward(self, *, x, scale=1.0):
+        return x * scale
+
+
+def test_rows_of_a_network_that_is_told_by_name_are_counted_and_what_has_none_is_not():
+    net = Named()
+    with RowCounter(net=net) as rows:
+        net(scale=2.0, x=torch.zeros(3, 2))
+        net(x=torch.tensor(1.0))
+    assert rows["net"] == Rows(plain=3)
+
+
+def test_networks_of_a_value_inside_a_value_are_counted():
+    shared = context()
+    learned = shared.value
+    assert isinstance(learned, Return)
+    shared.value = Reused(learned)
+    x = shared.roles.base.process.noise(6, shared.generator)
+    with RowCounter.of(shared) as rows:
+        shared.value.state_value(shared, x, 0)
+    assert rows["value.learned.net"] == Rows(plain=6)
+    assert rows["base"].total > 0  # it averages over what the base would do
