@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def test_summary_is_strict_json_with_the_promised_keys(keys, tmp_path):
             "held_out",
             "tables",
             "problems",
+            "progress",
             "stopped",
         }
         and summary.keys() >= SUMMARY_KEYS
@@ -87,6 +89,12 @@ def test_summary_is_strict_json_with_the_promised_keys(keys, tmp_path):
         assert row.keys() - ROW_KEYS == others and row.keys() >= ROW_KEYS
         assert row["optimised"].keys() == row["held_out"].keys() == {"median", "p5", "p95", "mean"}
     assert [row["calls"] for row in summary["rows"]] == [0, 32, 32, 32]
+    progress = summary["progress"]
+    assert [level["name"] for level in progress["levels"]] == ["base_p90", "best_of_n", "best_of_n_best"]
+    *_, last = progress["points"]
+    best = sorted((design.count("G") for design in set(spent(tmp_path / "run"))), reverse=True)[:10]
+    assert (last["calls"], last["best"]) == (32, statistics.median(best))
+    assert last["network_rows"] > progress["points"][0]["network_rows"] > 0
 
 
 @pytest.mark.usefixtures("without_page")

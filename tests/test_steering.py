@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import statistics
 
 import pytest
 import torch
@@ -106,6 +107,22 @@ def test_measures_of_steered_designs_count_them_by_their_weights(tmp_path):
     with (tmp_path / "d.csv").open(encoding="utf-8") as handle:
         each = {line["sequence"]: float(line["a"]) for line in csv.DictReader(handle)}
     assert each[heaviest] == heaviest.count("A") / len(heaviest)
+
+
+def test_what_a_sampler_had_cost_at_each_request_is_told(tmp_path):
+    given = experiment(sampler={"name": "importance"})
+    found = steer(given, 16)
+    (asked,) = found.trail
+    assert asked["calls"] == found.calls == 16 and 0 < asked["seconds"] <= found.seconds
+    assert asked["best"] == pytest.approx(
+        statistics.median(sorted(dict(zip(found.designs, found.rewards)).values())[-10:])
+    )
+    # a row for the noise, where all chains start, and then 16 a step that reveals something to someone
+    steps = given.model.policy.process.steps
+    assert steps <= found.network_rows <= 1 + 16 * (steps - 1) and asked["network_rows"] == found.network_rows
+    summary = report_steered(found, given, tmp_path / "d.csv", tmp_path / "d.html")
+    assert summary["progress"]["points"] == found.trail == found.document()["trail"]
+    assert [level["name"] for level in summary["progress"]["levels"]] == ["base_p90"]
 
 
 def test_without_a_page_nothing_but_the_sampler_is_asked(tmp_path):

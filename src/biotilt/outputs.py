@@ -17,6 +17,7 @@ from biotilt.evaluation.attainable import attainable
 from biotilt.evaluation.checks import made_and_not, sentences
 from biotilt.evaluation.common import common_measures
 from biotilt.evaluation.drawing import draw_beside
+from biotilt.evaluation.levels import levels_of, points_of, took
 from biotilt.evaluation.measure import Measure, describe, plain
 from biotilt.evaluation.panel import likelihood, measure_all
 from biotilt.evaluation.pareto import front_summary
@@ -26,7 +27,7 @@ from biotilt.evaluation.verdict import verdict_of
 from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
 from biotilt.folder import ACCOUNTS, LEDGER, SUMMARY, TABLES
-from biotilt.harvest import harvest, within
+from biotilt.harvest import harvest, scored_in_order, within
 from biotilt.judge import Finished, Judge, alphabet_of
 from biotilt.measures import task_measures, together
 from biotilt.pages import write_page
@@ -63,7 +64,8 @@ def evaluate(run: Finished, samples: int) -> dict[str, Any]:
     about = finish(experiment, judge, rows, problems)
     for designs in rows.values():
         problems.attempt(f"the table of {designs.name}", None, lambda d=designs: write_table(folder, d, space))
-    summary = _summary(run, calls, spent) | about | {"problems": list(problems)}
+    progress = problems.attempt("what it took to reach a level", None, lambda: _progress(run, rows))
+    summary = _summary(run, calls, spent) | about | {"progress": progress, "problems": list(problems)}
     write_json(folder / SUMMARY, summary)
 
     problems.attempt("the page", None, lambda: write_page(run, summary, rows, judge, problems))
@@ -123,6 +125,15 @@ def _drawn(
                 "log p of the harvest", None, lambda: likelihood(base, states, generator).tolist()
             )
         yield judge.row("harvest", items, (None, None), calls, spent, loglik=loglik, optimised=scores)
+
+
+def _progress(run: Finished, rows: Mapping[str, Designs]) -> dict[str, Any]:
+    """Return what tuning took to reach levels of the base and of best-of-N, for the summary."""
+    points = points_of(run.rows, scored_in_order(run.experiment, run.folder))
+    chosen = rows.get("best_of_n")
+    if chosen is None or chosen.among is None:
+        return took(points, levels_of(rows["base"].optimised))
+    return took(points, levels_of(chosen.among, chosen.optimised))
 
 
 def finish(

@@ -22,6 +22,7 @@ from biotilt.provenance import read_record
 from biotilt.report import ReportData, render_report
 from biotilt.report.data import Scored
 from biotilt.report.shown import in_field, row_title, shown_rows, sign_of
+from biotilt.report.took import took_in_field
 from biotilt.spaces import Text
 from biotilt.tasks import find_task, has_reward_of_task
 
@@ -95,6 +96,7 @@ def report_data(
             "the picture of the designs", "", lambda: space.picture(sets) if isinstance(space, Pictured) else ""
         ),
         oracle=summary["oracle"],
+        took=took_in_field(summary["progress"], reward) if summary.get("progress") else {},
         components={name: _parts(d, summary) for name, d in rows.items()} if summary.get("front") else {},
         directions=summary.get("directions", {}),
         front=summary.get("front", {}),

@@ -68,6 +68,32 @@ class SummaryRow(TypedDict, extra_items=Any):
     more: NotRequired[dict[str, Figure]]
 
 
+class Point(TypedDict, extra_items=Any):
+    """What a run had cost at the end of a round, and the scores that it had reached."""
+
+    calls: Figure
+    seconds: Figure
+    network_rows: Figure
+    round: Figure
+    best: Figure
+
+
+class Level(TypedDict, extra_items=Any):
+    """A score to reach."""
+
+    name: Name
+    title: str
+    value: float
+
+
+class Progress(TypedDict, extra_items=Any):
+    """What it took to reach levels."""
+
+    best_of: Annotated[int, Field(ge=1)]
+    points: list[Point]
+    levels: list[Level]
+
+
 class Summary(TypedDict, extra_items=Any):
     """`summary.json`: the panel of a finished run."""
 
@@ -80,6 +106,7 @@ class Summary(TypedDict, extra_items=Any):
     seconds: float
     rows: list[SummaryRow]
     measures: NotRequired[list[dict[str, str]]]
+    progress: NotRequired[Progress | None]
 
 
 class Named(BaseModel):

@@ -10,6 +10,7 @@ import torch
 
 from biotilt.core import sample
 from biotilt.errors import Problems
+from biotilt.evaluation.levels import levels_of, took
 from biotilt.evaluation.panel import likelihood
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
@@ -87,7 +88,8 @@ def _summary(
         "alpha": config.alpha, "seed": config.seed, "calls": found.calls, "seconds": found.seconds,
         "versions": versions() | {"git": git_commit() or "unknown"},
     }  # fmt: skip
-    return rows, summary | about, judge
+    progress = took(found.trail, levels_of(rows["base"].optimised)) if found.trail else None
+    return rows, summary | about | {"progress": progress}, judge
 
 
 def _by_weight(found: Steered) -> list[int]:

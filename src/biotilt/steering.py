@@ -15,8 +15,10 @@ from torch import Tensor, nn
 
 from biotilt.assemble import sampler_and_value
 from biotilt.core import Context, Preparation, Prepares, Roles, Sampler, Target, Value
+from biotilt.core.rows import RowCounter
 from biotilt.core.space import Measured, Space
 from biotilt.errors import ConfigError, RewardError
+from biotilt.evaluation.levels import BestSoFar, Point, point
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
 from biotilt.model import Model
@@ -33,8 +35,9 @@ class Steered:
 
     `log_z`: log of Z where it is known, and its standard error. `warnings`: sentences about judges that gave no design
     a finite score, and a value that learned nothing. `calls`: all that the sampler asked, those included that its value
-    learned from (`metrics["value_calls"]`). `value_of`: the folder of the run whose value guided, "" for none.
-    `store`: all scores that were asked for.
+    learned from (`metrics["value_calls"]`); `network_rows`: the states that networks were given. `trail`: what it had
+    cost at each request of the oracle, and the median of the best so far (`evaluation.levels`). `value_of`: the folder
+    of the run whose value guided, "" for none. `store`: all scores that were asked for.
 
     >>> import biotilt
     >>> def share_of_g(designs):
@@ -58,6 +61,8 @@ class Steered:
     warnings: list[str] = field(default_factory=list)
     store: Store = field(default_factory=Store, repr=False, compare=False)
     value_of: str = ""
+    network_rows: int = 0
+    trail: list[Point] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
         """Write the designs in the format of the suffix, ranked by the judge, or by the reward where there is none."""
@@ -136,16 +141,17 @@ def _drawn(
     report: Callable[[int], None], started: float,
 ) -> Steered:  # fmt: skip
     store = Store(None)  # of the reward and the judge: they may read columns of one source
-    oracle = _Reporting(experiment, store, report)
+    oracle = _Reporting(experiment, store, report, started)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
     screen = screen_for(experiment.config, experiment.model, sampler, value)
     target, reading = Target(oracle, experiment.config.alpha), experiment.model.reading
     context = Context(roles, target, generator, value=value, screen=screen, reading=reading)
-    told = Preparation({})
+    told, oracle.asked = Preparation({}), RowCounter.of(context)
     try:
-        if isinstance(value, Prepares):
-            told = value.prepare(context)
-        drawn = sampler.draw(context, count)
+        with oracle.asked:
+            if isinstance(value, Prepares):
+                told = value.prepare(context)
+            drawn = sampler.draw(context, count)
     except RewardError:
         oracle.oracle.require_scores()  # it can tell why no design has a weight
         raise
@@ -163,19 +169,31 @@ def _drawn(
     return Steered(
         designs, rewards.tolist(), weights.tolist(), None if held_out is None else held_out.tolist(), drawn.log_z,
         drawn.log_z_error, oracle.oracle.calls, time.perf_counter() - started, drawn.metrics | told.metrics | shown,
-        experiment.model.space, warnings, store,
+        experiment.model.space, warnings, store, network_rows=oracle.asked.total.total, trail=oracle.trail,
     )  # fmt: skip
 
 
 class _Reporting:
-    """Asks an oracle in memory, and says after each request how many calls were made."""
+    """Asks an oracle in memory, says after each request how many calls were made, and keeps what it had cost.
 
-    def __init__(self, experiment: Experiment, store: Store, report: Callable[[int], None]):
+    `asked` counts the network rows.
+    """
+
+    def __init__(self, experiment: Experiment, store: Store, report: Callable[[int], None], started: float):
         self.oracle = experiment.oracles.of(experiment.reward, store, "steering")
-        self._report = report
+        self.asked = RowCounter()
+        self.trail: list[Point] = []
+        self._report, self._started, self._best = report, started, BestSoFar()
 
     def __call__(self, states: Tensor) -> Tensor:
+        before = self.oracle.calls
         scores = self.oracle(states)
+        for design, score in zip(states.detach().cpu().numpy(), scores.tolist()):
+            self._best.add(design.tobytes(), score)
+        if self.oracle.calls > before:
+            seconds, rows = time.perf_counter() - self._started, self.asked.total.total
+            cost = {"calls": self.oracle.calls, "seconds": seconds, "network_rows": rows}
+            self.trail.append(point(cost, None, self._best))
         self._report(self.oracle.calls)
         return scores
 

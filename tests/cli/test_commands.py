@@ -110,7 +110,7 @@ def test_compare_averages_over_seeds(biotilt_cli, experiment_file, tmp_path):
         run = biotilt.tune(Experiment.load(experiment_file(), overrides=[f"seed={seed}"]), tmp_path / f"s{seed}")
         run.evaluate()
     result = biotilt_cli("compare", "s0", "s1")
-    assert result.exit_code == 0 and "s0" in result.stdout and result.stdout.count("┏") == 2
+    assert result.exit_code == 0 and "s0" in result.stdout and result.stdout.count("┏") == 3
     found = answer(biotilt_cli("compare", "s0", "s1", "--json"))
     medians = [json.loads((tmp_path / f"s{s}/summary.json").read_text())["rows"][2] for s in (0, 1)]
     medians = [row["held_out"]["median"] for row in medians]
@@ -118,6 +118,9 @@ def test_compare_averages_over_seeds(biotilt_cli, experiment_file, tmp_path):
     (group,) = found["groups"]
     assert group["seeds"] == [0, 1]
     assert group["held_out"]["mean"] == pytest.approx(sum(medians) / 2)
+    assert [run["points"][-1]["calls"] for run in found["took"]] == [32, 32] and found["page"] is None
+    drawn = answer(biotilt_cli("compare", "s0", "s1", "--page", "both.html", "--json"))
+    assert drawn["page"] == "both.html" and "s1" in (tmp_path / "both.html").read_text()
     base = answer(biotilt_cli("compare", "s0", "s1", "--row", "base", "--json"))
     assert [line["kl_policy_base"] for line in base["runs"]] == [0, 0]
 

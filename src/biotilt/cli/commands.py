@@ -262,7 +262,7 @@ def steer(
         return Answer(document, (steered(found, out),))
     note("judging the designs and as many of the base …")
     summary = report_steered(found, experiment, out, page_beside(out))
-    document |= {key: summary[key] for key in ("verdict", "rows", "checks", "warnings", "problems")}
+    document |= {key: summary[key] for key in ("verdict", "rows", "progress", "checks", "warnings", "problems")}
     document["report"] = str(page_beside(out))
     return Answer(document, (steered(found, out), *summarised(summary), f"the page: {page_beside(out)}"))
 
@@ -310,17 +310,27 @@ def evaluate(
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folders of evaluated runs.")],
     row: Annotated[str, typer.Option(help="Which row: base, best_of_n, tuned or harvest.")] = "tuned",
+    page: Annotated[Path | None, typer.Option(help="Draw what the runs took together, on this page (.html).")] = None,
 ) -> Answer:
-    """Compare evaluated runs, and average those that differ only by seed."""
+    """Compare evaluated runs, what they took to reach a level too, and average those that differ only by seed."""
     from biotilt.evaluation import added_measures, aggregate, comparison, load_runs
+    from biotilt.evaluation.compare import at_common_levels
     from biotilt.report import aggregate_table, comparison_table, measures_table
+    from biotilt.report.compared import compared, render_compared, took_json
+    from biotilt.report.took import took_table
 
     loaded = load_runs(runs)
     added = added_measures(loaded)
     lines, groups = comparison(loaded, row), aggregate(loaded, row)
     more = [measures_table(lines, added)] if added else []
     averaged = [aggregate_table(groups)] if len(groups) < len(lines) else []
-    return Answer({"runs": lines, "groups": groups}, (comparison_table(lines), *more, *averaged))
+    drawn = compared(at_common_levels(loaded))
+    if page is not None:
+        render_compared(drawn, page)
+    took = [took_table(curves) for _, curves in drawn]
+    document = {"runs": lines, "groups": groups, "took": took_json(drawn), "page": None if page is None else str(page)}
+    said = [f"the page: {page}"] if page else []
+    return Answer(document, (comparison_table(lines), *more, *averaged, *took, *said))
 
 
 app.command()(pretrain)

@@ -13,12 +13,14 @@ def summarised(summary: dict[str, Any]) -> tuple[Any, ...]:
     """Return what people see of a summary: the verdict first, then the table, warnings, problems and checks."""
     from biotilt.evaluation.measure import described
     from biotilt.report import checks_lines, panel_table, shown_rows, verdict_text
+    from biotilt.report.took import Curves, took_in_field, took_table
 
-    verdict = summary["verdict"]
+    verdict, progress, sign = summary["verdict"], summary.get("progress"), summary["reward"]["sign"]
     table = panel_table(shown_rows(summary), described(summary["measures"]), verdict, summary["reward"])
     warnings = [f"warning: {warning}" for warning in summary["warnings"]]
     problems = [f"problem: {problem}" for problem in summary["problems"]]
-    return verdict_text(verdict), table, *warnings, *problems, *checks_lines(summary["checks"])
+    levels = [took_table([Curves("", took_in_field(progress, sign))])] if progress and progress["levels"] else []
+    return verdict_text(verdict), table, *levels, *warnings, *problems, *checks_lines(summary["checks"])
 
 
 def checked(found: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from biotilt.errors import DataError, suggest
 from biotilt.evaluation.common import columns
+from biotilt.evaluation.levels import took
 from biotilt.evaluation.measure import Measure, described
 from biotilt.files import read_json
 from biotilt.folder import SUMMARY
@@ -25,7 +26,8 @@ class Run:
     """What a finished run wrote in its `summary.json`; `rows` are panel rows by name.
 
     `signs` × score, of the reward and of the judge, is the number as the field writes it. `measures`: those that its
-    task and its experiment added to the panel.
+    task and its experiment added to the panel. `progress`: what it took to reach levels, from `evaluation.levels`; None
+    in summaries of before that was written.
     """
 
     folder: Path
@@ -39,6 +41,8 @@ class Run:
     rows: Mapping[str, Mapping[str, Any]]
     signs: tuple[int, int] = (1, 1)
     measures: Sequence[Measure] = ()
+    reward: str = "reward"
+    progress: Mapping[str, Any] | None = None
 
     @property
     def settings(self) -> str:
@@ -73,6 +77,8 @@ def load_run(folder: str | Path) -> Run:
         rows={row["name"]: row for row in content["rows"]},
         signs=(_sign(content.get("reward")), _sign(content.get("held_out"))),
         measures=described(content.get("measures") or ()),
+        reward=str((content.get("reward") or {}).get("label", "reward")),
+        progress=content.get("progress"),
         **{key: content[key] for key in NEEDED if key != "rows"},
     )
 
@@ -90,6 +96,20 @@ def load_runs(folders: Sequence[str | Path]) -> list[Run]:
 def added_measures(runs: Sequence[Run]) -> list[Measure]:
     """Return the measures that tasks and experiments added to the panels of runs, each key once."""
     return list({measure.key: measure for run in runs for measure in run.measures}.values())
+
+
+def at_common_levels(runs: Sequence[Run]) -> list[tuple[Run, dict[str, Any]]]:
+    """Return the runs that tell what they took, each with that at the levels of the first of them of the same task.
+
+    The levels of runs differ by the designs that were drawn of the base; those of one are the same for all.
+    """
+    levels: dict[tuple[str, str], Sequence[Mapping[str, Any]]] = {}
+    found = []
+    for run in runs:
+        if run.progress is not None:
+            common = levels.setdefault((run.task, run.reward), run.progress["levels"])
+            found.append((run, took(run.progress["points"], common)))
+    return found
 
 
 def comparison(runs: Sequence[Run], row: str = "tuned") -> list[dict[str, Any]]:

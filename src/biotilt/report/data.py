@@ -48,6 +48,7 @@ class ReportData:
         pictures: drawings of the best designs, SVG.
         overview: one drawing of untuned and tuned designs side by side, SVG; "" where the space has none.
         oracle: what tuning asked of the reward, as `Oracle.accounts` counts it, and `reasons` of failures.
+        took: what it took to reach levels, from `evaluation.levels.took`, scores in the field's sign; may be empty.
         components: row name -> objective -> scores `(B,)`, where there are two objectives or more; else empty.
         directions: objective -> "minimise", of those that are.
         front: the Pareto front of each row, from `evaluation.pareto.front_summary`.
@@ -87,6 +88,7 @@ class ReportData:
     pictures: Sequence[str] = ()
     overview: str = ""
     oracle: Mapping[str, Any] = field(default_factory=dict)
+    took: Mapping[str, Any] = field(default_factory=dict)
     components: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     directions: Mapping[str, str] = field(default_factory=dict)
     front: Mapping[str, Any] = field(default_factory=dict)

@@ -19,6 +19,7 @@ from biotilt.report.data import ReportData
 from biotilt.report.front import front_caption, front_plot
 from biotilt.report.shown import row_title
 from biotilt.report.terminal import best_row
+from biotilt.report.took import COSTS, Curves, costs_known, took_curve, took_lines
 from biotilt.report.words import plain_summary
 
 # ends before the full stop or bracket of the sentence around the address
@@ -60,11 +61,12 @@ def report_html(run: ReportData) -> str:
     from markupsafe import Markup
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("biotilt.report").joinpath("template.html").read_text(encoding="utf-8"))
+    template = environment.from_string(part_of_page("template.html"))
     problems = run.problems if isinstance(run.problems, Problems) else Problems(run.problems)
     by, panel = str(run.verdict.get("by", "held_out")), columns(run.columns)
     drawn = {
         "curves": problems.attempt("the curves of tuning", [], lambda: curves(run)),
+        "took": problems.attempt("the curves of what it took", [], lambda: _took(run)),
         "distributions": problems.attempt("the histograms of scores", [], lambda: distributions(run)),
         "logos": problems.attempt("the logos", [], lambda: _logos(run)),
         "frontier": problems.attempt("the figure of scores and KL", None, lambda: _frontier(run)),
@@ -72,9 +74,11 @@ def report_html(run: ReportData) -> str:
     }
     return template.render(
         **drawn,
+        style=Markup(part_of_page("style.css")),
         problems=problems,  # read after the figures were tried
         run=run,
         summary=plain_summary(run),
+        levels=list(took_lines(run.took)) if run.took else [],
         columns=panel,
         filled=[measure for measure in panel if any(measure.of(row) is not None for row in run.rows)],
         by=by,
@@ -91,6 +95,11 @@ def report_html(run: ReportData) -> str:
         row_title=row_title,
         svg=Markup,
     )
+
+
+def part_of_page(name: str) -> str:
+    """Return a template, or the style, that ships with biotilt."""
+    return files("biotilt.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def curves(run: ReportData) -> list[Figure]:
@@ -121,6 +130,19 @@ def curves(run: ReportData) -> list[Figure]:
             )
         )
     return found
+
+
+def _took(run: ReportData) -> list[Figure]:
+    """Return the scores reached against each cost; nothing where no round had any."""
+    if not run.took:
+        return []
+    return [
+        Figure(
+            took_curve([Curves("", run.took)], cost, run.reward, run.took["levels"]),
+            f"The {run.reward} reached, by the optimised reward, against {COSTS[cost]}. Dotted: levels of the table.",
+        )
+        for cost in costs_known([run.took])
+    ]
 
 
 def distributions(run: ReportData) -> list[Figure]:
