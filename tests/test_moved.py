@@ -128,3 +128,14 @@ def test_paths_there_and_back(tmp_path: Path) -> None:
     kept.parent.mkdir(parents=True)
     kept.write_text("alpha = 1")
     assert here(str(kept)) == str(kept) == here(str(kept), {str(kept): sha256_of(kept)})
+
+
+def test_an_experiment_may_name_a_file_of_the_package_by_its_place(tmp_path: Path) -> None:
+    """The default of the task is the same file, and a wrong place is said with the whole path."""
+    file = tmp_path / "a.toml"
+    file.write_text(f'task = "utr"\n[model]\npath = "{OURS}tasks/utr/generator.safetensors"\n')
+    named = biotilt.Experiment.load(file)
+    assert named.config == biotilt.Experiment.for_task("utr").config
+    file.write_text(f'task = "utr"\n[model]\npath = "{OURS}tasks/utr/missing.safetensors"\n')
+    with pytest.raises(BiotiltError, match=f"{PACKAGE.as_posix()}/tasks/utr/missing.safetensors does not exist"):
+        biotilt.Experiment.load(file)

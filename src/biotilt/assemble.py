@@ -29,6 +29,7 @@ from biotilt.networks import ValueSize, value_network
 from biotilt.options import anchored, plain, shown
 from biotilt.oracle.reading import check_reads
 from biotilt.oracle.workers.isolation import adopt, isolated
+from biotilt.portable import packaged
 from biotilt.processes import PROCESSES
 from biotilt.rewards import REWARDS, NamedReward
 from biotilt.rewards import reward as wrap_reward
@@ -91,7 +92,7 @@ def assemble(
     and key, for anything that cannot work.
     """
     with _locating(source, text):
-        data = plain(data)
+        data = packaged(plain(data))
         if "task" in data:
             data = merge(find_task(data["task"]).defaults(), data)
         given: dict[str, Any] = {}

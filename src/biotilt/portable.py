@@ -21,6 +21,15 @@ def portable(said: Any) -> Any:
     return _each_text(said, lambda text: OURS + text.removeprefix(start) if text.startswith(start) else text)
 
 
+def packaged(said: Any) -> Any:
+    """Return a document, such as a user's, with the whole paths of files of the package that it names by their place.
+
+    >>> packaged({"path": "@biotilt/tasks/utr/task.toml"}) == {"path": f"{PACKAGE.as_posix()}/tasks/utr/task.toml"}
+    True
+    """
+    return _each_text(said, _packaged)
+
+
 def here(said: Any, sums: Mapping[str, str] | None = None) -> Any:
     """Return a document with the whole paths of what `portable` wrote, wherever the package is now.
 
@@ -39,9 +48,13 @@ def sha256_of(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _packaged(text: str) -> str:
+    return f"{PACKAGE.as_posix()}/{text.removeprefix(OURS)}" if text.startswith(OURS) else text
+
+
 def _here(text: str, sums: Mapping[str, str]) -> str:
     if text.startswith(OURS):
-        return f"{PACKAGE.as_posix()}/{text.removeprefix(OURS)}"
+        return _packaged(text)
     before, _, place = text.rpartition("/biotilt/tasks/")
     if not before or not Path(text).is_absolute():
         return text
