@@ -33,7 +33,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "rewards": {"spaces"},
     "oracle": {"core", "spaces"},
     "training": {"core", "spaces", "oracle", "evaluation"},
-    "constraints": {"core"},
+    "constraints": {"core", "formulas"},
     "evaluation": {"core", "spaces", "oracle", "formulas"},
     "report": {"core", "spaces", "oracle", "evaluation"},
     "testing": {"core", "formulas", "processes", "spaces", "evaluation"},

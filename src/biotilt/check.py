@@ -16,6 +16,7 @@ from biotilt.evaluation.attainable import attainable, below_choosing
 from biotilt.evaluation.judged import Judged
 from biotilt.evaluation.panel import measure_all
 from biotilt.experiment import Experiment
+from biotilt.formulas.tilting import alpha_of_kl
 from biotilt.oracle import Store
 from biotilt.rewards import NamedReward
 from biotilt.training import TrainConfig
@@ -36,7 +37,8 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
 
     Returns `base` (statistics of the scores by `optimised` and `held_out`), `estimate` (`calls` of tuning,
     `evaluation_scores` after it, `seconds` of tuning, `memory_mb` or None), `attainable` (what perfect tuning would
-    have at this alpha, by the scores of the base; `biotilt.evaluation.attainable`), and `problems`, sentences.
+    have at this alpha, or at that of target_kl, by the scores of the base; `biotilt.evaluation.attainable`), and
+    `problems`, sentences.
 
     Raises BiotiltError for anything that would stop the run in its first round.
     """
@@ -53,7 +55,8 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
         scored["held_out"], _ = _score(experiment, "held_out", store, tokens)
     seconds = _estimate_seconds(experiment, train, store, tokens, sum(s["seconds"] for s in scored.values()))
     samples, calls = experiment.config.output.samples, train.rounds * train.batch
-    given = attainable(scores, experiment.config.alpha, min(samples, calls // 3) / calls)
+    alpha = _alpha(experiment, scores)
+    given = None if alpha is None else attainable(scores, alpha, min(samples, calls // 3) / calls)
     below = below_choosing(given, scores) if given is not None and given["designs"] >= TELLING else None
     return {
         "base": scored,
@@ -118,6 +121,12 @@ def _estimate_seconds(
     return train.rounds * (seconds_of_round(trainer) + train.batch * per_design)
 
 
+def _alpha(experiment: Experiment, scores: list[float]) -> float | None:
+    """Return the α that is given, or that has the KL which is; None where the scores cannot tell."""
+    config = experiment.config
+    return alpha_of_kl(torch.tensor(scores), config.target_kl) if config.target_kl is not None else config.alpha
+
+
 def _problems(experiment: Experiment, train: TrainConfig, scored: dict[str, dict[str, Any]]) -> list[str]:
     found = []
     for which, scores in scored.items():
@@ -131,7 +140,7 @@ def _problems(experiment: Experiment, train: TrainConfig, scored: dict[str, dict
     spread, alpha = scored["optimised"]["std"], experiment.config.alpha
     if spread == 0:
         found.append("optimised: all designs of the base have the same score, so tuning has nothing to follow")
-    elif spread is not None and not ALPHA_LOW <= alpha / spread <= ALPHA_HIGH:
+    elif spread is not None and alpha is not None and not ALPHA_LOW <= alpha / spread <= ALPHA_HIGH:
         effect = "a few designs get all the weight" if alpha < spread else "tuning will hardly change anything"
         found.append(f"alpha = {alpha:g}, but scores of the base spread by {spread:.2g}: {effect}")
     if experiment.held_out is None:

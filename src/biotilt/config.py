@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import tomllib
+from collections.abc import Collection
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from biotilt.constraints import LagrangianConfig
 from biotilt.core import Algorithm, Objective, Sampler
@@ -39,6 +41,7 @@ from biotilt.training.trackers import TRACKERS, Tracker
 from biotilt.values import VALUES
 
 MOST_THREADS = 4096
+TargetKL = Annotated[Number, Field(ge=0.01, le=1000)]
 
 
 class _Section(BaseModel):
@@ -213,7 +216,8 @@ class OutputSection(_Section):
 
 
 class Config(_Section):
-    """A whole experiment. `alpha` > 0 is in units of reward: smaller tilts harder.
+    """A whole experiment. `alpha` > 0 is in units of reward: smaller tilts harder. In its place `target_kl`, in nats:
+    tuning sets α so that the policy's KL to the base comes to that.
 
     `panel`: the task whose measures the table of results also shows; default: the experiment's own task. `measures`:
     further ones. They are no part of what a run is: a finished one can be judged by others. `threads` of the processor;
@@ -223,7 +227,8 @@ class Config(_Section):
     task: Text | None = None
     name: Text = "run"
     seed: Seed = 0
-    alpha: Positive
+    target_kl: TargetKL | None = None
+    alpha: Positive | None = Field(default=None, validate_default=True)
     device: Text = "cpu"
     threads: Annotated[int, Field(ge=1, le=MOST_THREADS)] | None = None
     model: ModelSection
@@ -242,6 +247,15 @@ class Config(_Section):
     output: OutputSection = OutputSection()
     panel: Text | None = None
     measures: list[MeasureSection] = Field(default_factory=list)
+
+    @field_validator("alpha")
+    @classmethod
+    def _one_tilt(cls, alpha: float | None, info: ValidationInfo) -> float | None:
+        if "target_kl" in info.data and (alpha is None) == (info.data["target_kl"] is None):
+            if alpha is None:
+                raise PydanticCustomError("missing", "")
+            raise PydanticCustomError("option", "cannot stand beside target_kl, which sets it: leave one of them out")
+        return alpha
 
     def build_objective(self) -> Objective:
         """Return the objective; ConfigError for an unknown name, key or value."""
@@ -349,8 +363,9 @@ def override(data: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
         key, equals, value = assignment.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f'--set "{assignment}": write key=value, for example train.lr=0.001')
-        table = data
         *parents, last = key.strip().split(".")
+        data = data if parents else _without_other_tilt(data, {last})
+        table = data
         for parent in parents:
             table = table.setdefault(parent, {})
             if not isinstance(table, dict):
@@ -366,8 +381,9 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Return `under` with the keys of `over` laid on it, table by table.
 
     A reward of another kind, and an objective or a sampler of another name, replace the whole table: their options
-    differ.
+    differ. Of alpha and target_kl, the one that is laid on takes the place of the other.
     """
+    under = _without_other_tilt(under, over.keys())
     merged = dict(under)
     for key, value in over.items():
         tables = isinstance(value, dict) and isinstance(under.get(key), dict)
@@ -377,6 +393,13 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         whole = not tables or another or named_anew
         merged[key] = value if whole else merge(under[key], value)
     return merged
+
+
+def _without_other_tilt(data: dict[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """Return keys without that one of alpha and target_kl which the given keys replace by the other."""
+    both = {"alpha": "target_kl", "target_kl": "alpha"}
+    replaced = {other for key, other in both.items() if key in given and other not in given}
+    return {key: value for key, value in data.items() if key not in replaced}
 
 
 _NAMED = ("objective", "sampler", "screen")

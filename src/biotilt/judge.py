@@ -32,6 +32,12 @@ class Finished(Protocol):
     stopped: str
 
 
+def alpha_of(run: Finished) -> float:
+    """Return the temperature of a run: as given, or with `target_kl` that of its last round."""
+    alpha = run.experiment.config.alpha
+    return run.rows[-1]["alpha"] if alpha is None else alpha
+
+
 class Judge:
     """Scores designs by both oracles, outside the accounts of tuning."""
 

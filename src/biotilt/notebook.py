@@ -14,7 +14,7 @@ from biotilt.evaluation.measure import described
 from biotilt.evaluation.quantity import quantity
 from biotilt.files import read_json
 from biotilt.folder import PAGE, SUMMARY, TABLES
-from biotilt.judge import Finished
+from biotilt.judge import Finished, alpha_of
 from biotilt.schema import Summary
 from biotilt.spaces.tables import read_table
 from biotilt.spaces.told import ToldText
@@ -76,7 +76,7 @@ def text(run: Finished) -> str:
     calls, seconds = (run.rows[-1]["calls"], run.rows[-1]["seconds"]) if run.rows else (0, 0.0)
     label = quantity(run.experiment.reward)["label"]
     lines = [
-        f"Run {config.name}: {config.objective.get('name', 'vidd')} toward {label}, α = {config.alpha:g}"
+        f"Run {config.name}: {config.objective.get('name', 'vidd')} toward {label}, α = {alpha_of(run):.3g}"
         + (f", task {config.task}" if config.task else ""),
         f"  {count(int(calls))} oracle calls in {count(len(run.rows))} rounds, {duration(seconds)}"
         + (f"; ended early: {run.stopped}" if run.stopped else ""),
@@ -133,7 +133,7 @@ def _data(run: Finished) -> ReportData:
     summary = _summary(run)
     return ReportData(
         title=config.name, task=config.task, objective=str(config.objective.get("name", "vidd")),
-        alpha=config.alpha, seed=config.seed, letters="", reward=about["reward"]["label"],
+        alpha=alpha_of(run), target_kl=config.target_kl, seed=config.seed, letters="", reward=about["reward"]["label"],
         better=about["reward"]["better"], history=history_in_field(run, about),
         rows=[] if summary is None else shown_rows(summary),
         measures=[] if summary is None else described(summary["measures"]),

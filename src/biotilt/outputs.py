@@ -28,7 +28,7 @@ from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
 from biotilt.folder import ACCOUNTS, LEDGER, SUMMARY, TABLES
 from biotilt.harvest import harvest, scored_in_order, within
-from biotilt.judge import Finished, Judge, alphabet_of
+from biotilt.judge import Finished, Judge, alpha_of, alphabet_of
 from biotilt.measures import task_measures, together
 from biotilt.pages import write_page
 from biotilt.provenance import git_commit, versions
@@ -61,7 +61,7 @@ def evaluate(run: Finished, samples: int) -> dict[str, Any]:
         write_table(folder, designs, space)
     for name in TABLES.keys() - rows.keys():
         (folder / TABLES[name]).unlink(missing_ok=True)  # of an earlier evaluation with more rows
-    about = finish(experiment, judge, rows, problems)
+    about = finish(experiment, judge, rows, problems, alpha_of(run))
     for designs in rows.values():
         problems.attempt(f"the table of {designs.name}", None, lambda d=designs: write_table(folder, d, space))
     progress = problems.attempt("what it took to reach a level", None, lambda: _progress(run, rows))
@@ -103,7 +103,7 @@ def _drawn(
         # the law of the best part q of many draws has density 1/q on part of the base: KL = -log q, and the KL the
         # other way is infinite
         started = time.perf_counter()
-        target = Target(judge.optimised, experiment.config.alpha)
+        target = Target(judge.optimised, alpha_of(run))
         scores = target.scores(of_base.designs[:calls])
         best = target.log_weight(scores).argsort(descending=True, stable=True)[:kept]  # as the sampler ranks them
         seconds = time.perf_counter() - started + of_base.seconds * calls / len(of_base.designs)
@@ -137,7 +137,7 @@ def _progress(run: Finished, rows: Mapping[str, Designs]) -> dict[str, Any]:
 
 
 def finish(
-    experiment: Experiment, judge: Judge, rows: Mapping[str, Designs], problems: Problems,
+    experiment: Experiment, judge: Judge, rows: Mapping[str, Designs], problems: Problems, alpha: float,
     files: Mapping[str, str] = TABLES,
 ) -> dict[str, Any]:  # fmt: skip
     """Complete rows and tables with measures, parts and constraints; return what the summary says of them."""
@@ -178,7 +178,7 @@ def finish(
     chosen = rows.get("best_of_n")
     if chosen is not None and chosen.among is not None:
         part = len(chosen.items) / len(chosen.among)
-        about["attainable"] = attainable(chosen.among, experiment.config.alpha, part)
+        about["attainable"] = attainable(chosen.among, alpha, part)
     about["verdict"] |= verdict_words(about)
     if len(next(iter(components.values()), {})) > 1:
         front = problems.attempt("the Pareto fronts", None, lambda: front_summary(components, directions=directions))
@@ -289,7 +289,8 @@ def _summary(run: Finished, calls: int, seconds: float) -> dict[str, Any]:
         "task": config.task or config.name,
         "objective": config.objective.get("name", "vidd"),
         "options": dict(vars(config.build_objective()).items()),
-        "alpha": config.alpha,
+        "alpha": alpha_of(run),
+        **({} if config.target_kl is None else {"target_kl": config.target_kl}),
         "seed": config.seed,
         "calls": calls,
         "seconds": seconds,

@@ -53,6 +53,8 @@ def _refuse_other(record: RunRecord, experiment: Experiment, folder: Path) -> No
         raise ConfigError(f"{where}: its designs have another target, or other fixed positions")
     if record.reward_version != scores_version(experiment):
         raise ConfigError(f"{where}: the run's reward is another, or another version")
+    if ours.alpha is None or theirs.alpha is None:
+        raise ConfigError(f"{where}: one of them has a target_kl, and the value is in units of one alpha")
     if ours.alpha != theirs.alpha:
         raise ConfigError(f"{where}: it is in units of the run's alpha, {theirs.alpha:g}, and this is {ours.alpha:g}")
 

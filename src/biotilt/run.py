@@ -31,6 +31,7 @@ from biotilt.folder import (
     shown,
 )
 from biotilt.folder_state import can_be_read, check_run, read_history, refuse_other, write_history
+from biotilt.judge import alpha_of
 from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
@@ -85,6 +86,11 @@ class Run:
         tuned = _tuned(place, trust=True)  # what its record names was trusted before
         with _made_again_by_resume(place):
             return cls(place, experiment, tuned, *read_history(place))
+
+    @property
+    def alpha(self) -> float:
+        """The temperature: as given, or with `target_kl` that of the last round."""
+        return alpha_of(self)
 
     @property
     def history(self) -> DataFrame:

@@ -101,6 +101,7 @@ class Summary(TypedDict, extra_items=Any):
     objective: Name
     options: NotRequired[dict[str, Any] | None]
     alpha: float
+    target_kl: NotRequired[float]
     seed: int
     calls: Annotated[int, Field(ge=0)]
     seconds: float

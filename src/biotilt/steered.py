@@ -19,7 +19,7 @@ from biotilt.outputs import finish
 from biotilt.pages import report_data
 from biotilt.provenance import command_line, git_commit, versions
 from biotilt.report import render_report
-from biotilt.steering import Steered
+from biotilt.steering import Steered, alpha_given
 
 EQUAL = 0.99  # part of the designs that must count for the weights to be left out of medians
 
@@ -80,12 +80,13 @@ def _summary(
     items = [found.designs[i] for i in picked]
     judge.put_row(steered, items, counted[0], counted[1], counted[2], (None, None), found.calls, found.seconds)
     rows["steered"] = steered
-    about = finish(experiment, judge, rows, problems, files={"steered": out.name})
+    alpha = alpha_given(config)
+    about = finish(experiment, judge, rows, problems, alpha, files={"steered": out.name})
     sampler = config.build_sampler()
     options = dict(vars(sampler)) | ({"value": f"of {found.value_of}"} if found.value_of else {})
     summary = {
         "oracle": {}, "task": config.task or config.name, "objective": sampler.name, "options": options,
-        "alpha": config.alpha, "seed": config.seed, "calls": found.calls, "seconds": found.seconds,
+        "alpha": alpha, "seed": config.seed, "calls": found.calls, "seconds": found.seconds,
         "versions": versions() | {"git": git_commit() or "unknown"},
     }  # fmt: skip
     progress = took(found.trail, levels_of(rows["base"].optimised)) if found.trail else None

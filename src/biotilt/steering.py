@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.assemble import sampler_and_value
+from biotilt.config import Config
 from biotilt.core import Context, Preparation, Prepares, Roles, Sampler, Target, Value
 from biotilt.core.rows import RowCounter
 from biotilt.core.space import Measured, Space
@@ -115,6 +116,7 @@ def steer(
     (4, 1.0)
     """
     check_option(Count, count, "", "count")
+    alpha_given(experiment.config)
     with torch.random.fork_rng(devices=[]):  # weights of a value's network
         torch.manual_seed(experiment.config.seed)
         folder = value.folder if isinstance(value, Run) else None if value is None else Path(value)
@@ -136,6 +138,16 @@ def steer(
     return found if folder is None else replace(found, value_of=str(folder))
 
 
+def alpha_given(config: Config) -> float:
+    """Return the temperature that a sampler aims at; ConfigError where none is given."""
+    if config.alpha is None:
+        raise ConfigError(
+            "target_kl: tuning finds the alpha of a KL, and a sampler aims at one that is given; say alpha = … in its "
+            "place (`biotilt check` tells which one has this KL)"
+        )
+    return config.alpha
+
+
 def _drawn(
     experiment: Experiment, roles: Roles, sampler: Sampler, value: Value | None, count: int,
     report: Callable[[int], None], started: float,
@@ -144,7 +156,7 @@ def _drawn(
     oracle = _Reporting(experiment, store, report, started)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed)
     screen = screen_for(experiment.config, experiment.model, sampler, value)
-    target, reading = Target(oracle, experiment.config.alpha), experiment.model.reading
+    target, reading = Target(oracle, alpha_given(experiment.config)), experiment.model.reading
     context = Context(roles, target, generator, value=value, screen=screen, reading=reading)
     told, oracle.asked = Preparation({}), RowCounter.of(context)
     try:

@@ -9,15 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.assemble import objective_and_value
-from biotilt.constraints import Adapting, Bounds, Constrained, Constraint
+from biotilt.constraints import Adapting, Bounds, Constrained, Constraint, Tempered
 from biotilt.core import Context, Metrics, Replay, Roles, Target
 from biotilt.core.protocols import CountingScorer
+from biotilt.core.temperature import Temperature
 from biotilt.experiment import Experiment
 from biotilt.oracle import Ledger, Store
 from biotilt.oracle.workers.isolation import reseed
 from biotilt.provenance import digest
 from biotilt.screening import screen_for
 from biotilt.training import Callback, Trainer
+
+BEFORE = 1.0  # alpha of a run with target_kl while there are no scores; nothing is learned with it
 
 
 def build_trainer(experiment: Experiment, folder: Path | None, callbacks: Sequence[Callback] = ()) -> Trainer:
@@ -34,12 +37,15 @@ def build_trainer(experiment: Experiment, folder: Path | None, callbacks: Sequen
     store = oracles.store(folder)
     oracle: CountingScorer = oracles.of(experiment.reward, store, oracles.account(folder), max_calls=train.max_calls)
     if experiment.constraints:
-        oracle = Constrained(oracle, _constraints(experiment, store, folder), config.alpha, config.build_lagrangian())
+        oracle = Constrained(oracle, _constraints(experiment, store, folder), config.build_lagrangian())
         objective = Adapting(objective, oracle)
+    temperature = None if config.target_kl is None else Temperature(config.target_kl)
+    if temperature is not None:
+        objective = Tempered(objective, temperature)
     context = Context(
-        Roles.start(model.policy), Target(oracle, config.alpha),
+        Roles.start(model.policy), Target(oracle, config.alpha or BEFORE),
         torch.Generator(device).manual_seed(config.seed), Replay(objective.capacity), value, screen,
-        experiment.model.reading,
+        experiment.model.reading, temperature,
     )  # fmt: skip
     settings = config.model_dump(mode="json", exclude_none=True)
     return Trainer(

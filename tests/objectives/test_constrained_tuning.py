@@ -47,7 +47,7 @@ def tuned(objective: Any, calls: int, *, value: Any = None, **bounds: float) -> 
     """Return the law of the averaged policy, and the history."""
     base = policy_of(JOINT)
     constraint = Constraint(Saved(base.process, G.float()), Bounds("g", **bounds))
-    scorer = Constrained(Saved(base.process, REWARD.float()), [constraint], ALPHA, CONFIG)
+    scorer = Constrained(Saved(base.process, REWARD.float()), [constraint], CONFIG)
     generator = torch.Generator().manual_seed(0)
     context = Context(Roles.start(base), Target(scorer, ALPHA), generator, Replay(objective.capacity), value)
     options = TrainConfig(max_calls=calls, batch=256, lr=0.05, warmup=5, clip=10.0, ema=0.95)
@@ -120,7 +120,7 @@ def trainer_in(folder: Path, objective: Any, value: Any, fails_at: int = 10**9) 
     judge = Oracle(
         FunctionReward(dying, "g"), store=store, max_calls=None, space=Written(decode), run_id="t:constraint"
     )
-    scorer = Constrained(oracle, [Constraint(judge, Bounds("g", at_least=0.9))], ALPHA, LagrangianConfig(draws=4))
+    scorer = Constrained(oracle, [Constraint(judge, Bounds("g", at_least=0.9))], LagrangianConfig(draws=4))
     context = Context(
         Roles.start(base), Target(scorer, ALPHA), torch.Generator().manual_seed(3), Replay(objective.capacity), value
     )

@@ -47,7 +47,6 @@ def priced(*prices: float, constraints: list[Constraint] | None = None, reward: 
     scorer = Constrained(
         reward or Column(1.0, 2.0, 3.0),
         constraints or [Constraint(Column(10.0, 20.0, 40.0), Bounds("g", at_least=1.0))],
-        ALPHA,
     )
     for multiplier, price in zip(scorer.multipliers, prices, strict=True):
         multiplier.price = price
@@ -296,6 +295,6 @@ def test_options_are_checked(options):
 
 def test_names_must_differ():
     with pytest.raises(ConfigError, match="two constraints have one name"):
-        Constrained(Column(1.0), [Constraint(Column(1.0), Bounds("g", at_least=0.0))] * 2, ALPHA)
+        Constrained(Column(1.0), [Constraint(Column(1.0), Bounds("g", at_least=0.0))] * 2)
     with pytest.raises(ConfigError, match="no constraint"):
-        Constrained(Column(1.0), [], ALPHA)
+        Constrained(Column(1.0), [])

@@ -64,12 +64,11 @@ class Constrained:
         self,
         oracle: CountingScorer,
         constraints: Sequence[Constraint],
-        alpha: float,
         config: LagrangianConfig | None = None,
     ) -> None:
         if not constraints:
             raise ConfigError("no constraint is given")
-        self.oracle, self.constraints, self.alpha = oracle, tuple(constraints), alpha
+        self.oracle, self.constraints = oracle, tuple(constraints)
         self.config = config or LagrangianConfig()
         self.multipliers = [m for constraint in self.constraints for m in constraint.bounds.multipliers()]
         if len({m.name for m in self.multipliers}) < len(self.multipliers):
@@ -134,7 +133,7 @@ class Constrained:
         values = self.measure(sample(context.roles.policy, self.config.draws, context.generator))
         before = [m.price for m in self.multipliers]
         for multiplier, which in zip(self.multipliers, self._which):
-            multiplier.observe(values[which], self.config, self.alpha)
+            multiplier.observe(values[which], self.config, context.target.alpha)
         forgotten = self._reprice(context.memory, [m.price - b for m, b in zip(self.multipliers, before)])
         figures: Metrics = {"forgotten": forgotten} if forgotten else {}
         for m in self.multipliers:

@@ -15,6 +15,7 @@ from biotilt.core.reading import Reading
 from biotilt.core.replay import Batch, Columns, Replay
 from biotilt.core.screen import Screen
 from biotilt.core.target import Target
+from biotilt.core.temperature import Temperature
 
 Metrics = dict[str, float]
 
@@ -25,7 +26,8 @@ class Context:
 
     `screen`: what chooses which designs are scored, where there is one. An algorithm that takes one (`unscreened`)
     draws `proposals(count)` designs and scores `chosen` ones with `scores` or `rewards`, which let the screen learn.
-    `reading`: which states are one design, and what else the space tells those that search.
+    `reading`: which states are one design, and what else the space tells those that search. `temperature`: what α
+    follows, where it is not given; the α of the newest round is that of `target`.
     """
 
     roles: Roles
@@ -35,6 +37,7 @@ class Context:
     value: Value | None = None
     screen: Screen | None = None
     reading: Reading = field(default_factory=Reading)
+    temperature: Temperature | None = None
 
     def value_as(self, kind: type[T]) -> T:
         """Return the value as one of a class that the algorithm works with."""

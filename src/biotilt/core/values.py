@@ -87,6 +87,14 @@ class Follows(ABC):
         """Go one step after what is trained; called after every update."""
 
 
+class InAlphas(ABC):
+    """A value that speaks in units of α."""
+
+    @abstractmethod
+    def rescale(self, factor: float) -> None:
+        """Bring what it knows to units of another α: `factor` = the α before over that one."""
+
+
 class Rated(Protocol):
     """The options of a value that is learned by gradient steps: its own learning rate."""
 

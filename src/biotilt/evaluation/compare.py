@@ -43,11 +43,17 @@ class Run:
     measures: Sequence[Measure] = ()
     reward: str = "reward"
     progress: Mapping[str, Any] | None = None
+    target_kl: float | None = None
+
+    @property
+    def tilt(self) -> dict[str, float | None]:
+        """How hard it tilts, as it was asked: α, or the KL that α followed to another one for each seed."""
+        return {"alpha": self.alpha if self.target_kl is None else None, "target_kl": self.target_kl}
 
     @property
     def settings(self) -> str:
         """All that decides the result but the seed, as text: runs with equal settings may be averaged."""
-        return json.dumps([self.task, self.objective, dict(self.options), self.alpha], sort_keys=True)
+        return json.dumps([self.task, self.objective, dict(self.options), self.tilt], sort_keys=True)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -79,6 +85,7 @@ def load_run(folder: str | Path) -> Run:
         measures=described(content.get("measures") or ()),
         reward=str((content.get("reward") or {}).get("label", "reward")),
         progress=content.get("progress"),
+        target_kl=content.get("target_kl"),
         **{key: content[key] for key in NEEDED if key != "rows"},
     )
 
@@ -127,7 +134,7 @@ def comparison(runs: Sequence[Run], row: str = "tuned") -> list[dict[str, Any]]:
 def aggregate(runs: Sequence[Run], row: str = "tuned") -> list[dict[str, Any]]:
     """Return one line a group of runs that differ only by seed, in order of first appearance.
 
-    A line has task, objective, options, alpha, `seeds` (a list), and for every number of `comparison` an
+    A line has task, objective, options, alpha or `target_kl`, `seeds` (a list), and for every number of `comparison` an
     object with mean, low, high and n over the seeds that have it, or None when none has; so has `more` for what
     was added.
 
@@ -150,6 +157,7 @@ def _line(run: Run, row: str) -> dict[str, Any]:
         "objective": run.objective,
         "options": dict(run.options),
         "alpha": run.alpha,
+        "target_kl": run.target_kl,
         "seed": run.seed,
         "signs": list(run.signs),
         "optimised": (panel.get("optimised") or {}).get("median"),
@@ -174,7 +182,8 @@ def _group(runs: Sequence[Run], row: str) -> dict[str, Any]:
     numbers = ("optimised", "held_out", *(measure.key for measure in NUMBERS), "calls", "seconds")
     more = [measure.key for measure in added_measures(runs)]
     return {
-        **{key: lines[0][key] for key in ("task", "objective", "options", "alpha", "signs")},
+        **{key: lines[0][key] for key in ("task", "objective", "options", "signs")},
+        **runs[0].tilt,
         "seeds": [run.seed for run in runs],
         **{key: _spread([line[key] for line in lines]) for key in numbers},
         "more": {key: _spread([line["more"].get(key) for line in lines]) for key in more},

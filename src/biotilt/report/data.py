@@ -21,6 +21,7 @@ class ReportData:
         task: name of the task; None where there is none.
         objective: name of the algorithm.
         alpha: temperature of the tilt, > 0.
+        target_kl: the KL, nats, that the temperature followed; None where it was given.
         seed: of the run.
         rows: panel rows, scores in the field's sign; "base", "tuned" and "steered" are named in the summary.
         letters: the alphabet of the designs, in order.
@@ -61,6 +62,7 @@ class ReportData:
     seed: int
     rows: Sequence[Mapping[str, Any]]
     letters: str
+    target_kl: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     reward: str = "reward"
     better: str = "higher"

@@ -82,7 +82,7 @@ def comparison_table(lines: Rows) -> Table:
             escape(str(line["run"])),
             escape(str(line["task"])),
             escape(str(line["objective"])),
-            f"{line['alpha']:g}",
+            _tilt(line),
             str(line["seed"]),
             *[pretty(value) for value in _in_field(line)],
             percent(line["beyond_measured"]),
@@ -113,8 +113,14 @@ def aggregate_table(lines: Rows) -> Table:
         scores = [_spread(value, sign) for value, sign in zip((line["optimised"], line["held_out"]), _signs(line))]
         means = [pretty((line[key] or {}).get("mean")) for key in ("distance", "kl_policy_base")]
         names = (escape(str(line["task"])), escape(str(line["objective"])))
-        table.add_row(*names, f"{line['alpha']:g}", str(len(line["seeds"])), *scores, *means)
+        table.add_row(*names, _tilt(line), str(len(line["seeds"])), *scores, *means)
     return table
+
+
+def _tilt(line: Mapping[str, Any]) -> str:
+    """Return α, or the KL that it followed."""
+    asked = line.get("target_kl")
+    return f"{line['alpha']:g}" if asked is None else f"KL {asked:g}"
 
 
 def _add_column(table: Table, header: str, *, named: bool) -> None:

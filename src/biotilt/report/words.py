@@ -144,10 +144,15 @@ def _attainable(about: Summary) -> list[str]:
     had = "" if tuned.get("mean") is None else f"; the tuned designs have {pretty(reward['sign'] * tuned['mean'])}"
     bound = ("beyond " if found["at_least"] else "", " more than" if found["at_least"] else "")
     return [
-        f"At this alpha, {pretty(found['alpha'])}, perfect tuning would have an average {reward['label']} of "
-        f"{bound[0]}{pretty(reward['sign'] * found['mean'])}, at a KL of{bound[1]} {pretty(found['kl'])} nats, by "
+        f"At {_which(about)} alpha, {pretty(found['alpha'])}, perfect tuning would have an average {reward['label']} "
+        f"of {bound[0]}{pretty(reward['sign'] * found['mean'])}, at a KL of{bound[1]} {pretty(found['kl'])} nats, by "
         f"{count(found['designs'])} designs of the base{had}. A smaller alpha reaches for more."
     ]
+
+
+def _which(about: Summary) -> str:
+    asked = about.get("target_kl")
+    return "this" if asked is None else f"the last of a run that aimed at a KL of {pretty(asked)} nats, of"
 
 
 def _written(natural: Summary, which: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 
 from biotilt.core import Batch, Context, Objective, check_rows
 from biotilt.core.protocols import CountingScorer
+from biotilt.core.temperature import Temperature
 from biotilt.errors import CheckpointError
 from biotilt.options import CountFrom0, Name
-from biotilt.schema import StoredTensors
+from biotilt.schema import StoredTensors, checked
 from biotilt.tensors import load_tensors, save_tensors
 
 
@@ -75,6 +77,7 @@ class TrainingState(StoredTensors):
     experiment: str = ""
     stopped: str = ""
     out_of_time: bool | None = None
+    temperature: dict[Name, float] | None = None  # of a run with target_kl
 
 
 class Resumable(Protocol):
@@ -127,6 +130,8 @@ def save_state(trainer: Resumable, path: Path, keep: Path | None = None) -> None
         "stopped": trainer.stopped,
         "out_of_time": trainer.out_of_time,
     }
+    if trainer.context.temperature is not None:
+        about["temperature"] = trainer.context.temperature.state()
     save_tensors(path, tensors, about, keep=keep)
 
 
@@ -155,6 +160,7 @@ def load_state(trainer: Resumable, path: Path, *, behind: bool = False) -> None:
         groups.setdefault(group, {})[rest] = value
     try:
         _restore(trainer, groups)
+        _restore_temperature(trainer.context, about, path)
         trainer.oracle.load_state_dict(about.oracle, behind=behind)
     except (
         KeyError,
@@ -166,6 +172,20 @@ def load_state(trainer: Resumable, path: Path, *, behind: bool = False) -> None:
         raise CheckpointError(f"{path} does not fit this experiment: {error}") from error
     trainer.round, trainer.update, trainer.history = about.round, about.update, about.history
     trainer.stopped, trainer.out_of_time = about.stopped, was_time(about.stopped, about.out_of_time)
+
+
+def _restore_temperature(context: Context, about: TrainingState, path: Path) -> None:
+    """Put α where it was, where it follows a KL; ValueError where the checkpoint has none."""
+    if (context.temperature is None) != (about.temperature is None):
+        raise ValueError("one has alpha, the other target_kl")
+    if context.temperature is None or about.temperature is None:
+        return
+    stored = checked(about.temperature, Temperature, f"{path}: temperature", CheckpointError)
+    if stored.target_kl != context.temperature.target_kl:
+        raise ValueError(f"it was saved with target_kl = {stored.target_kl:g}")
+    vars(context.temperature).update(vars(stored))
+    if stored.begun:
+        context.target = replace(context.target, alpha=stored.alpha)
 
 
 def _restore(trainer: Resumable, groups: dict[str, dict[str, Tensor]]) -> None:

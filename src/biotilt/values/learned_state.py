@@ -25,6 +25,7 @@ from biotilt.core import (
     Capability,
     Columns,
     Context,
+    InAlphas,
     Learned,
     Lesson,
     Process,
@@ -39,7 +40,7 @@ from biotilt.values.learned import LearnedValueConfig
 from biotilt.values.state import StateNet
 
 
-class LearnedV(nn.Module, ActionValue, Learned):
+class LearnedV(nn.Module, ActionValue, Learned, InAlphas):
     """Return regression on states: values the policy that drew the data, so it goes with a mirror step λ < 1.
 
     The network's last layer should start at zero: the first teacher is then the base. Complete designs have a value
@@ -65,6 +66,9 @@ class LearnedV(nn.Module, ActionValue, Learned):
             (slope,) = torch.autograd.grad(self.state(relaxed, k).sum(), relaxed)
         # a mask is nothing that a tilt of letters could choose
         return slope[..., : kernel.x0.shape[-1]]
+
+    def rescale(self, factor: float) -> None:
+        self.state.rescale(factor)
 
     def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
         """Score `calls` chains; rows `chain` `(B, K+1, ...)`, `rewards` `(B,)`, `log_ratio` `(B, K)` = ℓ."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from biotilt.core import InAlphas
 
-class Standardised(nn.Module):
+
+class Standardised(nn.Module, InAlphas):
     """A module whose outputs count from the mean of the first r/α that it was told, in units of their spread."""
 
     centre: Tensor
@@ -23,6 +25,12 @@ class Standardised(nn.Module):
             self.centre.copy_(complete.mean())
             # a reward that does not vary teaches nothing; any spread will do
             self.spread.copy_(complete.std(correction=0).clamp(min=1e-3))
+
+    def rescale(self, factor: float) -> None:
+        """Bring the values to units of another α; nothing is known before the first rewards."""
+        if not self.centre.isnan():
+            self.centre.mul_(factor)
+            self.spread.mul_(factor)
 
     def in_units(self, outputs: Tensor) -> Tensor:
         """Return network outputs as values in units of α; unchanged while no reward was seen."""

@@ -1,0 +1,51 @@
+"""An objective whose temperature adapts while it tunes, so that the KL to the base comes to what is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from biotilt.constraints.around import Around
+from biotilt.core import Context, InAlphas, Objective, Round, path_kl, sample
+from biotilt.core.temperature import Temperature
+from biotilt.formulas.tilting import alpha_of_kl
+
+DRAWS = 64  # chains of the policy, of which its KL is the mean
+FEWEST = 16  # calls of a round, half of which tell the first α
+
+
+class Tempered(Around):
+    """An objective that sets α before it collects a round; in all else that objective itself.
+
+    In the first round half of the calls go to designs of the base, whose scores tell the α at which p* has the KL
+    (`formulas.tilting`). Before each further round the policy's KL is measured, by network calls alone, and α follows
+    (`core.temperature`). What the value learned in units of α is brought to the new ones.
+    """
+
+    def __init__(self, objective: Objective, temperature: Temperature) -> None:
+        super().__init__(objective)
+        self.temperature = temperature
+
+    @torch.no_grad()
+    def collect(self, context: Context, calls: int) -> Round:
+        """Set α, then collect; α is shown, and the KL that it follows as `kl_policy`."""
+        temperature, figures = self.temperature, {}
+        if temperature.begun:
+            before = temperature.alpha
+            figures["kl_policy"] = self._kl(context)
+            temperature.observe(figures["kl_policy"])
+            if isinstance(context.value, InAlphas):
+                context.value.rescale(before / temperature.alpha)
+        else:
+            scores = context.scores(sample(context.roles.base, calls // 2, context.generator))
+            # of scores that do not differ every α makes the same
+            temperature.alpha = alpha_of_kl(scores, temperature.target_kl) or 1.0
+            calls -= calls // 2
+        context.target = replace(context.target, alpha=temperature.alpha)
+        found = self.objective.collect(context, calls)
+        return Round(found.rows, found.designs, found.metrics | figures | {"alpha": temperature.alpha})
+
+    def _kl(self, context: Context) -> float:
+        roles = context.roles
+        return path_kl(roles.policy, roles.base, DRAWS, context.generator).mean().item()
