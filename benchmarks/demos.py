@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 
-from biotilt.config import override
 from biotilt.experiment import Experiment
 from biotilt.files import write_text
 from biotilt.folder import TUNED
+from biotilt.keys import override
 from biotilt.run import Run, resume, tune
 from biotilt.tasks import TASKS
 

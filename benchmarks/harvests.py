@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from biotilt.config import override
 from biotilt.core import Policy, path_kl, sample
 from biotilt.experiment import Experiment
+from biotilt.keys import override
 from biotilt.oracle import Store
 from biotilt.tasks import TASKS
 from biotilt.wiring import build_trainer

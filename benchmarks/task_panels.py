@@ -22,13 +22,13 @@ from typing import Any
 
 import torch
 
-from biotilt.config import override
 from biotilt.core import Context, Policy, Roles, Target, path_kl, sample
 from biotilt.evaluation.checks import warnings
 from biotilt.evaluation.judged import Judged
 from biotilt.evaluation.panel import panel
 from biotilt.experiment import Experiment
 from biotilt.judge import reference
+from biotilt.keys import override
 from biotilt.measures import task_measures
 from biotilt.oracle import Oracle, Store
 from biotilt.samplers import BestOfN

@@ -15,9 +15,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from biotilt.config import override
 from biotilt.errors import BiotiltError
 from biotilt.experiment import Experiment
+from biotilt.keys import override
 from biotilt.plugins import REGISTRIES
 from utr_table import tuned_row
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from biotilt.config import Config, MeasureSection, OracleSection, merge, override, parse_config, read_toml
+from biotilt.config import Config, MeasureSection, OracleSection, parse_config
 from biotilt.constraints import LagrangianConfig
 from biotilt.errors import ConfigError
+from biotilt.keys import merge, override, read_toml
 from biotilt.objectives import PPO, VIDD
 from biotilt.samplers import SMC
 from biotilt.screens import GPOptions

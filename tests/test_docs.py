@@ -41,7 +41,7 @@ SUFFIXES = "py|md|toml|txt|json|safetensors|html|png|csv|csv.gz|fasta|sqlite"
 # The ready-made task with a run of seconds in place of minutes; what a page says itself still wins.
 SMALL = """
 import runpy, sys
-from biotilt.config import merge
+from biotilt.keys import merge
 from biotilt.tasks import Task
 full = Task.defaults
 small = {
@@ -96,7 +96,8 @@ def test_the_files_of_a_run_are_described():
 
 def test_toml_blocks_are_experiments():
     from biotilt.assemble import build_reward
-    from biotilt.config import merge, parse_config
+    from biotilt.config import parse_config
+    from biotilt.keys import merge
     from biotilt.tasks import find_task
 
     pages = [ROOT / "README.md", ROOT / "docs/python.md"]

@@ -8,9 +8,9 @@ import os
 import pytest
 
 from biotilt import files
-from biotilt.config import read_toml
 from biotilt.errors import CheckpointError, ConfigError, DataError
 from biotilt.files import read_json, read_text
+from biotilt.keys import read_toml
 
 
 @pytest.fixture

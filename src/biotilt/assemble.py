@@ -11,14 +11,15 @@ from typing import Any
 import torch
 
 from biotilt.asking import Oracles
-from biotilt.config import Config, ConstraintSection, ModelSection, RewardSection, merge, parse_config
+from biotilt.config import Config, ConstraintSection, ModelSection, RewardSection, parse_config
 from biotilt.constraints import Bounds
-from biotilt.constraints.tempered import FEWEST
-from biotilt.core import Algorithm, Divergence, Objective, Parts, Sampler, Value, check_capabilities, check_parts
+from biotilt.constraints.tempered import check_tempered
+from biotilt.core import Algorithm, Objective, Parts, Sampler, Value, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.declared import Declaration
 from biotilt.errors import ConfigError
 from biotilt.evaluation.measure import Measure
+from biotilt.keys import merge
 from biotilt.locate import located
 from biotilt.measures import own_measures, with_given
 from biotilt.model import Model
@@ -147,7 +148,8 @@ def _check(found: Assembled, *, prove: bool) -> None:
     for key, part in found.rewards().items():
         check_reads(part, found.model.space, key)
     check_screen(config, found.model, *objective_and_value(found))
-    _check_target_kl(found)
+    if config.target_kl is not None:
+        check_tempered(found.model.policy.process, config.build_train().batch, PROCESSES.values())
     found.oracles.check()
     if config.build_train().stop.hacking and not (held_out is not None and found.comparable):
         raise ConfigError(
@@ -162,19 +164,6 @@ def _check(found: Assembled, *, prove: bool) -> None:
         )
     for name, section, _ in found.bounds():
         Bounds(name, section.at_least, section.at_most)
-
-
-def _check_target_kl(found: Assembled) -> None:
-    """Raise ConfigError where no KL can be measured, or a round is too small to begin with."""
-    config, process = found.config, found.model.policy.process
-    if config.target_kl is None:
-        return
-    check_capabilities(process, (Divergence,), "target_kl", PROCESSES.values())
-    if (batch := config.build_train().batch) < FEWEST:
-        raise ConfigError(
-            f"target_kl: half of the calls of a round tell the first alpha, and train.batch = {batch} are too few; "
-            f"take {FEWEST} or more, or give alpha"
-        )
 
 
 def _check_sources(found: Assembled) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from biotilt.assemble import Assembled, assemble, device_of
-from biotilt.config import override, read_toml
+from biotilt.keys import override, read_toml
 from biotilt.model import Model
 
 

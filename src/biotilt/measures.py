@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from biotilt.config import Config, MeasureSection, read_toml
+from biotilt.config import Config, MeasureSection
 from biotilt.core.space import Space
 from biotilt.errors import ConfigError
 from biotilt.evaluation.common import PANEL
@@ -15,6 +15,7 @@ from biotilt.evaluation.functions import as_measure
 from biotilt.evaluation.kinds import MEASURES
 from biotilt.evaluation.measure import Limit, Measure
 from biotilt.evaluation.tables import COLUMNS
+from biotilt.keys import read_toml
 from biotilt.loading import Reference, in_python
 from biotilt.options import anchored, plain
 from biotilt.oracle.workers.isolation import adopt, isolated

@@ -10,7 +10,7 @@ import pytest
 
 import biotilt
 from biotilt import Experiment
-from biotilt.config import read_toml
+from biotilt.keys import read_toml
 from biotilt.model import Model
 from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.spaces import DNA, read_designs

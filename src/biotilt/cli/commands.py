@@ -67,9 +67,9 @@ def demo(
     assignments: Assignments = None,
 ) -> Answer:
     """Tune a shipped generator (of 5′UTRs), judge it, and write a page about it: a few minutes on a laptop."""
-    from biotilt.config import override
     from biotilt.experiment import Experiment
     from biotilt.folder_state import free_folder
+    from biotilt.keys import override
 
     folder = folder or Path("runs/demo" if task == "utr" else f"runs/demo-{task}")
     data = override({"task": task}, _assignments(assignments, seed=seed, alpha=alpha))

@@ -161,7 +161,7 @@ def _told(model: Model) -> str:
 
 def _options(assignments: list[str] | None) -> dict[str, dict[str, Any]]:
     """Return `--set` texts as options of the network, the process and the space."""
-    from biotilt.config import override
+    from biotilt.keys import override
 
     parts: dict[str, Any] = override({"network": {}, "process": {}, "space": {}}, assignments or [])
     for key, table in parts.items():

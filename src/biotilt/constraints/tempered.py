@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
 
 from biotilt.constraints.around import Around
-from biotilt.core import Context, InAlphas, Objective, Round, path_kl, sample
+from biotilt.core import Context, Divergence, InAlphas, Objective, Process, Round, check_capabilities, path_kl, sample
 from biotilt.core.temperature import Temperature
+from biotilt.errors import ConfigError
 from biotilt.formulas.tilting import alpha_of_kl
 
 DRAWS = 64  # chains of the policy, of which its KL is the mean
@@ -49,3 +51,13 @@ class Tempered(Around):
     def _kl(self, context: Context) -> float:
         roles = context.roles
         return path_kl(roles.policy, roles.base, DRAWS, context.generator).mean().item()
+
+
+def check_tempered(process: Process, batch: int, known: Collection[type[Process]]) -> None:
+    """Raise ConfigError where no KL can be measured, or rounds of `batch` calls are too small to begin with."""
+    check_capabilities(process, (Divergence,), "target_kl", known)
+    if batch < FEWEST:
+        raise ConfigError(
+            f"target_kl: half of the calls of a round tell the first alpha, and train.batch = {batch} are too few; "
+            f"take {FEWEST} or more, or give alpha"
+        )
