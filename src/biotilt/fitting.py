@@ -112,6 +112,7 @@ def pretrain_model(
     labels: Sequence[Given] | None = None,
     label_dropout: float = 0.1,
     seed: int = 0,
+    device: torch.device | str = "cpu",
     report: Callable[[int, float, float], None] = lambda step, train, validation: None,
     tell: Callable[[int, float], None] = lambda step, train: None,
     state: StateFile | None = None,
@@ -125,6 +126,7 @@ def pretrain_model(
     `labels`, one a design, make a generator that is told one of them or, a share `label_dropout` of the time, none:
     `model.with_condition(label, guidance=…)`. The nats are then those of designs with their labels.
 
+    `device`: where it computes; the model comes back. Another device draws other noise, and makes another model.
     `report`, `tell`, `state`: of `training.pretrain`; with a `state`, what is interrupted goes on when called again.
 
     Raises ConfigError where the process does not make such designs, or the network takes no labels.
@@ -145,7 +147,7 @@ def pretrain_model(
     clusters = split.clusters(designs, space)
     train, validation, test = split.parts(clusters, seed)
     plain = _plain_nats(space, states[train], states[test])
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     if state is not None and labelled is not None:
         state = state.with_({"label_dropout": label_dropout})
     fit = partial(
@@ -229,14 +231,15 @@ def fit_oracle(
     split: Split | None = None,
     replicates: Literal["mean", "keep"] = "mean",
     seed: int = 0,
+    device: torch.device | str = "cpu",
     report: Callable[[int, int, float], None] = lambda member, epoch, error: None,
 ) -> tuple[LearnedReward, dict[str, float]]:
     """Fit an ensemble of `members` regressors to measurements; return it with Pearson and Spearman on its test part.
 
     Rows whose value is NaN are left out. `replicates`: "mean" makes one row of the rows of one sequence, with their
     mean; "keep" leaves them as they are. Values are learned standardised, whatever their units; predictions are in the
-    units given. Raises DataError when fewer than 20 rows have a value, or values are infinite, all the same, or such
-    that a score, a float of 32 bits, cannot hold them or tell them apart.
+    units given. `device`: where networks are fitted; they come back. Raises DataError when fewer than 20 rows have a
+    value, or values are infinite, all the same, or such that a score, a float of 32 bits, cannot hold or tell apart.
 
     >>> import random
     >>> random.seed(0)
@@ -263,10 +266,8 @@ def fit_oracle(
     options: dict[str, Any] = {"letters": len(space.symbols), "length": tokens.shape[1]} | (architecture or {})
     regressor = build_options(RegressorConfig, options, "architecture")
     known, chosen_by = (x[train], y[train]), (x[validation], y[validation])
-    models = [
-        _member(regressor, known, chosen_by, config or FitConfig(), seed * 1000 + member, partial(report, member))
-        for member in range(members)
-    ]
+    fit = partial(_member, regressor, known, chosen_by, config or FitConfig(), device)
+    models = [fit(seed * 1000 + member, partial(report, member)) for member in range(members)]
     reward = LearnedReward(models, space, name, "unsaved", units)
     predicted = torch.stack([predict(model, x[test]) for model in models]).mean(0)
     counts = {
@@ -279,12 +280,12 @@ def fit_oracle(
 
 def _member(
     architecture: RegressorConfig, known: tuple[Tensor, Tensor], chosen_by: tuple[Tensor, Tensor], config: FitConfig,
-    seed: int, report: Callable[[int, float], None],
+    device: torch.device | str, seed: int, report: Callable[[int, float], None],
 ) -> Regressor:  # fmt: skip
     """Return one network of an ensemble, fitted to designs and targets that are `known`, at its best epoch."""
     torch.manual_seed(seed)  # initial weights and dropout
     model = Regressor(architecture)
-    fit_regressor(model, known, chosen_by, config, torch.Generator().manual_seed(seed), report)
+    fit_regressor(model, known, chosen_by, config, torch.Generator(device).manual_seed(seed), report)
     return model
 
 

@@ -34,8 +34,12 @@ class RegressorConfig:
     end is dropped. `both_strands`: the mean of the predictions for a sequence and for its reverse complement; for
     the four letters of DNA or RNA, in alphabetical order.
 
-    Raises ConfigError when `pool` is not in [1, length] or given without motifs, `motif_width` is even, there is no
-    layer at all, or `both_strands` is asked for other than four letters.
+    `period`: instead of all positions, the dense layer reads the mean and the maximum over those that are a multiple
+    of so many apart, counted from the end: 3 for reading frames, 1 where a position says nothing. Layers after the
+    first are residual, and see neighbours that are `period` apart. 0 for the dense layer over all positions.
+
+    Raises ConfigError when `pool` is not in [1, length] or given without motifs, `period` does not fit, `motif_width`
+    is even, there is no layer at all, or `both_strands` is asked for other than four letters.
     """
 
     letters: Symbols
@@ -50,11 +54,16 @@ class RegressorConfig:
     motif_width: Kernel = 15
     pool: Length = 1
     both_strands: bool = False
+    period: Annotated[Whole, Field(ge=0, le=1_000)] = 0
 
     def __post_init__(self) -> None:
         check_options(self, "predictor")
         if self.pool > (self.length if self.motifs else 1):
             raise ConfigError(f"pool must be in [1, {self.length}], and 1 without motifs, got {self.pool}")
+        if self.period > self.length // self.pool:
+            raise ConfigError(f"period must be in [0, {self.length // self.pool}], got {self.period}")
+        if self.period and self.dilated:
+            raise ConfigError("with a period, layers are dilated by it: leave out one of period and dilated")
         if not self.motifs + self.layers:
             raise ConfigError("a predictor needs motifs or layers, and this one has neither")
         if self.dilated and self.layers > 15:
@@ -92,10 +101,11 @@ class Regressor(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv1d(a, b, config.kernel, padding=d * (config.kernel // 2), dilation=d)
             for i, (a, b) in enumerate(itertools.pairwise(widths))
-            for d in [2 ** max(i - 1, 0) if config.dilated else 1]
+            for d in [_dilation(config, i)]
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.dense = nn.Linear(widths[-1] * (config.length // config.pool), config.hidden)
+        summaries = 2 * config.period or config.length // config.pool
+        self.dense = nn.Linear(widths[-1] * summaries, config.hidden)
         self.out = nn.Linear(config.hidden, 1)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("scale", torch.ones(()))
@@ -113,9 +123,24 @@ class Regressor(nn.Module):
             h = F.avg_pool1d(F.relu(self.motifs(h)), self.config.pool) * self.config.pool**0.5
         for i, conv in enumerate(self.convs):
             step = F.relu(conv(h))
-            h = h + step if self.config.dilated and i > 0 else step
+            h = h + step if (self.config.dilated or self.config.period) and i > 0 else step
+        if self.config.period:
+            h = _summaries(h, self.config.period)
         h = self.dropout(F.relu(self.dense(self.dropout(h.flatten(1)))))
         return self.out(h).squeeze(-1)
+
+
+def _dilation(config: RegressorConfig, layer: int) -> int:
+    if layer == 0:
+        return 1
+    return 2 ** (layer - 1) if config.dilated else max(config.period, 1)
+
+
+def _summaries(h: Tensor, period: int) -> Tensor:
+    """Return mean and maximum of `(B, C, L)` over each set of positions that are a multiple of `period` apart."""
+    # counted from the end, so that what is filled up before a sequence moves nothing
+    groups = [h[..., (h.shape[-1] - 1 - back) % period :: period] for back in range(period)]
+    return torch.cat([group.mean(-1) for group in groups] + [group.amax(-1) for group in groups], 1)
 
 
 class LearnedReward(FromSection):
@@ -141,8 +166,18 @@ class LearnedReward(FromSection):
         return cls.load(section.base / section.path)
 
     def score_one_hot(self, probabilities: Tensor) -> Tensor:
-        """Return predictions `(B,)` of letter probabilities (or one-hots) `(B, L, V)`; gradients flow."""
+        """Return predictions `(B,)` of letter probabilities (or one-hots) `(B, L, V)`; gradients flow.
+
+        The members go where the probabilities are, and stay there.
+        """
+        self.to(probabilities.device)
         return torch.stack([member(probabilities) for member in self.members]).mean(0)
+
+    def to(self, device: torch.device | str) -> LearnedReward:
+        """Move the members to a device, where designs are scored from then on; return the reward."""
+        for member in self.members:
+            member.to(device)
+        return self
 
     @torch.no_grad()
     def __call__(self, designs: list[str], *, chunk: int = 256) -> list[float]:
@@ -152,9 +187,10 @@ class LearnedReward(FromSection):
         if wrong is not None:
             raise DataError(f'the predictor "{self.name}" reads {self.length} letters, got {len(wrong)}: {wrong}')
         scores: list[float] = []
+        device = self.members[0].mean.device
         for start in range(0, len(designs), chunk):
             tokens = self.space.encode(designs[start : start + chunk])
-            one_hot = F.one_hot(tokens.long(), len(self.space.symbols)).float()
+            one_hot = F.one_hot(tokens.long().to(device), len(self.space.symbols)).float()
             scores += self.score_one_hot(one_hot).tolist()
         return scores
 
