@@ -95,3 +95,59 @@ def test_files_of_before_these_options_are_read_as_they_were(tmp_path):
 def test_shapes_that_cannot_work_are_refused(options, says):
     with pytest.raises(ConfigError, match=says):
         RegressorConfig(**(asdict(RegressorConfig(**SMALL)) | options))
+
+
+def test_a_period_tells_frames_apart_counted_from_the_end():
+    """One filter that finds "A", dense weights that read mean and maximum of one frame each."""
+    config = RegressorConfig(4, 7, channels=1, layers=1, kernel=1, hidden=1, dropout=0.0, period=3)
+    model = Regressor(config)
+    frames = {0: [6, 3, 0], 1: [5, 2], 2: [4, 1]}  # places that stand so far from the end, modulo 3
+    designs = ["ACCACCA", "CCACCCC", "CACCACC", "AACAACC", "CCCCCCC"]
+    for frame, places in frames.items():
+        for first, summary in ((0, lambda found: sum(found) / len(found)), (3, max)):
+            with torch.no_grad():
+                model.convs[0].weight.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0]).view(1, 4, 1))
+                model.convs[0].bias.zero_()
+                model.dense.weight.zero_()
+                model.dense.weight[0, first + frame] = 1.0
+                model.dense.bias.zero_()
+                model.out.weight.fill_(1.0)
+                model.out.bias.zero_()
+            wanted = [summary([float(design[place] == "A") for place in places]) for design in designs]
+            assert LearnedReward([model], DNA, "frames", "1")(designs) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_with_a_period_layers_see_neighbours_that_are_a_period_apart():
+    """The second of two layers of three places sees the first at −3, 0 and 3: from place 7 that is 3–5, 6–8, 9–11."""
+    torch.manual_seed(0)
+    model = Regressor(RegressorConfig(4, 15, channels=16, layers=2, kernel=3, hidden=3, period=3)).eval()
+    x = torch.rand(1, 4, 15, requires_grad=True)
+    first, second = model.convs
+    second(first(x))[0, :, 7].sum().backward()
+    assert x.grad is not None
+    assert x.grad[0].abs().sum(0).nonzero().flatten().tolist() == [3, 4, 5, 6, 7, 8, 9, 10, 11]
+    assert [conv.dilation for conv in model.convs] == [(1,), (3,)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"period": 13}, r"period must be in \[0, 12\]"), ({"period": 3, "dilated": True}, "leave out one of period")],
+)
+def test_a_period_that_does_not_fit_is_refused(options, said):
+    with pytest.raises(ConfigError, match=said):
+        RegressorConfig(**(SMALL | options))
+
+
+def test_a_position_free_predictor_reads_a_moved_design_alike():
+    free = reward(period=1, motifs=7, motif_width=3, layers=0)
+    assert free(["TTTTACGATTTT"]) == pytest.approx(free(["TTACGATTTTTT"]), abs=1e-6)
+    assert reward(motifs=7, motif_width=3, layers=0)(["TTTTACGATTTT"]) != pytest.approx(
+        reward(motifs=7, motif_width=3, layers=0)(["TTACGATTTTTT"]), abs=1e-4
+    )
+
+
+def test_members_go_where_the_probabilities_are():
+    learned = reward()
+    assert learned.score_one_hot(torch.zeros(3, 12, 4, device="meta")).device.type == "meta"
+    assert {weights.device.type for weights in learned.members[0].state_dict().values()} == {"meta"}
+    assert reward().to("cpu")(DESIGNS) == reward()(DESIGNS)

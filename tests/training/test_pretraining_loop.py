@@ -116,3 +116,32 @@ def test_the_epoch_best_on_validation_is_kept_when_later_ones_are_worse():
     assert errors[-1] > best == min(errors)
     in_units_of_spread = (predict(model, x) + slope) / slope.std()
     assert in_units_of_spread.square().mean().item() == pytest.approx(best, rel=1e-5)
+
+
+def test_each_batch_is_learned_as_it_was_changed():
+    """Targets that are turned around batch by batch are what the model learns; validation is not changed."""
+    torch.manual_seed(0)
+    x = torch.nn.functional.one_hot(designs(400, 3).long(), 2).float()
+    y = x.flatten(1) @ torch.tensor([0.0, 3.0, 0.0, -5.0, 0.0, 1.0])
+    model, sizes = Linear(), []
+
+    def change(batch, drawn):
+        assert drawn.device.type == "cpu"
+        sizes.append(len(batch[1]))
+        return batch[0], 2 * y.mean() - batch[1]
+
+    config = FitConfig(epochs=20, batch=150, lr=0.05, weight_decay=0.0)
+    fit_regressor(model, (x, y), (x, 2 * y.mean() - y), config, generator(), change=change)
+    assert sizes == [150, 150, 100] * 20
+    assert torch.allclose(predict(model, x), 2 * y.mean() - y, atol=0.1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
+def test_a_regressor_is_fitted_where_its_generator_is_and_comes_back():
+    x = torch.nn.functional.one_hot(designs(400, 3).long(), 2).float()
+    y = x.flatten(1) @ torch.tensor([0.0, 3.0, 0.0, -5.0, 0.0, 1.0])
+    model = Linear()
+    config = FitConfig(epochs=20, batch=100, lr=0.05, weight_decay=0.0)
+    best = fit_regressor(model, (x, y), (x, y), config, torch.Generator("cuda").manual_seed(0))
+    assert best < 1e-2 and model.mean.device.type == "cpu"
+    assert predict(model, x).sub(y).square().mean() < 1e-2 * y.var()
