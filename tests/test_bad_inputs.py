@@ -210,6 +210,15 @@ def test_an_unknown_device(biotilt_cli, experiment_file, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_an_unknown_device_to_learn_on(biotilt_cli, tmp_path):
+    (tmp_path / "data.csv").write_text("sequence,load\nACGT,1\n")
+    fit = ("fit-oracle", tmp_path / "data.csv", "--target", "load")
+    for command in (fit, ("pretrain", tmp_path / "data.csv")):
+        result = biotilt_cli(*command, "--alphabet", "dna", "--out", tmp_path / "x.safetensors", "--device", "cuda:99")
+        assert result.exit_code == 2 and 'device: cannot use "cuda:99"' in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["data.csv"]
+
+
 # --- files of models ---
 
 

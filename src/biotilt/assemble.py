@@ -360,7 +360,11 @@ def fixed_positions(config: Config, model: Model) -> Fixed | None:
 
 def device_of(config: Config) -> torch.device:
     """Return where tensors live; ConfigError when this machine has no such device."""
-    name = config.device
+    return device_named(config.device)
+
+
+def device_named(name: str) -> torch.device:
+    """Return a device by its name; ConfigError when this machine has no such device."""
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

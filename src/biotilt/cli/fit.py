@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN = 1.0  # two looks at a training
 
+FitDevice = Annotated[str, typer.Option("--device", help="Where networks are fitted: cpu, cuda, cuda:1, mps.")]
 FitSeed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the split and the weights.")]
 AlphabetName = Annotated[str, typer.Option("--alphabet", help="dna, rna or protein.")]
 DataFile = Annotated[Path, typer.Argument(metavar="DATA", help="FASTA, CSV, TSV or text, also .gz.")]
@@ -81,12 +82,15 @@ def pretrain(
     label_dropout: LabelDropout = 0.1,
     identity: Identity = 0.8,
     seed: FitSeed = 0,
+    device: FitDevice = "cpu",
 ) -> Answer:
     """Train a generator on sequences, tokens, points or images; what is interrupted goes on when it is run again."""
+    from biotilt.assemble import device_named
     from biotilt.data import read_data, read_labels
     from biotilt.fitting import Split, check_outputs, pretrain_model, state_of, write_card
     from biotilt.training import PretrainConfig, resumable
 
+    there = device_named(device)
     check_outputs(out)
     more = _options(assignments)
     made, designs = read_data(
@@ -108,6 +112,7 @@ def pretrain(
             labels=told,
             label_dropout=label_dropout,
             seed=seed,
+            device=there,
             **_watching(show),
             state=file,
         )
@@ -190,13 +195,16 @@ def fit_oracle(
         typer.Option(help="Rows of one sequence: mean (one row, their mean) or keep (as they are)."),
     ] = "mean",
     seed: FitSeed = 0,
+    device: FitDevice = "cpu",
 ) -> Answer:
     """Fit a predictor to measurements; it reports correlations on rows it never saw."""
     from biotilt import fitting
+    from biotilt.assemble import device_named
     from biotilt.data import read_letters
     from biotilt.spaces import alphabet, numbers, read_designs
     from biotilt.training import FitConfig
 
+    there = device_named(device)
     fitting.check_outputs(out)
     records = read_designs(data, alphabet(alphabet_name), column=column, empty="error")
     space, _ = read_letters(data, alphabet_name, column, pads)
@@ -215,6 +223,7 @@ def fit_oracle(
             split=split,
             replicates=replicates,
             seed=seed,
+            device=there,
             report=lambda member, epoch, error: show(member * epochs + epoch + 1, {"error": error}),
         )
     reward.save(out)
