@@ -209,3 +209,28 @@ def test_a_missing_capability_names_the_processes_that_have_it():
     assert message.endswith("any_order, masked")
     with pytest.raises(ConfigError, match="have it: none"):
         check_capabilities(Finite(3, 2), (Centred,), "a bird", known)
+
+
+class Half(nn.Module):
+    """A network whose outputs have 16 bits."""
+
+    def __init__(self, logits: torch.Tensor):
+        super().__init__()
+        self.logits = nn.Parameter(logits.bfloat16())
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.logits.expand(len(x), -1, -1)
+
+
+def test_what_a_network_of_16_bits_says_is_summed_in_32():
+    logits = torch.linspace(-3, 2, 80).view(40, 2).flip(0)
+    policy = Policy(AnyOrder(40, 2, per_step=40), Half(logits))
+    x = policy.process.noise(1, generator())
+    y = torch.zeros_like(x)
+    found = policy.log_prob(x, 0, y)
+    # all letters at once: Σ_i log softmax(logits_i)[0] of the rounded logits, in more digits
+    expected = logits.bfloat16().double().log_softmax(-1)[:, 0].sum()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double().squeeze(), expected, rtol=1e-6, atol=0)
+    found.sum().backward()
+    assert policy.net.logits.grad.dtype == torch.bfloat16

@@ -21,7 +21,7 @@ from biotilt.core.capabilities import (
     T,
     needed,
 )
-from biotilt.core.protocols import Process, kernel_at, reads_time
+from biotilt.core.protocols import Process, in_full, kernel_at, reads_time
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Policy:
 
     def outputs(self, x: Tensor, t: Tensor) -> Tensor:
         """Return what the network says of `process.inputs`, its graph in bounded memory: see `core.bounded`."""
-        return call(self.net, x, t)
+        return in_full(call(self.net, x, t))
 
     def kernel(self, x: Tensor, k: int | Tensor) -> Kernel:
         """Return the kernel at states `x` `(B, ...)` and step `k`, an int or `(B,)` integers in [0, K)."""

@@ -195,4 +195,9 @@ def reads_time(net: object) -> bool:
 
 def kernel_at(process: Process, net: Net, x: Tensor, k: int | Tensor) -> Kernel:
     """Return the kernel of a process with a network at states `x` `(B, ...)` and step `k`: one network call."""
-    return process.kernel_of(net(*process.inputs(x, k)), x, k)
+    return process.kernel_of(in_full(net(*process.inputs(x, k))), x, k)
+
+
+def in_full(output: Tensor) -> Tensor:
+    """Return what a network says in float32 at least: logarithms, summed over letters and steps, need the digits."""
+    return output.float() if output.is_floating_point() and output.element_size() < 4 else output

@@ -75,7 +75,7 @@ class CNN(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Tensor | None = None) -> Tensor:
         rows = max(1, NEAR // self.position.numel())
-        if len(x) <= rows or torch.is_grad_enabled():
+        if len(x) <= rows or torch.is_grad_enabled() or x.device.type != "cpu":
             return self._logits(x, t, condition)
         told = [None] * len(x) if condition is None else condition.split(rows)
         return torch.cat([self._logits(*part) for part in zip(x.split(rows), t.split(rows), told)])

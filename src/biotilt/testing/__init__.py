@@ -19,6 +19,7 @@ from biotilt.testing.exact import (
     transition_matrices,
 )
 from biotilt.testing.gaussian import Mixture, MixtureDenoiser, affine_law, energy_distance
+from biotilt.testing.noise import same_noise
 from biotilt.testing.reveal import reveal_law, reveal_soft_values
 from biotilt.testing.scorers import FunctionScorer, TableScorer
 from biotilt.testing.values import ExactValue
@@ -45,6 +46,7 @@ __all__ = [
     "push",
     "reveal_law",
     "reveal_soft_values",
+    "same_noise",
     "soft_values",
     "space",
     "tilted_law",

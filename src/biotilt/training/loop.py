@@ -127,6 +127,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         from accelerate import Accelerator
+        from accelerate.state import is_initialized
 
         policy = self.context.roles.policy
         if self.config.overlap and self.objective.capacity is None:
@@ -137,7 +138,8 @@ class Trainer:
         if self.config.stop.hacking and self.monitor is None:
             raise ConfigError("train.stop.hacking: there is no held-out oracle to tell it by; add [held_out]")
         self.context.memory.columns = self.objective.columns(self.context.value)
-        self._accelerator = Accelerator(cpu=self.context.generator.device.type == "cpu")
+        # it keeps one device a process, and refuses another: networks are where they are to be, so it gets none to keep
+        self._accelerator = Accelerator(cpu=not is_initialized(), device_placement=False)
         if self._accelerator.num_processes > 1:
             raise ConfigError("tuning runs in one process for now; start it without `accelerate launch`")
         self.own = own_names(policy.net)
