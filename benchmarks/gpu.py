@@ -125,11 +125,12 @@ def synchronised(device: torch.device) -> float:
 @contextlib.contextmanager
 def precision(kind: str) -> Iterator[None]:
     """Let products of float32 be taken in 32 bits, or in tf32 for all but "fp32"."""
+    before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = kind != "fp32"
     try:
         yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = before
 
 
 def matrix_rates(book: Book, size: int) -> Iterator[Found]:
