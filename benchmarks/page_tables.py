@@ -9,10 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ehrlich
 import eterna100
 import known_answer_page
 import known_answer_table
 import matrix
+import pmo_table
 import task_panels
 import utr_objectives
 import utr_table
@@ -249,6 +251,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "docking": docking,
     "docking_value": docking_value,
     "epistatic_budgets": epistatic_budgets,
+    "ehrlich": lambda: ehrlich.table(lines("ehrlich.jsonl")),
     "eterna100": lambda: f"```text\n{eterna100.table(lines('eterna100.jsonl'))}\n```",
     "faulty": faulty,
     "floor": floor,
@@ -258,6 +261,10 @@ TABLES: dict[str, Callable[..., str]] = {
     "matrix": lambda kind: matrix.table(lines("matrix.jsonl"), kind),
     "objectives_value": objectives_value,
     "panel_of": panel_of,
+    "pmo_cost": lambda calls: pmo_table.cost(lines("pmo.jsonl"), int(calls)),
+    "pmo_published": pmo_table.published,
+    "pmo_table": lambda calls: pmo_table.table(lines("pmo.jsonl"), int(calls)),
+    "pmo_verdict": lambda calls: pmo_table.verdict(lines("pmo.jsonl"), int(calls)),
     "scaffolds": scaffolds,
     "speed": speed,
     "speed_peers": speed_peers,
