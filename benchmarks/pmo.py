@@ -34,9 +34,9 @@ import torch
 
 import pmo_table
 from asked import Asked, Spent
-from biotilt.config import override
 from biotilt.core import sample
 from biotilt.experiment import Experiment
+from biotilt.keys import override
 from biotilt.model import Model
 from biotilt.rewards.molecule.pmo import ORACLES, PMO
 from biotilt.rewards.molecule.properties import Alerts
