@@ -26,7 +26,7 @@ TYPED = {
     "docs/python.md": "0.31 3.17 0.43",  # versions
     "docs/screening.md": "0.25",  # 2/√63
     "docs/speed.md": "1.18",  # of the published network
-    "docs/rewards.md": "0.06 0.10 0.03 0.9 1.25",  # bounds that tests/objectives/test_constrained_tuning.py asserts; settings
+    "docs/rewards.md": "0.06 0.10 0.03 0.9 1.25",  # bounds that test_constrained_tuning.py asserts; settings
     "docs/tasks/docking.md": "1.2",  # version of AutoDock Vina
     "docs/tasks/protein.md": "4.05 2.2 0.38 0.3",  # Biopython's range of pI, a formula, a limit that was set
     "docs/tasks/rna_fold.md": "0.15 0.1",  # settings of the training data and of the search
