@@ -6,9 +6,9 @@ import math
 import random
 import subprocess
 import sys
-from functools import cache
 
 import pytest
+from rna_structures import CANONICAL, every_structure
 
 from biotilt.errors import ConfigError
 from biotilt.rewards.rna.folding import (
@@ -23,28 +23,11 @@ from biotilt.rewards.rna.folding import (
 RNA = pytest.importorskip("RNA", reason="ViennaRNA is an optional package")
 
 TARGET = "((.((...)).)).."
-CANONICAL = {"AU", "UA", "GC", "CG", "GU", "UG"}
 LOADERS = {
     "turner2004": "params_load_RNA_Turner2004",
     "turner1999": "params_load_RNA_Turner1999",
     "andronescu2007": "params_load_RNA_Andronescu2007",
 }
-
-
-def every_structure(rna: str) -> list[str]:
-    """All secondary structures of an RNA: canonical pairs, hairpins of three letters and more, no pseudoknots."""
-
-    @cache
-    def inside(i: int, j: int) -> tuple[str, ...]:
-        if j <= i:
-            return ("",)
-        found = ["." + rest for rest in inside(i + 1, j)]
-        for k in range(i + 4, j):
-            if rna[i] + rna[k] in CANONICAL:
-                found += [f"({a}){b}" for a in inside(i + 1, k) for b in inside(k + 1, j)]
-        return tuple(found)
-
-    return list(inside(0, len(rna)))
 
 
 def pair_list(structure: str) -> list[int]:

@@ -235,6 +235,15 @@ def fold_compound(design: str, parameters: Parameters, temperature: float = 37.0
     return compound
 
 
+def energies_of(design: str, parameters: Parameters, temperature: float = 37.0, dangles: int = 2) -> Any:
+    """Return a fold compound that can weigh given structures and nothing else; it is made in microseconds."""
+    RNA = needs_extra("RNA", "rna")
+    model, energies, _ = _parameters(parameters, float(temperature), dangles)
+    compound = RNA.fold_compound(design, model, RNA.OPTION_EVAL_ONLY)
+    compound.params_subst(energies)
+    return compound
+
+
 @cache
 def _parameters(parameters: Parameters, temperature: float, dangles: int) -> tuple[Any, Any, Any]:
     """Return a model of ViennaRNA with its energies and Boltzmann weights.
