@@ -13,7 +13,7 @@ from torch import Tensor
 from biotilt.core import Policy, own_names, sample
 from biotilt.core.fixed import Fixed, Holding
 from biotilt.core.reading import Reading, numbers
-from biotilt.core.space import Constrained, Held, Related, Space, Targeted, Varying
+from biotilt.core.space import Constrained, Held, Related, Shaped, Space, Targeted, Varying
 from biotilt.errors import CheckpointError, ConfigError, DataError, UntrustedRun
 from biotilt.files import blamed_on
 from biotilt.models.checks import check_network, check_rebuilding, device_of
@@ -121,7 +121,8 @@ class Model:
             assert isinstance(space, Related)
             return numbers(space.family(design).encode() for design in self.decode(states)).to(states.device)
 
-        known = Reading(keys, families if isinstance(space, Related) else None)
+        near = space.near if isinstance(space, Shaped) else None
+        known = Reading(keys, families if isinstance(space, Related) else None, near=near)
         return replace(known, pad=space.pad, pads_first=space.pads_first) if isinstance(space, Varying) else known
 
     def with_condition(

@@ -177,3 +177,15 @@ def test_where_nothing_is_hidden_the_process_noises(policy):
     plan = Plan.draw(30, (0.2, 0.6), 0.5, 0.5, generator)
     found = children(policy, noise, noise, plan, Reading(), generator)
     assert found.shape == noise.shape and found.dtype == noise.dtype and not torch.equal(found, noise)
+
+
+def test_tokens_that_are_near_in_the_design_are_hidden_together():
+    # a ring: the last token is beside the first
+    ring = tuple((i, (i + 1) % 6, (i - 1) % 6, (i + 2) % 6, (i - 2) % 6, (i + 3) % 6) for i in range(6))
+    near = Reading(near=ring)
+    row = [0, 1, 2, 3, 0, 1]
+    assert editor(6, near).child(row, 0.5, 0.0) == [5, 5, 2, 3, 0, 5]
+    assert editor(6, near).child(row, 0.5, 0.99) == [5, 1, 2, 3, 5, 5]
+    assert editor(6, near).child(row, 0.3, 0.5, change=2) == [0, 1, 2, 5, 5, 1]  # no length to change
+    # what is held is passed over: of the five that are free, ⌈0.5 · 5⌉ = 3
+    assert editor(6, near, held({1: 1}, 6)).child(row, 0.5, 0.0) == [5, 1, 5, 3, 0, 5]

@@ -28,6 +28,17 @@ def test_partners_by_hand():
     assert partners_of(TARGET) == tuple(expected)
 
 
+def test_tokens_of_a_loop_are_near_each_other():
+    # tokens 1, 2 and 4 are the pairs 1-10, 2-9 and 4-8, and token 10 is the pair 13-17
+    space = Paired(".((.(...)))..(...)")
+    assert space.encode(["A" + "GC" + "A" + "G" + "AAA" + "C" + "GC" + "AA" + "G" + "AAA" + "C"]).shape == (1, 14)
+    near = space.near
+    assert near[4][0] == 4 and set(near[4][1:5]) == {2, 3, 5, 7}  # the pair 4-8: beside 9 (of 2), 3, 5 and 7
+    assert set(near[1][1:4]) == {0, 2, 8}  # the pair 1-10 is beside 0 and 11, far in the state
+    assert set(near[13][1:3]) == {10, 12} and near[13][-1] == 6  # the middle of the other hairpin is farthest
+    assert all(sorted(order) == list(range(14)) for order in near)
+
+
 @pytest.mark.parametrize(
     ("structure", "said"),
     [("", "empty"), ("(.))", 'column 4: "\\)"'), ("((.)", 'column 1: "\\("'), ("(.[)]", 'column 3: "\\["')],

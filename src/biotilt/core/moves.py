@@ -71,7 +71,8 @@ def children(
     """Return designs `(B, ...)` like those of the parents, `partners` where two are crossed.
 
     Where letters are hidden and revealed, a span of the tokens that are no pads is hidden, and where designs differ in
-    length it may be given back longer or shorter: the rest moves. Elsewhere the process noises a `share` of its steps.
+    length it may be given back longer or shorter: the rest moves. Where they have a shape, such as the loops of an RNA,
+    tokens that are near in it are hidden together. Elsewhere the process noises a `share` of its steps.
     """
     process = policy.process
     if not isinstance(process, Reveals):
@@ -117,13 +118,18 @@ class Editor:
     ) -> list[int]:
         """Return a row with ⌈share · ℓ⌉ of the ℓ tokens hidden that are free and no pads: a span, or by `order`.
 
-        A span is given back `change` tokens longer, where there is room and nothing bound would move.
+        A span is given back `change` tokens longer, where there is room and nothing bound would move. Where designs
+        have a shape, it is the tokens nearest to one of them instead.
         """
         places = [i for i, token in enumerate(row) if self.free[i] and token != self.reading.pad]
         places = places or [i for i in range(self.length) if self.free[i]]
         size = min(len(places), max(1, math.ceil(share * len(places))))
         if order is not None:
             hidden = set(sorted(places, key=order.__getitem__)[:size])
+        elif self.reading.near is not None:
+            allowed = set(places)
+            near = self.reading.near[places[int(at * len(places))]]
+            hidden = set([i for i in near if i in allowed][:size])
         else:
             start = int(at * (len(places) - size + 1))
             hidden = set(places[start : start + size])

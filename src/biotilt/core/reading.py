@@ -38,9 +38,12 @@ class Reading:
             none, and only likeness of tokens tells.
         pad: the token that stands for no letter; None where all designs have one length.
         pads_first: whether pads stand before the letters.
+        near: for each token all tokens, itself first, by how near they are to it in the design; None where that is how
+            near they are in the state.
     """
 
     keys: Numbers = of_states
     families: Numbers | None = None
     pad: int | None = None
     pads_first: bool = False
+    near: tuple[tuple[int, ...], ...] | None = None

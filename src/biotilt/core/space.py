@@ -168,6 +168,15 @@ class Varying(Space[Design]):
         return False
 
 
+class Shaped(Space[Design]):
+    """A space of designs with a shape, in which tokens lie near others than those beside them in a state."""
+
+    @property
+    @abstractmethod
+    def near(self) -> tuple[tuple[int, ...], ...]:
+        """For each token all of them, itself first, from near to far: what a search changes together."""
+
+
 class Related(Space[Design]):
     """A space that knows which designs are of one family, of which a search should not be full."""
 

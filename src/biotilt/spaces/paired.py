@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from biotilt.core.fixed import Fixed
-from biotilt.core.space import Held, Targeted
+from biotilt.core.space import Held, Shaped, Targeted
 from biotilt.errors import DataError
 from biotilt.options import Structure
 from biotilt.spaces.alphabet import RNA, Alphabet
@@ -29,7 +29,7 @@ class PairedOptions:
 
 
 @dataclass(frozen=True)
-class Paired(AlignedText, Held[str], Targeted[str]):
+class Paired(AlignedText, Held[str], Shaped[str], Targeted[str]):
     """RNAs whose paired positions in a `target` structure are complementary, whatever the tokens.
 
     There is one token a loop position and one a pair, in the order of the (first) position: 6 symbols, of the
@@ -81,6 +81,23 @@ class Paired(AlignedText, Held[str], Targeted[str]):
     def _places(self) -> tuple[tuple[int, int], ...]:
         """Position and partner of each token, −1 for none."""
         return tuple((i, j) for i, j in enumerate(partners_of(self.target)) if j < 0 or j > i)
+
+    @cached_property
+    def near(self) -> tuple[tuple[int, ...], ...]:
+        """For each token all of them by their steps along the chain and across pairs, those of one loop together."""
+        token_at = {k: number for number, place in enumerate(self._places) for k in place if k >= 0}
+        beside = [
+            sorted({token_at[k + step] for k in place if k >= 0 for step in (-1, 1) if k + step in token_at})
+            for place in self._places
+        ]
+        found = []
+        for start in range(self.length):
+            order, seen = [start], {start}
+            for token in order:  # it grows: nearer ones are gone through first
+                order += [other for other in beside[token] if other not in seen]
+                seen.update(beside[token])
+            found.append(tuple(order))
+        return tuple(found)
 
     def encode(self, designs: Sequence[str]) -> Tensor:
         """Return tokens `(B, L)` in [0, 6).
