@@ -13,7 +13,7 @@ from pydantic import Field
 
 from biotilt.options import Number, Seed, Whole, check_options
 from biotilt.rewards.rna.folding import MFEMatch, Parameters
-from biotilt.rewards.rna.rewriting import Rewriting
+from biotilt.rewards.rna.rewriting import LONG, Rewriting
 from biotilt.rewards.rna.windows import Fault, Folded, Window, Windows
 from biotilt.spaces.loops import Loops
 from biotilt.spaces.paired import Paired
@@ -24,7 +24,6 @@ FIRST, MORE, MOST = 60, 1.5, 2000  # folds of a window: the first time, by what 
 TRIES = 6  # moves a fold, of those that are ruled out without one
 REACH = 3  # loops, stacked pairs among them, that a window reaches beyond a fault
 SMALLER = 0.7  # of a window: what is left to mend lies in windows of their own
-SHORT = 120  # letters of a window that is searched, and written afresh, as a whole
 STARTS = 4
 AFRESH = 3  # a window starts afresh every so many times
 ROUNDS = 3  # of a part of a long window
@@ -109,7 +108,7 @@ class _Search:
         self.moves = Rewriting(loops, self.draws, options.scaffold)
         self.windows = Windows(loops, options.parameters, options.temperature, options.dangles)
         self.best = Folded(self.windows.whole, math.inf, {}, (0,))
-        self.visits, self.sweeps = Counter[Window](), Counter[Window]()
+        self.visits = Counter[Window]()
         self.reach: dict[int, int] = {}
 
     def run(self) -> Found:
@@ -143,30 +142,26 @@ class _Search:
     def _mended(self, letters: list[str], folded: Folded) -> list[str]:
         """Return the RNA with each fault of a window searched once."""
         for window, faults in self._apart(folded):
-            swept = self._swept(letters, self._parts(window))
+            swept = self._swept(letters, window)
             letters = self._mend(letters, window, faults) if swept == letters else swept
         return letters
 
-    def _parts(self, window: Window) -> list[Window]:
-        """Return smaller parts of a long window: larger ones each time, then none, and so again."""
-        if len(window.places) < SHORT:
-            return []
-        self.sweeps[window] += 1
-        parts = self.windows.parts(window, REACH * 2 ** (self.sweeps[window] - 1))
-        parts = [part for part in parts if len(part.places) < SMALLER * len(window.places)]
-        if not parts:
-            self.sweeps[window] = 0
-        return parts
-
-    def _swept(self, letters: list[str], parts: list[Window]) -> list[str]:
-        """Return the RNA with each part right alone, as far as a few rounds can make it."""
-        for part in parts:
-            for _ in range(ROUNDS):
-                folded = self._fold(letters, part)
-                if not folded.wrong:
-                    break
-                letters = self._mended(letters, folded)
+    def _swept(self, letters: list[str], window: Window) -> list[str]:
+        """Return the RNA with each part of a long window right alone, small ones first, as far as a few rounds go."""
+        reach = REACH
+        while len(window.places) >= LONG and (parts := self._parts(window, reach)):
+            for part in parts:
+                for _ in range(ROUNDS):
+                    folded = self._fold(letters, part)
+                    if not folded.wrong:
+                        break
+                    letters = self._mended(letters, folded)
+            reach *= 2
         return letters
+
+    def _parts(self, window: Window, reach: int) -> list[Window]:
+        parts = self.windows.parts(window, reach)
+        return [part for part in parts if len(part.places) < SMALLER * len(window.places)]
 
     def _apart(self, folded: Folded) -> list[tuple[Window, list[Fault]]]:
         """Return the windows of the faults, none within another, with what is wrong in each."""
@@ -182,7 +177,7 @@ class _Search:
         visits, start = self.visits[window], letters
         if visits % AFRESH == 0:
             wrong = [i for fault in faults for i in fault.wrong]
-            places = window.free if len(window.places) < SHORT else window.free & set(self.moves.loops_at(wrong))
+            places = window.free if len(window.places) < LONG else window.free & set(self.moves.loops_at(wrong))
             start = self.moves.afresh(letters, places)
         found, right = self._anneal(start, window, min(round(FIRST * MORE**visits), MOST))
         if right and found == letters:  # right alone, wrong in the molecule

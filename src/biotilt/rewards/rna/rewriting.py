@@ -22,6 +22,8 @@ LESS = 0.15  # weight of a position within a loop beside one whose letter matter
 LOOP_LETTERS, NEAR_LETTERS = 1.5, 1.1  # mean number of further letters of a move
 AT_MOST = 9  # letters of a move
 REACH = 2  # positions beside a fault
+LONG = 120  # letters of a window in which whole false stems are undone
+OF_FALSE_STEMS = 0.35  # of the moves there
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,11 @@ class Rewriting:
         """Return the RNA with a few letters changed about one of the positions that are wrong in a window.
 
         Either letters of the loops that the position, its partner and its false partner are in, or letters beside
-        these. It may come back as it was.
+        these; in a long window also one strand of the false stem that it is in. It may come back as it was.
         """
         focus = self.draws.choice(folded.wrong)
+        if len(folded.window.places) >= LONG and self.draws.random() < OF_FALSE_STEMS:
+            return self._written(letters, _strand(focus, folded) & folded.window.free, uniform=False)
         centres = [i for one in (focus, folded.partners[focus]) if one >= 0 for i in (one, self.loops.partners[one])]
         centres = [i for i in centres if i >= 0]
         if self.draws.random() < OF_LOOPS:
@@ -104,3 +108,14 @@ class Rewriting:
     def _held(self, i: int) -> str:
         assert self.scaffold is not None
         return self.scaffold[i].upper().replace("T", "U")
+
+
+def _strand(focus: int, folded: Folded) -> set[int]:
+    """Return the positions around one whose partners follow each other and are false."""
+    wrong, found = set(folded.wrong), {focus}
+    for step in (1, -1):
+        i = focus + step
+        while i in wrong and folded.partners[i] == folded.partners[i - step] - step >= 0:
+            found.add(i)
+            i += step
+    return found
