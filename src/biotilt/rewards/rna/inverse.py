@@ -26,7 +26,7 @@ REACH = 3  # loops, stacked pairs among them, that a window reaches beyond a fau
 SMALLER = 0.7  # of a window: what is left to mend lies in windows of their own
 STARTS = 4
 AFRESH = 3  # a window starts afresh every so many times
-ROUNDS = 3  # of a part of a long window
+SWEEPS, ROUNDS = 2, 2  # of the parts of a long molecule, and of each part in one
 RETURN = 12  # rounds until the search goes on from the best RNA
 
 
@@ -102,12 +102,13 @@ class _Search:
 
     def __init__(self, options: InverseFolding, folds: int, seconds: float) -> None:
         self.most_folds, self.most_seconds, self.began = folds, seconds, time.process_time()
-        self.folds, self.best_rna = 0, list[str]()
+        self.folds, self.sweeps, self.best_rna = 0, 0, list[str]()
         self.draws = random.Random(options.seed)
         loops = Loops(options.target)
         self.moves = Rewriting(loops, self.draws, options.scaffold)
         self.windows = Windows(loops, options.parameters, options.temperature, options.dangles)
         self.best = Folded(self.windows.whole, math.inf, {}, (0,))
+        self.last: dict[Window, tuple[str, Folded]] = {}
         self.visits = Counter[Window]()
         self.reach: dict[int, int] = {}
 
@@ -134,7 +135,13 @@ class _Search:
         """Mend one fault after another until the RNA folds as it should."""
         rounds = 0
         while (folded := self._fold(letters, self.windows.whole)).wrong:
-            letters = self._mended(letters, folded)
+            self._check_time()
+            for window, faults in self._apart(folded):
+                if len(window.places) >= LONG and self.sweeps < SWEEPS:
+                    self.sweeps += 1
+                    letters = self._swept(letters, window)
+                else:
+                    letters = self._mend(letters, window, faults)
             rounds += 1
             if rounds % RETURN == 0:
                 letters = self.best_rna
@@ -142,14 +149,13 @@ class _Search:
     def _mended(self, letters: list[str], folded: Folded) -> list[str]:
         """Return the RNA with each fault of a window searched once."""
         for window, faults in self._apart(folded):
-            swept = self._swept(letters, window)
-            letters = self._mend(letters, window, faults) if swept == letters else swept
+            letters = self._mend(letters, window, faults)
         return letters
 
     def _swept(self, letters: list[str], window: Window) -> list[str]:
         """Return the RNA with each part of a long window right alone, small ones first, as far as a few rounds go."""
         reach = REACH
-        while len(window.places) >= LONG and (parts := self._parts(window, reach)):
+        while parts := self._parts(window, reach):
             for part in parts:
                 for _ in range(ROUNDS):
                     folded = self._fold(letters, part)
@@ -212,12 +218,18 @@ class _Search:
         return all(len(one.places) < SMALLER * len(folded.window.places) for one, _ in self._apart(folded))
 
     def _fold(self, letters: list[str], window: Window) -> Folded:
+        """Return how a window folds; what it was when last asked about costs no fold."""
+        design = window.design(letters)
+        known = self.last.get(window)
+        if known is not None and known[0] == design:
+            return known[1]
         if self.folds:
             self._check_time()
             if self.folds >= self.most_folds:
                 raise _Spent("folds")
         self.folds += 1
         folded = self.windows.fold(letters, window)
+        self.last[window] = design, folded
         if window == self.windows.whole and _cost(folded) < _cost(self.best):
             self.best, self.best_rna = folded, letters
         return folded
