@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str] | str] = {
     "formulas": set(),
     "spaces": {"core"},
     "processes": {"core", "formulas"},
-    "values": {"core", "formulas"},
+    "values": {"core", "formulas", "screens"},
     "networks": {"core"},
     "objectives": {"core", "formulas"},
     "samplers": {"core", "formulas"},

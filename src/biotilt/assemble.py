@@ -14,7 +14,7 @@ from biotilt.asking import Oracles
 from biotilt.config import Config, ConstraintSection, ModelSection, RewardSection, parse_config
 from biotilt.constraints import Bounds
 from biotilt.constraints.tempered import check_tempered
-from biotilt.core import Algorithm, Objective, Parts, Sampler, Value, check_parts
+from biotilt.core import Algorithm, Objective, Parts, Sampler, Sees, Value, check_parts
 from biotilt.core.fixed import Fixed
 from biotilt.declared import Declaration
 from biotilt.errors import ConfigError
@@ -39,7 +39,7 @@ from biotilt.rewards.generic.base import Named
 from biotilt.rewards.generic.columns import GivesColumns, Source, plan, sources
 from biotilt.rewards.generic.declare import declare
 from biotilt.rewards.generic.section import FromSection, Section
-from biotilt.screening import check_screen
+from biotilt.screening import check_screen, view_of
 from biotilt.spaces import Text
 from biotilt.tasks import find_task
 from biotilt.values import VALUES
@@ -221,9 +221,12 @@ def _new_value(algorithm: Algorithm, section: str, config: Config, model: Model)
     options, policy = config.value_options(algorithm, section), model.policy
     if options is None:
         return None
-    return VALUES.find(algorithm.value_name).build(
+    value = VALUES.find(algorithm.value_name).build(
         options, policy.process, lambda width, depth: value_network(policy, ValueSize(width, depth))
     )
+    if isinstance(value, Sees):
+        value.see(view_of(model))
+    return value
 
 
 def _value_of(algorithm: Algorithm, section: str, parts: Assembled, given: Value | None = None) -> Value | None:

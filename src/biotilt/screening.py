@@ -25,7 +25,12 @@ def screen_for(config: Config, model: Model, algorithm: Algorithm, value: Value 
         )
     check_screened(algorithm, model.policy.process, value)
     name, options = named
-    return SCREENS.find(name).build(options, View(model.space, model.decode, pooled_features(model.policy)))
+    return SCREENS.find(name).build(options, view_of(model))
+
+
+def view_of(model: Model) -> View:
+    """Return how what looks at whole designs sees the states of a model."""
+    return View(model.space, model.decode, pooled_features(model.policy))
 
 
 def check_screen(config: Config, model: Model, objective: Algorithm, value: Value | None) -> None:

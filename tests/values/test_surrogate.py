@@ -11,6 +11,7 @@ from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder, Finite
 from biotilt.testing import all_designs
 from biotilt.values import SurrogateConfig, SurrogateQ
+from biotilt.values.foresight import Foresight
 
 ALPHA, LENGTH, LETTERS = 0.5, 3, 2
 REWARD = torch.tensor([0.3, -1.2, 0.8, 2.0, -0.4, 0.1, 1.1, -0.9])
@@ -135,3 +136,27 @@ def test_a_process_without_hidden_letters_and_bad_options_are_refused():
         SurrogateQ(torch.nn.Linear(1, 1), Finite(4, 2))
     with pytest.raises(ConfigError, match="imagine"):
         SurrogateConfig(imagine=0)
+
+
+def test_scores_are_foreseen_before_they_are_learned(parts):
+    """Both networks start at zero: in the second round each score is taken for the mean of the first."""
+    _, value, context = parts
+    assert "value_held_out" not in value.gather(context, RollIn(), 40).metrics
+    first = torch.tensor([0.5, 1.5])
+    value.set_units(first / ALPHA)
+    found = value.gather(context, RollIn(), 40)
+    rewards = found.rows["rewards"].double()
+    expected = (rewards - 1.0).square().mean() / rewards.var(correction=0)
+    assert found.metrics["value_held_out"] == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_older_rounds_count_half_as_much_each_round_later():
+    foresight = Foresight()
+    foresight.observe(torch.zeros(2), torch.tensor([1.0, -1.0]))
+    found = foresight.observe(torch.zeros(3), torch.tensor([3.0, -3.0, float("nan")]))
+    # half of 2 scores of error 1, and 2 of error 9: mean 0, so error and variance are one
+    assert found == {"value_held_out": pytest.approx(1.0)}
+    found = foresight.observe(torch.full((2,), 2.0), torch.tensor([2.0, 4.0]))
+    squares, error = (0.25 * 2 + 0.5 * 18 + 20), (0.25 * 2 + 0.5 * 18 + 4)
+    count, mean = 0.25 * 2 + 0.5 * 2 + 2, 6 / 3.5
+    assert found["value_held_out"] == pytest.approx(error / count / (squares / count - mean**2))

@@ -15,7 +15,7 @@ from biotilt.core.space import Space
 
 @dataclass(frozen=True)
 class View:
-    """How a screen sees states x[K] `(B, ...)`.
+    """How screens, and values of whole designs, see states x[K] `(B, ...)`.
 
     `decode` returns their designs, which the `space` describes; `embed` their features `(B, C)` in the generator's
     network, pooled over positions, and is None where that offers none.

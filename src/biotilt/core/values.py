@@ -15,6 +15,7 @@ from biotilt.core.parts import Value
 from biotilt.core.policy import Seen, Trajectory
 from biotilt.core.replay import Batch, Columns
 from biotilt.core.roll_in import RollIn
+from biotilt.core.screen import View
 
 
 @dataclass
@@ -67,6 +68,14 @@ class Gathers(Value, ABC):
     @abstractmethod
     def gather(self, context: Context, roll_in: RollIn, calls: int) -> Round:
         """Draw of the roll-in what it uses, and return rows, asking the oracle at most `calls` times."""
+
+
+class Sees(Value, ABC):
+    """A value that looks at whole designs."""
+
+    @abstractmethod
+    def see(self, view: View) -> None:
+        """Be told, once, how states look; ConfigError where it cannot tell their designs apart."""
 
 
 class Teaches(Gathers):

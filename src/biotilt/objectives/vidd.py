@@ -51,10 +51,11 @@ class VIDD(Objective):
       is p* for an exact value, whatever `beta` and `refresh`.
 
     `value`: posterior_mean, monte_carlo (ask the oracle about states); return, bootstrapped, mixed (learned from
-    scored designs, `biotilt.values.learned`); surrogate (`biotilt.values.surrogate`). Where nothing is hidden and
+    scored designs, `biotilt.values.learned`); surrogate (`biotilt.values.surrogate`); refills (a gaussian process on
+    whole designs, `biotilt.values.refills`). Where nothing is hidden and
     revealed, return is the only learned one (`biotilt.values.learned_state`). `updates` gradient steps of
     `states` states follow each round of oracle calls; `buffer` scored designs (or states) are kept: all of them for
-    surrogate and bootstrapped, a few recent rounds for return and mixed, whose rows age with the policy.
+    surrogate, refills and bootstrapped, a few recent rounds for return and mixed, whose rows age with the policy.
     """
 
     anchor: Literal["pretrained", "rollout"] = "pretrained"

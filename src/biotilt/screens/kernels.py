@@ -169,7 +169,7 @@ KERNELS: dict[str, type[Similarity]] = {
 }
 
 
-def similarity(name: str | None, view: View) -> Similarity:
+def similarity(name: str | None, view: View, key: str = "screen.kernel") -> Similarity:
     """Return the kernel of a name, or the first that suits the space; ConfigError where designs lack what it reads.
 
     By default k-mers for what is compared position by position, counts for other texts and molecules, numbers for
@@ -181,8 +181,8 @@ def similarity(name: str | None, view: View) -> Similarity:
     if name not in fit:
         kernel = f'"{name}" compares {KERNELS[name].reads}, which' if name else "there is nothing by which"
         raise ConfigError(
-            f'screen.kernel: {kernel} designs of "{view.space.name}" {"do not have" if name else "are compared"}; '
-            f"kernels that fit: {', '.join(fit) or 'none, so leave [screen] out'}"
+            f'{key}: {kernel} designs of "{view.space.name}" {"do not have" if name else "are compared"}; '
+            f"kernels that fit: {', '.join(fit) or 'none, so there is no such process'}"
         )
     return KERNELS[name](view)
 

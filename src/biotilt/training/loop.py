@@ -151,8 +151,8 @@ class Trainer:
         self._groups: list[dict[str, Any]] = [{"params": own, "lr": self.config.lr}]
         for module in trainable(self.context)[1:]:
             module.eval()
-            parameters = [p for p in module.parameters() if p.requires_grad]
-            self._groups.append({"params": parameters, "lr": needed(module, Learned).config.lr})
+            if parameters := [p for p in module.parameters() if p.requires_grad]:
+                self._groups.append({"params": parameters, "lr": needed(module, Learned).config.lr})
         self._rates = [group["lr"] for group in self._groups]
         self._optimiser: torch.optim.Optimizer | None = None
         self.average: nn.Module = share(policy.net).requires_grad_(False)

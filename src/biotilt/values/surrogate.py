@@ -16,9 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Context, Lesson, Network, Process, RollIn, Round, roll_in_metrics, share
+from biotilt.core import Batch, Context, Lesson, Metrics, Network, Process, RollIn, Round, roll_in_metrics, share
 from biotilt.core.bounded import call
 from biotilt.options import Count, Positive, check_options
+from biotilt.values.foresight import Foresight
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
 
 
@@ -42,7 +43,8 @@ class SurrogateQ(LearnedQ):
     """`LearnedQ` by return regression whose rewards come from a surrogate, itself fitted to all scored designs.
 
     The surrogate has the network's shape: R_φ(x) = Σ_i f_φ(x)[i, x_i], in units of the rewards' spread, around their
-    mean. Replay rows are the really scored designs: the buffer should hold all of them.
+    mean. Replay rows are the really scored designs: the buffer should hold all of them. Each round's scores are
+    predicted before they are learned (`value_held_out` of the history, `values.foresight`).
     """
 
     name: ClassVar[str] = "surrogate"
@@ -60,6 +62,7 @@ class SurrogateQ(LearnedQ):
         config = config or SurrogateConfig()
         super().__init__(net, process, "return", config)
         self.surrogate = share(net)
+        self.foresight = Foresight()
         length, tokens = self.process.length, process.noise(1, torch.Generator()).dtype
         self.register_buffer("imagined", torch.full((config.keep, length), -1, dtype=tokens))
         self.register_buffer("imagined_terms", torch.zeros(config.keep, length))
@@ -92,7 +95,18 @@ class SurrogateQ(LearnedQ):
             designs, terms = designs[picked], terms[picked]
         rewards = context.rewards(designs)
         rows = {"designs": designs, "rewards": rewards, "terms": terms}
-        return Round(rows, designs, roll_in_metrics(dream, rewards))
+        return Round(rows, designs, roll_in_metrics(dream, rewards) | self._foreseen(context, designs, rewards))
+
+    @torch.no_grad()
+    def _foreseen(self, context: Context, designs: Tensor, rewards: Tensor) -> Metrics:
+        """Return how well it predicts scores that it has not learned yet; nothing before it has learned any."""
+        if self.centre.isnan():
+            return {}
+        return self.foresight.observe(self.guess(context, designs), rewards)
+
+    def guess(self, context: Context, designs: Tensor) -> Tensor:
+        """Return R_φ `(B,)` of complete designs `(B, L)`, in units of reward."""
+        return (self.predict(designs) * self.spread + self.centre) * context.target.alpha
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         """Fit the surrogate to a part of the really scored `rows`, and return the lesson of as many imagined ones.
@@ -109,7 +123,7 @@ class SurrogateQ(LearnedQ):
         pick = known[torch.randperm(len(known), generator=context.generator, device=known.device)[:count]]
         designs = self.imagined[pick]
         with torch.no_grad():
-            guess = (self.predict(designs) * self.spread + self.centre) * context.target.alpha
+            guess = self.guess(context, designs)
         seen = {"designs": designs, "rewards": guess, "terms": self.imagined_terms[pick]}
         lesson = super().lesson(context, {name: torch.cat([rows] * config.hidings) for name, rows in seen.items()})
         x, k, q = (of_states[: len(pick)] for of_states in (lesson.x, lesson.k, lesson.q))
