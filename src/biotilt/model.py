@@ -241,6 +241,8 @@ class Model:
             raise ConfigError(
                 f"model {origin.shown} must return a model, such as biotilt.wrap makes, not {type(given).__name__}"
             )
+        if isinstance(origin, SourceOrigin) and origin.is_whole:
+            return given
         return replace(given, origin=origin)
 
     def with_lora(self, lora: LoRA | None = None, /, **options: Any) -> Model:

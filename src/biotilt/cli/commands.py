@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biotilt.cli.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, go_on_with, note, take_threads
-from biotilt.cli.fit import fit_oracle, given, pretrain
+from biotilt.cli.fit import convert, fit_oracle, given, pretrain
 from biotilt.cli.shown import checked, steered, summarised
 from biotilt.errors import ConfigError
 from biotilt.progress import counting
@@ -334,6 +334,7 @@ def compare(
 
 
 app.command()(pretrain)
+app.command()(convert)
 app.command("fit-oracle")(fit_oracle)
 
 

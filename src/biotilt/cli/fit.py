@@ -1,4 +1,4 @@
-"""The commands that learn from data: `biotilt pretrain` and `biotilt fit-oracle`."""
+"""The commands that make files of models: `biotilt pretrain`, `biotilt fit-oracle` and `biotilt convert`."""
 
 from __future__ import annotations
 
@@ -252,3 +252,20 @@ def _about(data: Path) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"{data}: {error}") from error
+
+
+@answering
+def convert(
+    kind: Annotated[str, typer.Argument(help="The family of models that the file is of, e.g. proteinmpnn.")],
+    file: Annotated[
+        Path, typer.Argument(help="A public file of weights (.pt, .ckpt): tensors are read, no code runs.")
+    ],
+    out: Annotated[Path, typer.Argument(help="The file to write (.safetensors).")],
+) -> Answer:
+    """Turn a public file of weights, which is a pickle, into safetensors: the only kind that is read elsewhere."""
+    from biotilt.models.convert import convert as converted
+
+    weights = converted(kind, file, out)
+    numbers = sum(tensor.numel() for tensor in weights.tensors.values())
+    found = {"file": str(out), "kind": kind, "tensors": len(weights.tensors), "numbers": numbers, **weights.about}
+    return Answer(found, (f"wrote {out}: {len(weights.tensors)} tensors, {numbers:,} numbers",))

@@ -13,7 +13,7 @@ from torch import nn
 
 from biotilt.errors import ConfigError
 from biotilt.loading import Reference
-from biotilt.models.sources import MODELS
+from biotilt.models.sources import MODELS, Whole
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class SourceOrigin(Origin):
     @property
     def is_ours(self) -> bool:
         return MODELS.is_ours(self.source)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a file of its model holds all of the network."""
+        return issubclass(MODELS.find(self.source, "model.source"), Whole)
 
     def build(self) -> Any:
         return MODELS.build(self.source, self.options, "model.options", "model.source").build()

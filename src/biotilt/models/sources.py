@@ -17,7 +17,17 @@ class Source(Protocol):
         ...
 
 
+class Whole:
+    """A source whose models are whole: their networks are ours, and a file of one needs the source no more."""
+
+
 MODELS: Registry[Source] = Registry(
-    "models", "model", lazy={"reference": "biotilt.models.reference:Reference"}, own_files=True
+    "models",
+    "model",
+    lazy={
+        "proteinmpnn": "biotilt.models.proteinmpnn:ProteinMPNN",
+        "reference": "biotilt.models.reference:Reference",
+    },
+    own_files=True,
 )
 """Imported when they are named: pretrained families need heavy packages."""

@@ -11,13 +11,16 @@ from biotilt.errors import ConfigError
 from biotilt.networks.cnn import CNN, CNNConfig
 from biotilt.networks.image import UNet, UNetConfig
 from biotilt.networks.mlp import MLP, MLPConfig
+from biotilt.networks.proteinmpnn import BackboneDecoder, BackboneDecoderConfig
 from biotilt.networks.structured import Structured, StructuredConfig
 from biotilt.networks.transformer import Transformer, TransformerConfig
 from biotilt.networks.values import Blank, Features, ValueSize, pooled_features, value_network
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 from biotilt.registry import Registry
 
-NETWORKS: Registry[nn.Module] = Registry("networks", "network", (CNN, MLP, Structured, Transformer, UNet, VectorMLP))
+NETWORKS: Registry[nn.Module] = Registry(
+    "networks", "network", (BackboneDecoder, CNN, MLP, Structured, Transformer, UNet, VectorMLP)
+)
 """Each is made of its `Options` alone, and keeps them as `config`."""
 
 
@@ -41,6 +44,8 @@ __all__ = [
     "CNN",
     "MLP",
     "NETWORKS",
+    "BackboneDecoder",
+    "BackboneDecoderConfig",
     "Blank",
     "CNNConfig",
     "Features",

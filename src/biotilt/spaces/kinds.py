@@ -12,6 +12,7 @@ from biotilt.spaces.arrays import Images, Points
 from biotilt.spaces.codons import Codons
 from biotilt.spaces.letters import Letters, Padded
 from biotilt.spaces.paired import Paired
+from biotilt.spaces.residues import Residues
 from biotilt.spaces.selfies import Selfies
 from biotilt.spaces.text import Text
 from biotilt.spaces.tokens import Tokens
@@ -19,7 +20,7 @@ from biotilt.spaces.tokens import Tokens
 SPACES: Registry[Space[Any]] = Registry(
     "spaces",
     "space",
-    (Letters, Padded, Tokens, Selfies, Codons, Points, Images, Paired),
+    (Letters, Padded, Tokens, Selfies, Codons, Points, Images, Paired, Residues),
     key="kind",
     make=lambda space, options: space.of_options(options),
 )

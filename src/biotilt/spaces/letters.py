@@ -20,7 +20,7 @@ from biotilt.spaces.fixed import fixed_from_positions, parse_fixed
 from biotilt.spaces.text import AlignedText
 
 
-class _OfLetters(AlignedText, Held[str]):
+class OfLetters(AlignedText, Held[str]):
     """What spaces of letters share: a pattern of letters holds positions."""
 
     held_by: ClassVar[Literal["fixed", "scaffold"]] = "fixed"
@@ -56,7 +56,7 @@ class LettersOptions:
 
 
 @dataclass(frozen=True)
-class Letters(_OfLetters):
+class Letters(OfLetters):
     """Designs of one length, whatever it is, in the letters of an alphabet; ConfigError for what is no `Alphabet`.
 
     >>> from biotilt.spaces import DNA
@@ -99,7 +99,7 @@ class PaddedOptions:
 
 
 @dataclass(frozen=True)
-class Padded(_OfLetters, Varying[str]):
+class Padded(OfLetters, Varying[str]):
     """Designs of any length up to `length`: one more letter, "-", stands where a design has none.
 
     Pads are dropped wherever they stand, so every state is a valid design, and a generator learns lengths as it learns

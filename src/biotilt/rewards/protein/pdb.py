@@ -11,6 +11,7 @@ import numpy as np
 
 from biotilt.errors import DataError, needs_extra
 from biotilt.files import read_text
+from biotilt.rewards.protein import mmcif
 from biotilt.spaces import PROTEIN
 
 # of the 20 residues, in the order of the alphabet
@@ -59,12 +60,13 @@ class _Atom(NamedTuple):
 
 
 def read_pdb(path: Path | str) -> Any:
-    """Return the amino acids of a PDB file (.pdb, .pdb.gz), first model, as biotite's AtomArray with B-factors.
+    """Return the amino acids of a PDB or mmCIF file (also .gz), first model, as biotite's AtomArray with B-factors.
 
     Modified residues and protonation states count as their parent, by the dictionary of the PDB and the names of
     force fields, and are renamed to it. What is no amino acid (waters, ions, ligands, nucleic acids, caps) is left
-    out, and so are hetero groups behind the TER of their chain. A chain ends at TER: what follows under the same
-    letter "A" is chain "A:2". B-factors that are not there are NaN. Of alternative places the first is taken.
+    out, and so are hetero groups behind the TER of their chain. A chain ends at TER, in mmCIF with its entity: what
+    follows under the same letter "A" is chain "A:2". B-factors that are not there are NaN. Of alternative places the
+    first is taken.
 
     Raises DataError, with file and line, when a line is malformed, or a residue is unknown, has no Cα, or is there
     twice; and when there is no amino acid at all.
@@ -93,6 +95,9 @@ def read_pdb(path: Path | str) -> Any:
 
 def _atoms(path: Path) -> Iterator[_Atom]:
     """Yield the atoms of the first model."""
+    if mmcif.is_cif(path):
+        yield from _cif_atoms(path)
+        return
     parts: dict[str, int] = {}
     chain, read = "", False
     for line, text in enumerate(read_text(path, any_bytes=True).split("\n"), start=1):
@@ -126,6 +131,26 @@ def _atom(text: str, line: int, part: int, path: Path) -> _Atom:
         line, text[:6].upper() == "HETATM", name, text[16:17].strip(), text[17:21].strip().upper(),
         text[21:22].strip(), part, number, text[26:27].strip(), (x, y, z), b_factor, element,
     )  # fmt: skip
+
+
+def _cif_atoms(path: Path) -> Iterator[_Atom]:
+    """Yield the atoms of a file in mmCIF format, whose lines are counted from the first atom."""
+    entities: dict[str, list[str]] = {}
+    for line, row in enumerate(mmcif.rows(path), start=1):
+        of_chain = entities.setdefault(row.chain, [])
+        if row.entity not in of_chain:
+            of_chain.append(row.entity)
+        try:
+            place, number = (float(row.x), float(row.y), float(row.z)), int(row.number)
+            b_factor = float(row.b_factor or "nan")
+        except ValueError as error:
+            raise DataError(f"{path}: atom {line} of its table: {error}") from error
+        if not np.isfinite(place).all():
+            raise DataError(f"{path}: atom {line} of its table: its coordinates are not finite")
+        yield _Atom(
+            line, row.hetero == "HETATM", row.name.upper(), row.altloc, row.residue.upper(), row.chain,
+            of_chain.index(row.entity), number, row.insertion, place, b_factor, row.element.upper() or row.name[:1],
+        )  # fmt: skip
 
 
 def _number(text: str) -> int:
