@@ -14,11 +14,11 @@ from torch import Tensor
 
 from biotilt.errors import ConfigError
 from biotilt.model import Model
-from biotilt.models.backbone import read_backbone
 from biotilt.models.convert import convert
 from biotilt.models.origin import SourceOrigin
 from biotilt.models.proteinmpnn import PUBLISHED, SOLUBLE, VANILLA, ProteinMPNN, published
 from biotilt.networks.proteinmpnn import BackboneDecoder
+from biotilt.rewards.protein.backbone import read_backbone
 from biotilt.spaces import PROTEIN
 
 pytestmark = pytest.mark.skipif(

@@ -16,13 +16,13 @@ from torch import Tensor
 from biotilt.core import Policy
 from biotilt.errors import ConfigError, DataError, suggest
 from biotilt.model import Model
-from biotilt.models.backbone import Backbone, read_backbone
 from biotilt.models.convert import Weights, read_proteinmpnn
 from biotilt.models.sources import Whole
 from biotilt.networks.backbone_encoder import BackboneEncoder
 from biotilt.networks.proteinmpnn import KINDS, BackboneDecoder, BackboneDecoderConfig
 from biotilt.options import Count, Flag, PathText, Positive, Text, check_options
 from biotilt.processes import AnyOrder
+from biotilt.rewards.protein.backbone import Backbone, beta_carbons, read_backbone
 from biotilt.schema import StoredTensors
 from biotilt.spaces import PROTEIN
 from biotilt.spaces.residues import Residues
@@ -178,7 +178,8 @@ def decoder(weights: Weights, structure: Backbone, owner: list[int], temperature
     width = parts["decoder"]["head.weight"].shape[1]
     encoder = BackboneEncoder(width, layers["encoder"], int(weights.about["neighbours"])).eval()
     encoder.load_state_dict(parts["encoder"])
-    nodes, edges, near = encoder(structure.atoms, structure.place, structure.chain_index)
+    atoms = torch.cat([structure.atoms, beta_carbons(structure.atoms).unsqueeze(1)], 1)
+    nodes, edges, near = encoder(atoms, structure.place, structure.chain_index)
     size = (max(owner) + 1, len(structure), near.shape[1])
     net = BackboneDecoder(BackboneDecoderConfig(V, *size, width, layers["decoder"], temperature))
     context = torch.tensor([at < 0 for at in owner])

@@ -29,7 +29,7 @@ class Encoded(NamedTuple):
 
 
 class BackboneEncoder(nn.Module):
-    """Places of N, CA, C and O `(N, 4, 3)` in Å → what the decoder reads; C channels, at most `k` neighbours."""
+    """Places of N, CA, C, O and CB `(N, 5, 3)` in Å → what the decoder reads; C channels, at most `k` neighbours."""
 
     def __init__(self, width: int, layers: int, k: int):
         super().__init__()
@@ -78,7 +78,7 @@ def nearest(alphas: Tensor, k: int) -> Tensor:
 
 def distances(atoms: Tensor, near: Tensor) -> Tensor:
     """Return radial functions of the 25 distances between the atoms of neighbours, `(N, K, 25 · 16)`."""
-    places = dict(zip(ATOMS, [*atoms.unbind(1), beta_carbons(atoms)]))
+    places = dict(zip(ATOMS, atoms.unbind(1)))
     low, high, count = RADII
     centres = torch.linspace(low, high, count, device=atoms.device)
     found = []
@@ -87,14 +87,6 @@ def distances(atoms: Tensor, near: Tensor) -> Tensor:
         apart = (((places[own].unsqueeze(1) - places[other][near]) ** 2).sum(-1) + 1e-6).sqrt()
         found.append(torch.exp(-(((apart.unsqueeze(-1) - centres) / ((high - low) / count)) ** 2)))
     return torch.cat(found, -1)
-
-
-def beta_carbons(atoms: Tensor) -> Tensor:
-    """Return where Cβ are, or would be, by N, CA and C `(N, 4, 3)`: ideal geometry, `(N, 3)`."""
-    n, ca, c = atoms[:, 0], atoms[:, 1], atoms[:, 2]
-    first, second = ca - n, c - ca
-    across = torch.linalg.cross(first, second)
-    return -0.58273431 * across + 0.56802827 * first - 0.54067466 * second + ca
 
 
 def _messages(width: int) -> nn.Sequential:

@@ -31,8 +31,17 @@ from biotilt.rewards.molecule.properties import (
     Substructure,
     SyntheticAccessibility,
 )
-from biotilt.rewards.protein.properties import Aromaticity, Gravy, Instability, IsoelectricPoint, MolecularWeight
+from biotilt.rewards.protein.exposure import BackboneSurface
+from biotilt.rewards.protein.properties import (
+    Aromaticity,
+    Gravy,
+    Instability,
+    IsoelectricPoint,
+    MolecularWeight,
+    NetCharge,
+)
 from biotilt.rewards.protein.secondary import SecondaryStructure
+from biotilt.rewards.protein.sequence import AvoidedMotifs, Identity, ResidueCount
 from biotilt.rewards.protein.structure import (
     PLDDT,
     PTM,
@@ -52,12 +61,15 @@ KINDS: tuple[Any, ...] = (
     *(FreeEnergy, EnsembleDefect, TargetProbability, MFEMatch),
     *(DrugLikeness, SyntheticAccessibility, LogP, PolarSurface, HeavyAtoms, Lipinski, Alerts, Similarity, Novelty),
     *(Substructure, PMO, Vina),
-    *(Instability, IsoelectricPoint, Gravy, Aromaticity, MolecularWeight, SecondaryStructure),
+    *(Instability, IsoelectricPoint, Gravy, Aromaticity, MolecularWeight, NetCharge, SecondaryStructure),
+    *(ResidueCount, AvoidedMotifs, Identity, BackboneSurface),
     *(PLDDT, PTM, InterfacePTM, FoldContent, Globularity, Symmetry, HydrophobicSurface, ReferenceRMSD, TMScore),
     Ehrlich,
     *(Command, PythonFunction, LogDensity, LearnedReward, Sum, Product, GeometricMean, Threshold, LogProbability),
 )
-REWARDS: Registry[NamedReward] = Registry("rewards", "reward", KINDS)
+REWARDS: Registry[NamedReward] = Registry(
+    "rewards", "reward", KINDS, lazy={"backbone_likelihood": "biotilt.models.likelihood:BackboneLikelihood"}
+)
 """What a section's `kind` may be: dataclasses of their options, and kinds that are built from the section itself."""
 
 

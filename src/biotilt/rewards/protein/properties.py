@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from biotilt.errors import needs_extra
-from biotilt.options import check_options
+from biotilt.options import Number, check_options
 from biotilt.rewards.generic.base import NotScored, digest
 from biotilt.rewards.generic.ranges import check_range, within
 from biotilt.spaces import PROTEIN
@@ -134,3 +136,20 @@ class MolecularWeight(_Property):
 
     def property(self, analysis: Any) -> float:
         return analysis.molecular_weight()
+
+
+@dataclass(frozen=True)
+class NetCharge(_Property):
+    """The net charge at `ph`, by the pKₐ of Bjellqvist et al. 1993; or minus its distance to the range [low, high].
+
+    >>> [round(charge, 1) for charge in NetCharge()(["GGKKDK"])], NetCharge(low=-9.0)(["GG"])
+    ([2.0], [0.0])
+    """
+
+    ph: Annotated[Number, Field(ge=0, le=14)] = 7.4
+
+    name = "net_charge"
+    units = "elementary charges"
+
+    def property(self, analysis: Any) -> float:
+        return analysis.charge_at_pH(self.ph)

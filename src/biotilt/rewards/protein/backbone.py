@@ -117,3 +117,11 @@ def read_backbone(path: Path | str) -> Backbone:
         tuple(chain for chain, _, _ in whole),
         tuple((number, code) for _, number, code in whole),
     )
+
+
+def beta_carbons(atoms: Tensor) -> Tensor:
+    """Return where Cβ are, or would be, by N, CA and C `(N, 4, 3)`: ideal geometry, `(N, 3)`."""
+    n, ca, c = atoms[:, 0], atoms[:, 1], atoms[:, 2]
+    first, second = ca - n, c - ca
+    across = torch.linalg.cross(first, second)
+    return -0.58273431 * across + 0.56802827 * first - 0.54067466 * second + ca
