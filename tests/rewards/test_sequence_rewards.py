@@ -45,7 +45,7 @@ def test_charge_is_what_is_charged() -> None:
     assert plus == pytest.approx(3, abs=0.25) and none == pytest.approx(0, abs=0.25)
     assert minus == pytest.approx(-3, abs=0.25)
     acid = NetCharge(ph=2.0)(["GKG"])[0]
-    assert acid > charge(["GKG"])[0] and NetCharge(high=0.0)(["GKRKG"])[0] == pytest.approx(-plus)
+    assert acid > charge(["GKG"])[0] and NetCharge(high=0.0, ph=6.0)(["GKRKG"])[0] == pytest.approx(-plus)
 
 
 def test_what_has_no_score_and_what_is_refused() -> None:
