@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -171,3 +173,52 @@ def test_memory_does_not_grow_with_the_number_of_steps(name):
         found.append(peak(update))
     assert found[1] < 1.25 * found[0]
     assert found[1] < 4e6
+
+
+@pytest.mark.parametrize(("rows", "given"), [(99, 0), (100, 1)])
+def test_what_a_large_graph_took_is_given_back_and_of_a_small_one_not(rows, given, monkeypatch):
+    """A row of this network keeps what a sine reads, 4,000 numbers of four bytes."""
+
+    class Sine(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x, t):
+            return (x + self.scale).sin()
+
+    net, asked = Sine(), []
+    monkeypatch.setattr("biotilt.core.bounded.LARGE", 100 * 16_000)
+    monkeypatch.setattr("biotilt.core.bounded.give_back", lambda: asked.append(1))
+    x = torch.zeros(rows, 4000)
+    assert graph_bytes(net, x, torch.zeros(rows)) == 16_000
+    with bounded(10):
+        call(net, x, torch.zeros(rows)).sum().backward()
+    assert len(asked) == given
+
+
+HOLES = """
+import torch
+from pathlib import Path
+from biotilt.core.bounded import give_back
+
+def taken():
+    return int(next(l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmRSS")).split()[1])
+
+big = torch.ones(4_000_000)  # the C library takes blocks up to this size from its heap, once one was freed
+del big
+before, blocks = taken(), [torch.ones(100_000) for _ in range(500)]
+kept = blocks[::50]
+del blocks
+holes = taken()
+give_back()
+print(before, holes, taken())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_holes_between_blocks_are_given_back():
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    before, holes, after = map(int, done.stdout.split())
+    assert holes - before > 150_000, "200 MB less ten blocks, which the heap keeps"
+    assert after - before < 20_000

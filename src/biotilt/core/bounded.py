@@ -6,6 +6,8 @@ network are independent of each other: a part of them gives the same outputs and
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 R = TypeVar("R")
+LARGE = 50e6  # bytes of activations: what less leaves behind is not worth the time
 _MEASURED: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
 
 
@@ -35,9 +38,34 @@ _BUDGET: ContextVar[_Budget | None] = ContextVar("bytes of activations", default
 
 @contextmanager
 def bounded(megabytes: float) -> Iterator[None]:
-    """Let the graphs that are made inside keep so many megabytes of activations; their backward pass is inside too."""
-    with _set(_Budget(megabytes * 1e6, megabytes * 1e6)):
+    """Let the graphs that are made inside keep so many megabytes of activations; their backward pass is inside too.
+
+    What large graphs took is given back to the system at the end, so that the next begins where this one did.
+    """
+    budget = _Budget(megabytes * 1e6, megabytes * 1e6)
+    with _set(budget):
         yield
+    if budget.limit - budget.left >= LARGE:
+        give_back()
+
+
+def give_back() -> None:
+    """Give free memory back to the system, where the C library can (glibc); a few milliseconds.
+
+    Updates differ in their number of rows, and so in the size of their activations. Blocks of one size leave holes into
+    which those of the next do not fit, and the process would grow to several times what an update keeps.
+    """
+    trim = _trimmer()
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _trimmer() -> Callable[[int], int] | None:
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (OSError, TypeError, AttributeError):  # musl, macOS, Windows
+        return None
 
 
 @contextmanager
