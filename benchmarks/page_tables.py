@@ -145,7 +145,18 @@ def speed() -> str:
 
 def speed_peers() -> str:
     """What the updates of published code cost here, on a network of their size, in matrix TFLOP."""
-    rows = [["", "calls", "rows", "CPU s", "TFLOP", "TFLOP, published code", "peak MB", "share of the matrix rate"]]
+    rows = [
+        [
+            "",
+            "calls",
+            "rows",
+            "CPU s",
+            "TFLOP",
+            "TFLOP, published code",
+            "peak MB",
+            "share of the matrix rate, padding counted",
+        ]
+    ]
     for line in lines("speed.jsonl"):
         case, found = line["case"], line["found"]
         if case["network"].get("blocks") != 20 or "plain" not in found:

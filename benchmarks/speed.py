@@ -8,8 +8,9 @@
 Each case runs alone in a process of one thread; cases that the file has already are not run again. Rows are states
 that a network was given, `plain` and with a `graph` to go back by. `tflop`: CPU seconds times the rate of fp32 matrix
 products of one core, which compares machines: the larger of those measured in the same process before and after.
-`share`: the part of this rate that was reached, a row with a graph counted as three. `peak_mb`: the process's peak less
-what it took before the round. The reward costs nothing: it is a sum over letters (points).
+`share`: the part of this rate that was reached, a row with a graph counted as three, and products with padding counted
+as if they were made: a dilated convolution leaves most of them out, so the share may pass 100 %. `peak_mb`: the
+process's peak less what it took before the round. The reward costs nothing: it is a sum over letters (points).
 """
 
 from __future__ import annotations
@@ -205,7 +206,7 @@ def _status(key: str) -> int:
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Return a Markdown table, one line a case."""
-    head = "| | length | steps | batch | calls | rows plain | with graph | CPU s | TFLOP | share of fp32 | peak MB |"
+    head = "| | length | steps | batch | calls | plain | graph | CPU s | TFLOP | share, padding counted | peak MB |"
     rows = [head, "|---" * head[1:].count("|") + "|"]
     for line in lines:
         case, found = line["case"], line["found"]

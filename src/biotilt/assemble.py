@@ -198,6 +198,7 @@ def _check_conditional(found: Assembled) -> None:
 def objective_and_value(parts: Assembled) -> tuple[Objective, Value | None]:
     """Return the objective and its value, checked against the process and the reward."""
     objective = parts.config.build_objective()
+    objective.check_calls(parts.config.build_train().batch)
     return objective, _value_of(objective, "objective", parts)
 
 

@@ -55,6 +55,18 @@ def test_the_interval_is_that_of_a_bootstrap_of_both_sides() -> None:
     assert found == difference_of_medians(around(2.0), around(0.0)), "seeded"
 
 
+@pytest.mark.parametrize(("draws", "base"), [(120, 120), (300, 100)])
+def test_the_interval_holds_for_the_best_of_draws_that_the_base_shares(draws: int, base: int) -> None:
+    """By a second route: the spread, over fresh samples, of how far the best's median is above the base's."""
+    rng, best = np.random.default_rng(0), draws // 3
+    samples = rng.exponential(size=(4000, draws))
+    chosen = np.sort(samples, axis=1)[:, -best:]
+    expected = 2 * 1.96 * (np.median(chosen, axis=1) - np.median(samples[:, :base], axis=1)).std()
+    found = [difference_of_medians(c, s[:base]) for c, s in zip(chosen[:40].tolist(), samples[:40].tolist())]
+    widths = [(each["high"] or math.nan) - (each["low"] or math.nan) for each in found]
+    assert np.mean(widths) == pytest.approx(expected, rel=0.12)
+
+
 def test_scores_that_are_missing_do_not_count_and_infeasible_ones_are_the_lowest() -> None:
     assert difference_of_medians([1.0, 1.0, NAN, NAN], [0.0, 0.0]) == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert difference_of_medians([NAN], [0.0]) == {"value": None, "low": None, "high": None}

@@ -10,6 +10,7 @@ import torch
 from joint_problem import ALPHA, DESIGNS, JOINT, P_STAR, REWARD, L, V, context_of, policy_of
 from torch import Tensor
 
+from biotilt import Experiment
 from biotilt.core import Context, Parts, Policy, Replay, Roles, Target, check_parts
 from biotilt.errors import ConfigError
 from biotilt.objectives import Evolve, ScoreClimbing
@@ -128,4 +129,12 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(ConfigError, match=r"objective\.least must be ≤ objective\.most"):
         ScoreClimbing(least=0.6, most=0.5)
     with pytest.raises(ConfigError, match=r"objective\.buffer: 32 states are less than the 64 chains"):
-        ScoreClimbing(buffer=32).collect(context_of(ScoreClimbing(buffer=32), policy_of(JOINT)), 64)
+        ScoreClimbing(buffer=32).check_calls(64)
+    small = {"name": "score_climbing", "buffer": 32}
+    with pytest.raises(ConfigError, match=r"objective\.buffer: 32 states are less than the 64 chains"):
+        Experiment.for_task("utr", objective=small, train={"batch": 64})
+    objective = ScoreClimbing(buffer=32)
+    context = context_of(objective, policy_of(JOINT))
+    with pytest.raises(ConfigError, match="the 64 chains"):
+        Trainer(context, objective, TrainConfig(max_calls=64, batch=64), context.target.scorer)  # type: ignore[arg-type]
+    assert context.target.scorer.calls == 0  # type: ignore[attr-defined]

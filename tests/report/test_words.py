@@ -73,7 +73,7 @@ def test_what_alpha_can_give_is_told_beside_what_was_had(reward, found, expected
     _, text, _ = said(reward=reward, attainable=found, rows=rows)
     assert "At this alpha, 0.2500, perfect tuning" in text
     assert expected in text
-    assert "; the tuned designs have 7.250. A smaller alpha reaches for more." in text
+    assert "; the tuned designs have 7.250. A smaller alpha aims at a higher average, further from the base." in text
 
 
 def test_when_best_of_n_won_its_table_is_the_one_to_use() -> None:

@@ -30,6 +30,9 @@ class Around(Objective):
     def batch_size(self) -> int | None:
         return self.objective.batch_size
 
+    def check_calls(self, calls: int) -> None:
+        self.objective.check_calls(calls)
+
     def columns(self, value: Value | None) -> Columns:
         return self.objective.columns(value)
 

@@ -97,6 +97,9 @@ class Objective(Algorithm, ABC):
     def batch_size(self) -> int | None:
         """How many rows of the replay a loss is given, drawn uniformly; None for all, where it draws its own."""
 
+    def check_calls(self, calls: int) -> None:
+        """Raise ConfigError when its configuration does not go with rounds of so many calls."""
+
     @abstractmethod
     def columns(self, value: Value | None) -> Columns:
         """Return the columns of the rows that `collect` brings, with the value it works with."""

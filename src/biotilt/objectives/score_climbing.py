@@ -60,14 +60,16 @@ class ScoreClimbing(Objective):
         """All: those that have a score are drawn from."""
         return None
 
+    def check_calls(self, calls: int) -> None:
+        if self.buffer < calls:
+            raise ConfigError(f"objective.buffer: {self.buffer} states are less than the {calls} chains of train.batch")
+
     def columns(self, value: Value | None) -> Columns:
         return {"designs": "states", "rewards": "float"}
 
     @torch.no_grad()
     def collect(self, context: Context, calls: int) -> Round:
         """Move every chain once; the rows are their states, and no draws of the policy."""
-        if self.buffer < calls:
-            raise ConfigError(f"objective.buffer: {self.buffer} states are less than the {calls} chains of train.batch")
         memory, generator = context.memory.rows, context.generator
         metrics: Metrics = {}
         if len(context.memory) < calls:

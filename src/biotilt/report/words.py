@@ -146,7 +146,8 @@ def _attainable(about: Summary) -> list[str]:
     return [
         f"At {_which(about)} alpha, {pretty(found['alpha'])}, perfect tuning would have an average {reward['label']} "
         f"of {bound[0]}{pretty(reward['sign'] * found['mean'])}, at a KL of{bound[1]} {pretty(found['kl'])} nats, by "
-        f"{count(found['designs'])} designs of the base{had}. A smaller alpha reaches for more."
+        f"{count(found['designs'])} designs of the base{had}. A smaller alpha aims "
+        "at a higher average, further from the base."
     ]
 
 

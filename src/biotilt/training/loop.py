@@ -130,6 +130,7 @@ class Trainer:
         from accelerate.state import is_initialized
 
         policy = self.context.roles.policy
+        self.objective.check_calls(self.config.batch)
         if self.config.overlap and self.objective.capacity is None:
             raise ConfigError(
                 f'train.overlap: "{self.objective.name}" learns from designs of the newest policy only, so it has '
