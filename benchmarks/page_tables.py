@@ -14,6 +14,7 @@ import eterna100
 import known_answer_page
 import known_answer_table
 import matrix
+import page_gpu
 import pmo_table
 import task_panels
 import utr_objectives
@@ -266,6 +267,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "eterna100": lambda: f"```text\n{eterna100.table(lines('eterna100.jsonl'))}\n```",
     "faulty": faulty,
     "floor": floor,
+    **page_gpu.TABLES,
     "known_answers": known_answers,
     "known_table": known_table,
     "known_value": known_value,

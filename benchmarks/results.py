@@ -18,6 +18,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from biotilt.files import write_text
 
 HERE = Path(__file__).parent
@@ -27,11 +29,12 @@ RESULTS = HERE / "results"
 
 @dataclass(frozen=True)
 class Step:
-    """A command and the file in results/ that it makes: by itself (`--out`), or what it prints."""
+    """A command and the file in results/ that it makes: by itself (`--out`), or what it prints; `card`: on a GPU."""
 
     makes: str
     command: str
     prints: bool = False
+    card: bool = False
 
     @property
     def needs_data(self) -> bool:
@@ -100,6 +103,7 @@ STEPS = (
     ),
     Step("speed.jsonl", "speed.py --out {out}"),
     Step("speed.jsonl", "speed.py --peers --out {out}"),
+    Step("gpu.jsonl", "gpu.py --out {out} --seconds 125", card=True),
     Step("steps.jsonl", "steps.py --out {out}"),
     Step("screening.jsonl", "screening.py --out {out}"),
     Step("pmo.jsonl", "pmo.py --out {out}"),
@@ -118,7 +122,7 @@ STEPS = (
     Step("melting_temperature.json", "melting_temperature.py --data {data}/protein_seqs", prints=True),
     Step("natural_strands.json", "natural_strands.py --data {data}/protein_seqs", prints=True),
 )
-RESUMABLE = {Path(step.makes).stem for step in STEPS if step.makes.endswith(".jsonl")} - {"docking", "scaffolds"}
+RESUMABLE = {Path(step.makes).stem for step in STEPS if step.makes.endswith(".jsonl")} - {"docking", "gpu", "scaffolds"}
 
 
 def main() -> None:
@@ -127,7 +131,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", metavar="NAME", help="files without their suffix, as --list shows them")
     parser.add_argument("--list", action="store_true", help="print the commands and stop")
     options = parser.parse_args()
-    skipped = []
+    skipped, cardless = [], []
     for step in STEPS:
         name = Path(step.makes).stem
         if options.list:
@@ -137,10 +141,14 @@ def main() -> None:
             continue
         elif step.needs_data and options.data is None:
             skipped.append(name)
+        elif step.card and not (RESULTS / step.makes).exists() and not torch.cuda.is_available():
+            cardless.append(name)
         elif name in RESUMABLE or not (RESULTS / step.makes).exists():
             run(step, options.data)
     if skipped:
         print(f"not run, since they need --data: {', '.join(dict.fromkeys(skipped))}", file=sys.stderr)
+    if cardless:
+        print(f"not run, since they need a graphics card: {', '.join(cardless)}", file=sys.stderr)
     if not options.list:
         subprocess.run([sys.executable, str(HERE / "pages.py")], check=True, cwd=ROOT)
 

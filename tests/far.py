@@ -6,7 +6,6 @@ whole rounds can be run for a card where there is none. Torch knows one such dev
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -20,6 +19,9 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 
 from biotilt.testing import same_noise
 
+# before the first backward pass of the process, which counts the devices that there are
+_setup_privateuseone_for_python_backend("far")
+DEVICE = torch.device("far:0")
 ATEN = torch.ops.aten
 MOVES = {ATEN._to_copy.default, ATEN.copy_.default}
 INDEXED = {ATEN.index.Tensor, ATEN.index_put.default, ATEN.index_put_.default, ATEN._index_put_impl_.default}
@@ -34,7 +36,7 @@ class Far(Tensor):
     def __new__(cls, here: Tensor) -> Far:
         made = Tensor._make_wrapper_subclass(
             cls, here.size(), strides=here.stride(), storage_offset=here.storage_offset(), dtype=here.dtype,
-            device=device(),
+            device=DEVICE,
         )  # fmt: skip
         made.here = here
         return made
@@ -48,18 +50,14 @@ class Far(Tensor):
     def tolist(self) -> Any:
         return self.here.tolist()
 
+    def __getitem__(self, index: Any) -> Any:
+        return super().__getitem__(torch.tensor(index) if isinstance(index, list) else index)
+
     def untyped_storage(self) -> torch.UntypedStorage:
         return self.here.untyped_storage()
 
     def __repr__(self, **_: Any) -> str:
         return f"Far({self.here})"
-
-
-@functools.cache
-def device() -> torch.device:
-    """Return the device, known to torch from now on."""
-    _setup_privateuseone_for_python_backend("far")
-    return torch.device("far:0")
 
 
 def is_far(where: Any) -> bool:
@@ -114,4 +112,4 @@ class _Literals(TorchFunctionMode):
 def far_device() -> Iterator[torch.device]:
     """Make "far" a device that this process has, as long as it lasts; it draws the processor's noise."""
     with same_noise(), _Operators(), _Literals():
-        yield device()
+        yield DEVICE

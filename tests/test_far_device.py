@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from biotilt.core import Policy
 from biotilt.errors import ConfigError
+from biotilt.networks import CNN, CNNConfig
+from biotilt.networks.conditional import Conditional
+from biotilt.networks.convolution import Convolution
+from biotilt.processes import AnyOrder
+from biotilt.processes.conditioned import conditioned
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -70,6 +76,25 @@ def test_every_process_runs_there(process):
             there = gpu_checks.run_once(kind, name, base, far, {})
         for key, found in here.items():
             torch.testing.assert_close(there[key], found, atol=1e-5, rtol=1e-4, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("objective", "vidd"), ("objective", "trajectory_balance"), ("sampler", "svdd")]
+)
+def test_networks_that_are_told_a_condition_run_there(kind, name, monkeypatch):
+    monkeypatch.setattr(Convolution, "forward", torch.nn.Conv1d.forward)  # ours take another way on a processor
+    torch.manual_seed(1)
+    process = conditioned(AnyOrder(4, 3), (0.3, 0.7))
+    net = CNN(CNNConfig(3, 4, channels=8, blocks=1, conditions=2))
+    base = Policy(process, Conditional(net, torch.arange(2), mark=process.mark))
+    base.net.eval()
+    if kind == "sampler":  # those have one target
+        base = Policy(AnyOrder(4, 3), Conditional(net, torch.tensor(1)))
+    here = gpu_checks.run_once(kind, name, base, CPU, {})
+    with far_device() as far:
+        there = gpu_checks.run_once(kind, name, base, far, {})
+    for key, found in here.items():
+        torch.testing.assert_close(there[key], found, atol=1e-5, rtol=1e-4, equal_nan=True)
 
 
 def test_a_run_is_resumed_there():

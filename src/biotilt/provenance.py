@@ -254,8 +254,15 @@ def threads_of(experiment: Experiment, folder: Path) -> int | None:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    packages = {name: importlib.metadata.version(name) for name in ("biotilt", "torch", "numpy")}
+    packages = {name: _version(name) for name in ("biotilt", "torch", "numpy")}
     return {"python": platform.python_version(), **packages, "threads": str(torch.get_num_threads())}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from its sources, without having been installed
+        return "unknown"
 
 
 def git_commit() -> str | None:

@@ -85,8 +85,11 @@ class SecondaryPredictor:
         self.name, self.version = name, version
 
     def probabilities(self, letters: Tensor) -> Tensor:
-        """Return `(B, L, 3)`, in the order of `CLASSES`, of letter probabilities `(B, L, 20)`; gradients flow."""
-        return torch.stack([member(letters).softmax(-1) for member in self.members]).mean(0)
+        """Return `(B, L, 3)`, in the order of `CLASSES`, of letter probabilities `(B, L, 20)`; gradients flow.
+
+        The networks go to where the letters are, and stay there.
+        """
+        return torch.stack([member.to(letters.device)(letters).softmax(-1) for member in self.members]).mean(0)
 
     @torch.no_grad()
     def of_designs(self, designs: Sequence[str], *, chunk: int = 512) -> list[Tensor]:
@@ -94,8 +97,8 @@ class SecondaryPredictor:
         found: list[Tensor] = []
         for start in range(0, len(designs), chunk):
             part = designs[start : start + chunk]
-            letters = encode_letters(part)
-            found += [p[: len(design)] for p, design in zip(self.probabilities(letters), part)]
+            letters = encode_letters(part).to(next(self.members[0].parameters()).device)
+            found += [p[: len(design)] for p, design in zip(self.probabilities(letters).cpu(), part)]
         return found
 
     def predict(self, designs: Sequence[str]) -> list[str]:
