@@ -15,6 +15,7 @@ import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
+collect_ignore = ["far"]  # test_far.py runs them, in processes of their own
 LENGTH = 10
 # G is the rarest letter and the reward counts it: every test that looks for an effect has a direction
 WEIGHTS = {"A": 4, "C": 3, "G": 1, "T": 2}

@@ -16,9 +16,9 @@ from biotilt.networks.convolution import Convolution
 from biotilt.processes import AnyOrder
 from biotilt.processes.conditioned import conditioned
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import gpu_checks  # noqa: E402
 from far import far_device  # noqa: E402
