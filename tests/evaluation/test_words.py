@@ -43,7 +43,7 @@ def test_each_length_of_words_is_a_prior_for_the_next(monkeypatch):
         monkeypatch.setattr(words, "LONGEST", k)
         found = best_word_model(train, train if k == 3 else validation, test, 3)
         assert found.nats == pytest.approx(by_hand(train, test, 3, found.k, pseudo), rel=1e-9)
-        assert found.k == k
+        assert found.k == k and found.nats_of_lengths == 0
 
 
 def test_the_length_counts_where_it_is_free(monkeypatch):
@@ -52,7 +52,7 @@ def test_the_length_counts_where_it_is_free(monkeypatch):
     train, test = [[0], [0], [0, 0, 0]], [[0], [0, 0]]
     # of lengths 1 to 3 with one added to each: 3/6, 1/6, 2/6; the letter is one of one
     lengths = -(math.log(3 / 6) + math.log(1 / 6)) / 2
-    assert best_word_model(train, train, test, 1).nats == pytest.approx(lengths)
+    assert best_word_model(train, train, test, 1).nats_of_lengths == pytest.approx(lengths)
 
 
 def test_k_is_chosen_on_validation():
@@ -71,3 +71,17 @@ def test_k_is_chosen_on_validation():
     entropy = -(right * math.log(right) + 3 * other * math.log(other))
     assert found.k == 3
     assert found.nats == pytest.approx(2 * math.log(4) + 58 * entropy, rel=0.04)
+
+
+def test_what_is_told_of_a_place_is_known_before_its_letter():
+    """Places of kind 0 hold letters 0 and 1, of kind 1 only 2: tokens are letter + 3 · kind."""
+    random.seed(3)
+
+    def one() -> list[int]:
+        kinds = random.choices((0, 1), k=50)
+        return [5 if kind else random.choice((0, 1)) for kind in kinds]
+
+    train, validation, test = ([one() for _ in range(100)] for _ in range(3))
+    found = best_word_model(train, validation, test, 3, told=2)
+    free = sum(token < 3 for row in test for token in row) / 100
+    assert found.nats == pytest.approx(free * math.log(2), rel=0.02)

@@ -19,18 +19,31 @@ Tokens = Sequence[Sequence[int]]
 class WordModel:
     """Words of `k` letters: p(letter | the k − 1 before it), with `pseudo` counts of what shorter words say.
 
-    `nats`: −log p of a test sequence, on average, its length included (frequencies of lengths, one added to each).
+    `nats`: −log p of the letters of a test sequence, on average; `nats_of_lengths`: of its length, by the frequencies
+    of lengths, one added to each.
     """
 
     k: int
     pseudo: float
     nats: float
+    nats_of_lengths: float
 
 
-def best_word_model(train: Tokens, validation: Tokens, test: Tokens, letters: int) -> WordModel:
+def as_numbers(sequences: Sequence[str], letters: str) -> list[list[int]]:
+    """Return each sequence as numbers of its letters.
+
+    >>> as_numbers(["CAT"], "ACGT")
+    [[1, 0, 3]]
+    """
+    number = {letter: i for i, letter in enumerate(letters)}
+    return [[number[letter] for letter in sequence] for sequence in sequences]
+
+
+def best_word_model(train: Tokens, validation: Tokens, test: Tokens, letters: int, told: int = 1) -> WordModel:
     """Return the word model of `train` that is best on `validation`, of k = 1 … 6, with its −log p of `test`.
 
     Sequences are of tokens from 0 to `letters` − 1. A letter at the start of a sequence is known to stand there.
+    `told`: of each letter it is known of which so many kinds its place is; a token is then letter + `letters` · kind.
 
     >>> import random
     >>> random.seed(0)
@@ -39,29 +52,29 @@ def best_word_model(train: Tokens, validation: Tokens, test: Tokens, letters: in
     >>> found.k, found.nats < 1.0  # one letter tells the rest: log 2 for the first
     (2, True)
     """
-    tables = [_Counts(train, k, letters) for k in range(1, LONGEST + 1)]
-    places = {name: [_words(part, k, letters) for k in range(1, LONGEST + 1)] for name, part in
-              (("validation", validation), ("test", test))}  # fmt: skip
+    every = range(1, LONGEST + 1)
+    tables = [_Counts(_words(train, k, letters, told), letters) for k in every]
+    chosen_by, wanted = ([_words(part, k, letters, told) for k in every] for part in (validation, test))
     nats = {
-        (k, pseudo): _nats(tables[:k], places["validation"][:k], letters, pseudo) / len(validation)
-        for k, pseudo in product(range(1, LONGEST + 1), PSEUDO)
+        (k, pseudo): _nats(tables[:k], chosen_by[:k], letters, pseudo) / len(validation)
+        for k, pseudo in product(every, PSEUDO)
     }
     k, pseudo = min(nats, key=lambda choice: nats[choice])
-    found = _nats(tables[:k], places["test"][:k], letters, pseudo) / len(test)
-    return WordModel(k, pseudo, found + _length_nats(train, test))
+    found = _nats(tables[:k], wanted[:k], letters, pseudo) / len(test)
+    return WordModel(k, pseudo, found, _length_nats(train, test))
 
 
 class _Counts:
-    """How often each word of k letters, and each beginning of one, stands in sequences."""
+    """How often each word, and each beginning of one, stands in sequences."""
 
-    def __init__(self, sequences: Tokens, k: int, letters: int):
-        words = _words(sequences, k, letters)
+    def __init__(self, words: np.ndarray, letters: int):
+        self.letters = letters
         self.words, self.of_words = np.unique(words, return_counts=True)
-        self.beginnings, self.of_beginnings = np.unique(words // (letters + 1), return_counts=True)
+        self.beginnings, self.of_beginnings = np.unique(words // letters, return_counts=True)
 
-    def next_to(self, words: np.ndarray, letters: int) -> tuple[np.ndarray, np.ndarray]:
+    def counted(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the counts of words, and of their beginnings."""
-        begun = words // (letters + 1)
+        begun = words // self.letters
         return _looked_up(self.words, self.of_words, words), _looked_up(self.beginnings, self.of_beginnings, begun)
 
 
@@ -70,13 +83,19 @@ def _looked_up(known: np.ndarray, counts: np.ndarray, wanted: np.ndarray) -> np.
     return np.where(known[place] == wanted, counts[place], 0)
 
 
-def _words(sequences: Tokens, k: int, letters: int) -> np.ndarray:
-    """Return as a number the word of k letters that ends at each place; before a start stands one more letter."""
+def _words(sequences: Tokens, k: int, letters: int, told: int) -> np.ndarray:
+    """Return as a number the word of k letters that ends at each place; before a start stands one more token.
+
+    Divided by `letters` it is its beginning: the tokens before, and what is told of the place.
+    """
+    size = letters * told + 1
     found = []
     for sequence in sequences:
-        filled = np.concatenate([np.full(k - 1, letters), np.asarray(sequence)]).astype(np.int64)
+        filled = np.concatenate([np.full(k - 1, size - 1), np.asarray(sequence)]).astype(np.int64)
         windows = np.lib.stride_tricks.sliding_window_view(filled, k)
-        found.append(windows @ (letters + 1) ** np.arange(k - 1, -1, -1, dtype=np.int64))
+        before = windows[:, :-1] @ size ** np.arange(k - 2, -1, -1, dtype=np.int64)
+        kind, letter = np.divmod(windows[:, -1], letters)
+        found.append((before * told + kind) * letters + letter)
     return np.concatenate(found)
 
 
@@ -84,7 +103,7 @@ def _nats(tables: Sequence[_Counts], words: Sequence[np.ndarray], letters: int, 
     """Return −log p of all places; each length of words is a prior for the next."""
     p = np.full(len(words[0]), 1 / letters)
     for table, here in zip(tables, words):
-        seen, begun = table.next_to(here, letters)
+        seen, begun = table.counted(here)
         p = (seen + pseudo * p) / (begun + pseudo)
     return float(-np.log(p).sum())
 

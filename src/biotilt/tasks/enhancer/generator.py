@@ -10,6 +10,7 @@ import torch
 
 from biotilt.core import Policy
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
+from biotilt.evaluation.words import as_numbers, best_word_model
 from biotilt.fitting import state_of
 from biotilt.model import Model
 from biotilt.networks import CNN, CNNConfig
@@ -29,17 +30,26 @@ def both_strands(elements: Elements) -> list[str]:
     return [s for element in elements for s in (element.sequence, reverse_complement(element.sequence))]
 
 
+def own_parts(elements: Elements) -> tuple[Elements, Elements]:
+    """Return those of the generator's elements that train it, and those that say when it is best."""
+    return [element for i, element in enumerate(elements) if i % VALIDATION], elements[::VALIDATION]
+
+
+def _sequences(elements: Elements) -> list[str]:
+    return [element.sequence for element in elements]
+
+
 def make_generator(elements: Elements, out: Path, steps: int) -> None:
     """Pretrain the generator on both strands of its elements, and save it."""
     torch.manual_seed(0)  # initial weights
     net = CNN(CNNConfig(4, LENGTH, channels=64, blocks=6, kernel=7, dilations=(1, 4, 16)))
     policy = Policy(AnyOrder(LENGTH, 4, per_step=10), net)
-    train = [element for i, element in enumerate(elements) if i % VALIDATION]
+    train, validation = own_parts(elements)
     with resumable(state_of(out / "generator.safetensors")) as state:
         pretrain(
             policy,
             DNA.encode_many(both_strands(train)),
-            DNA.encode_many([element.sequence for element in elements[::VALIDATION]]),
+            DNA.encode_many(_sequences(validation)),
             PretrainConfig(steps=steps, batch=32, bfloat16=True),
             torch.Generator().manual_seed(0),
             lambda step, loss, bound: print(f"generator {step}: train {loss:.2f} validation {bound:.2f}", flush=True),
@@ -65,12 +75,18 @@ def generator_metrics(model: Model, elements: Elements, unseen: Elements) -> dic
     own = kmer_counts(both_strands(elements), 1, "ACGT")
     frequencies = torch.tensor(own / own.sum()).log()
     tokens = DNA.encode_many([element.sequence for element in unseen])
+    train, validation = own_parts(elements)
+    words = best_word_model(
+        *(as_numbers(part, "ACGT") for part in (both_strands(train), _sequences(validation), _sequences(unseen))), 4
+    )
     found = {
         "train_regions": len(elements),
         "unseen_regions": len(unseen),
         "unseen_nats": validation_bound(model.policy, tokens),
         "unseen_nats_of_letter_frequencies": -frequencies[tokens.long()].sum(-1).mean().item(),
         "unseen_nats_of_5_letter_words": markov_nats(both_strands(elements), [e.sequence for e in unseen], 4),
+        "unseen_nats_of_words": words.nats,
+        "words_k": words.k,
         "nats_of_uniform_letters": LENGTH * math.log(4),
         "kmer3_samples_vs_unseen": kmer_correlation(counts["samples"], counts["real"]),
         "kmer3_high_vs_unseen": kmer_correlation(counts["high"], counts["real"]),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from biotilt.evaluation.words import as_numbers, best_word_model
 from biotilt.files import write_json
 from biotilt.fitting import Split, pretrain_model, state_of
 from biotilt.model import Model
@@ -76,11 +77,14 @@ def describe_generator(sequences: list[str], out: Path) -> dict[str, float]:
     Reference.of(train).save(out / "reference.safetensors")
     reference, real = Reference.of(train), Reference.of(test)
     samples = model.sample(SAMPLES, seed=1)
+    words = best_word_model(*(as_numbers(part, PROTEIN.letters) for part in (train, validation, test)), 20)
     metrics = {
         "train_designs": len(train),
         "validation_nats": validation_bound(model.policy, model.space.encode(validation)),
         "test_nats": validation_bound(model.policy, model.space.encode(test)),
         "test_nats_of_length_and_composition": length_and_composition_nats(train, test),
+        "test_nats_of_words": words.nats + words.nats_of_lengths,
+        "words_k": words.k,
         "composition_r": composition_correlation(samples, real),
         "pair_r": pair_correlation(samples, real),
         "real_pair_r": pair_correlation(train, real),

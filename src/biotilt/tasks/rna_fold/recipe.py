@@ -19,6 +19,7 @@ import torch
 from torch import Generator, Tensor
 
 from biotilt.core import Net, Policy, needed
+from biotilt.evaluation.words import best_word_model
 from biotilt.files import write_json
 from biotilt.fitting import state_of
 from biotilt.model import Model
@@ -134,6 +135,20 @@ def frequencies_nats(pairs: list[Pair], unseen: list[Pair]) -> float:
     return losses.mean().item()
 
 
+def words_nats(pairs: list[Pair], validation: list[Pair], unseen: list[Pair]) -> tuple[float, int]:
+    """Return −log p a token of unseen designs under the best model of short words, and its k.
+
+    The words are of tokens along the structure; of each it is told whether it is a pair.
+    """
+
+    def told(some: list[Pair]) -> list[list[int]]:
+        return [(_tokens(r, s) + len(PAIRS) * _paired(s)).tolist() for r, s in some]
+
+    tokens = told(unseen)
+    words = best_word_model(told(pairs), told(validation), tokens, len(PAIRS), told=2)
+    return words.nats * len(tokens) / sum(map(len, tokens)), words.k
+
+
 def _paired(structure: str) -> Tensor:
     return torch.tensor([int(j > i) for i, j in enumerate(partners_of(structure)) if j < 0 or j > i])
 
@@ -152,7 +167,9 @@ def folded(structures: list[str], write: Callable[[str], str]) -> dict[str, floa
     return {"solved": solved / len(structures), "defect": sum(defects) / len(defects)}
 
 
-def describe(model: Model, pairs: list[Pair], unseen: list[Pair], metrics: dict[str, float], out: Path) -> None:
+def describe(
+    model: Model, pairs: list[Pair], validation: list[Pair], unseen: list[Pair], metrics: dict[str, float], out: Path
+) -> None:
     """Write the generator's card and `quality.json`: likelihoods, and whether what it writes folds as asked."""
     structures = [structure for _, structure in unseen[:FOLDED]]
     draws = random.Random(0)
@@ -165,9 +182,12 @@ def describe(model: Model, pairs: list[Pair], unseen: list[Pair], metrics: dict[
     random_tokens = folded(structures, by_chance)
     known = {rna for rna, _ in pairs}
     novel = [model.for_target(s).sample(1, seed=2)[0] not in known for s in structures]
+    of_words, k = words_nats(pairs, validation, unseen)
     metrics |= {
         "test_nats_a_token": bound(needed(model.policy.net, Structured), unseen),
         "letter_frequencies_nats_a_token": frequencies_nats(pairs, unseen),
+        "words_nats_a_token": of_words,
+        "words_k": k,
         "uniform_nats_a_token": math.log(len(PAIRS)),
         **{f"samples_{key}": value for key, value in written.items()},
         **{f"random_tokens_{key}": value for key, value in random_tokens.items()},
@@ -210,7 +230,7 @@ def main() -> None:
         model = Model(Policy(process, net), space)
         model.save(options.out / "generator.safetensors", half=True)
     metrics: dict[str, float] = {"train_designs": len(pairs), "validation_nats_a_token": bound(net, validation)}
-    describe(model, pairs, test, metrics, options.out)
+    describe(model, pairs, validation, test, metrics, options.out)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
+from biotilt.evaluation.words import as_numbers, best_word_model
 from biotilt.files import read_json, write_json
 from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model, state_of
 from biotilt.model import Model
@@ -112,8 +113,15 @@ def describe_generator(rows: Rows, unseen: Rows, out: Path, metrics: dict[str, f
     }
     counts = {name: kmer_counts(group, 3, "ACGT") for name, group in groups.items()}
     tokens = model.space.encode(groups["real"])
+    own = as_numbers([s for s, _ in rows], "ACGT")
+    train, validation, _ = AS_GIVEN.rows(len(own), 0)
+    words = best_word_model(
+        [own[i] for i in train], [own[i] for i in validation], as_numbers(groups["real"], "ACGT"), 4
+    )
     metrics |= {
         "unseen_clusters_nats": validation_bound(model.policy, tokens),
+        "unseen_clusters_nats_of_words": words.nats,
+        "words_k": words.k,
         "kmer3_samples_vs_unseen": kmer_correlation(counts["samples"], counts["real"]),
         "kmer3_high_vs_unseen": kmer_correlation(counts["high"], counts["real"]),
     }

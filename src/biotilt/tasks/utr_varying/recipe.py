@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from biotilt.evaluation.metrics import kmer_correlation, kmer_counts
+from biotilt.evaluation.words import as_numbers, best_word_model
 from biotilt.files import read_json, write_json
 from biotilt.fitting import Split, correlations, fit_oracle, pretrain_model, state_of
 from biotilt.model import Model
@@ -114,11 +115,18 @@ def describe_generator(rows: Rows, unseen: Rows, out: Path, metrics: dict[str, f
     # of each place: how many letters there are, and which; a baseline that knows the lengths
     places = torch.stack([torch.bincount(column, minlength=5) for column in own.T]) + 1.0
     by_place = (places / places.sum(-1, keepdim=True)).log()
+    numbers_of = as_numbers([s for s, _ in rows], "ACGT")
+    train, validation, _ = SPLIT.rows(len(rows), 0)
+    words = best_word_model(
+        [numbers_of[i] for i in train], [numbers_of[i] for i in validation], as_numbers(groups["real"], "ACGT"), 4
+    )
     metrics |= {
         "unseen_clusters_nats": validation_bound(model.policy, tokens),
         "unseen_clusters_nats_of_letter_frequencies": -frequencies[tokens.long()].sum(-1).mean().item(),
         "unseen_clusters_nats_of_letters_by_place": -by_place.expand(len(tokens), -1, -1)
         .gather(-1, tokens.long().unsqueeze(-1)).sum((1, 2)).mean().item(),
+        "unseen_clusters_nats_of_words": words.nats + words.nats_of_lengths,
+        "words_k": words.k,
         "kmer3_samples_vs_unseen": kmer_correlation(counts["samples"], counts["real"]),
         "kmer3_high_vs_unseen": kmer_correlation(counts["high"], counts["real"]),
         "inner_pads": inner_pads(model),
