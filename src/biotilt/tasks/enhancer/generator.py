@@ -39,8 +39,8 @@ def _sequences(elements: Elements) -> list[str]:
     return [element.sequence for element in elements]
 
 
-def make_generator(elements: Elements, out: Path, steps: int) -> None:
-    """Pretrain the generator on both strands of its elements, and save it."""
+def make_generator(elements: Elements, out: Path, steps: int, device: str = "cpu") -> None:
+    """Pretrain the generator on both strands of its elements, on a device, and save it."""
     torch.manual_seed(0)  # initial weights
     net = CNN(CNNConfig(4, LENGTH, channels=64, blocks=6, kernel=7, dilations=(1, 4, 16)))
     policy = Policy(AnyOrder(LENGTH, 4, per_step=10), net)
@@ -51,7 +51,7 @@ def make_generator(elements: Elements, out: Path, steps: int) -> None:
             DNA.encode_many(both_strands(train)),
             DNA.encode_many(_sequences(validation)),
             PretrainConfig(steps=steps, batch=32, bfloat16=True),
-            torch.Generator().manual_seed(0),
+            torch.Generator(device).manual_seed(0),
             lambda step, loss, bound: print(f"generator {step}: train {loss:.2f} validation {bound:.2f}", flush=True),
             state=state,
         )
@@ -76,9 +76,9 @@ def generator_metrics(model: Model, elements: Elements, unseen: Elements) -> dic
     frequencies = torch.tensor(own / own.sum()).log()
     tokens = DNA.encode_many([element.sequence for element in unseen])
     train, validation = own_parts(elements)
-    words = best_word_model(
-        *(as_numbers(part, "ACGT") for part in (both_strands(train), _sequences(validation), _sequences(unseen))), 4
-    )
+    own_words = as_numbers(both_strands(train), "ACGT")
+    chosen_by, unseen_words = (as_numbers(_sequences(part), "ACGT") for part in (validation, unseen))
+    words = best_word_model(own_words, chosen_by, unseen_words, 4)
     found = {
         "train_regions": len(elements),
         "unseen_regions": len(unseen),

@@ -63,8 +63,10 @@ def motif_filters(part: str) -> tuple[Tensor, Tensor]:
     return weight / 4, bias / 4
 
 
-def make_oracles(part: str, own: dict[str, Elements], tests: dict[str, Elements], out: Path) -> None:
-    """Fit the oracles of one part for both cell types; test each on elements that neither part has seen."""
+def make_oracles(
+    part: str, own: dict[str, Elements], tests: dict[str, Elements], out: Path, device: str = "cpu"
+) -> None:
+    """Fit the oracles of one part for both cell types on a device; test each on elements that neither part saw."""
     seed = list(ORACLES).index(part) + 1
     weight, bias = motif_filters(part)
     config = RegressorConfig(
@@ -73,7 +75,7 @@ def make_oracles(part: str, own: dict[str, Elements], tests: dict[str, Elements]
     data = {cell: _halves(own[cell], seed) for cell in own}
     members: dict[str, list[Regressor]] = {cell: [] for cell in own}
     for member in range(MEMBERS):
-        for cell, model in fit_member(config, (weight, bias), data, seed * 100 + member).items():
+        for cell, model in fit_member(config, (weight, bias), data, seed * 100 + member, device).items():
             members[cell].append(model)
             print(f"{part} {cell} member {member} done", flush=True)
     for cell, models in members.items():
@@ -90,11 +92,11 @@ def make_oracles(part: str, own: dict[str, Elements], tests: dict[str, Elements]
 
 
 def fit_member(
-    config: RegressorConfig, filters: Data, data: dict[str, tuple[Data, Data]], seed: int
+    config: RegressorConfig, filters: Data, data: dict[str, tuple[Data, Data]], seed: int, device: str = "cpu"
 ) -> dict[str, Regressor]:
     """Return one network for each cell type: fitted to both together, on one scale, and then to its own."""
     torch.manual_seed(seed)  # initial weights and dropout
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(seed)
     shared = Regressor(config)
     assert shared.motifs is not None and shared.motifs.bias is not None
     with torch.no_grad():

@@ -104,14 +104,15 @@ def main() -> None:
     steps = ("generator", *ORACLES, "cards")
     parser.add_argument("--only", choices=steps, help="make one part only; the cards need the others")
     parser.add_argument("--steps", type=int, default=6000, help="generator updates")
+    parser.add_argument("--device", default="cpu", help="where networks learn; another one makes other models")
     options = parser.parse_args()
     parts = split(read_elements(options.data / ELEMENTS))
     wanted = steps if options.only is None else (options.only,)
     if "generator" in wanted:
-        make_generator(parts["generator"][HEPG2], options.out, options.steps)
+        make_generator(parts["generator"][HEPG2], options.out, options.steps, options.device)
     for part in ORACLES:
         if part in wanted:
-            make_oracles(part, parts[part], parts["generator"], options.out)
+            make_oracles(part, parts[part], parts["generator"], options.out, options.device)
     if "cards" in wanted:
         write_matrices(options.out)
         describe(parts, options.out)

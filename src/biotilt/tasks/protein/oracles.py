@@ -41,20 +41,25 @@ def fit_member(
     epochs: int,
     batch: int = 32,
     lr: float = 3e-3,
+    device: str = "cpu",
     report: Callable[[int, float], None] = lambda epoch, accuracy: None,
 ) -> SecondaryNet:
-    """Return a network fitted by cross-entropy, with the weights of the epoch that is best on validation."""
+    """Return a network fitted by cross-entropy, with the weights of the epoch that is best on validation.
+
+    It learns on the device, and comes back.
+    """
     torch.manual_seed(seed)  # initial weights and dropout
-    generator = torch.Generator().manual_seed(seed)
-    net = SecondaryNet(config)
+    generator = torch.Generator(device).manual_seed(seed)
+    net = SecondaryNet(config).to(device)
+    train, validation = ((letters.to(device), classes.to(device)) for letters, classes in (train, validation))
     optimiser = torch.optim.AdamW(net.parameters(), lr, weight_decay=0.02)
     total = epochs * -(-len(train[0]) // batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, lr, total_steps=total, pct_start=0.15)
     best, weights = float("inf"), net.state_dict()
     for epoch in range(epochs):
         net.train()
-        for rows in torch.randperm(len(train[0]), generator=generator).split(batch):
-            with torch.autocast("cpu", torch.bfloat16):
+        for rows in torch.randperm(len(train[0]), generator=generator, device=device).split(batch):
+            with torch.autocast(generator.device.type, torch.bfloat16):
                 logits = net(train[0][rows])
             loss = F.cross_entropy(logits.float().flatten(0, 1), train[1][rows].flatten(), ignore_index=_NONE)
             optimiser.zero_grad(set_to_none=True)
@@ -70,10 +75,10 @@ def fit_member(
         if error < best:
             best, weights = error, {key: value.clone() for key, value in net.state_dict().items()}
     net.load_state_dict(weights)
-    return net
+    return net.cpu()
 
 
-def fit_predictor(name: str, rows: Sequence[Labelled], *, epochs: int) -> SecondaryPredictor:
+def fit_predictor(name: str, rows: Sequence[Labelled], *, epochs: int, device: str = "cpu") -> SecondaryPredictor:
     """Return the ensemble called `name`, fitted to its own rows."""
     options = ORACLES[name]
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(options["seed"])).tolist()
@@ -81,7 +86,7 @@ def fit_predictor(name: str, rows: Sequence[Labelled], *, epochs: int) -> Second
     validation, train = (as_tensors([rows[i] for i in part]) for part in (order[:cut], order[cut:]))
     members = [
         fit_member(
-            options["config"], train, validation, seed=1000 * options["seed"] + member, epochs=epochs,
+            options["config"], train, validation, seed=1000 * options["seed"] + member, epochs=epochs, device=device,
             report=lambda e, error, m=member: print(f"{name} {m} epoch {e}: cross-entropy {error:.4f}", flush=True),
         )
         for member in range(MEMBERS)

@@ -51,7 +51,7 @@ SHOWN = {
 }
 
 
-def make_generator(sequences: list[str], out: Path, steps: int) -> None:
+def make_generator(sequences: list[str], out: Path, steps: int, device: str = "cpu") -> None:
     """Pretrain the generator and write it, with its card of likelihoods and the reference of the panel."""
     with resumable(state_of(out / "generator.safetensors")) as state:
         model, metrics = pretrain_model(
@@ -61,6 +61,7 @@ def make_generator(sequences: list[str], out: Path, steps: int) -> None:
             process={"name": "any_order", "per_step": 10},
             config=PretrainConfig(steps=steps, batch=64, weight_decay=0.1, ema=0.99, check_every=100, bfloat16=True),
             split=SPLIT,
+            device=device,
             report=lambda step, train, val: print(
                 f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True
             ),
@@ -77,7 +78,8 @@ def describe_generator(sequences: list[str], out: Path) -> dict[str, float]:
     Reference.of(train).save(out / "reference.safetensors")
     reference, real = Reference.of(train), Reference.of(test)
     samples = model.sample(SAMPLES, seed=1)
-    words = best_word_model(*(as_numbers(part, PROTEIN.letters) for part in (train, validation, test)), 20)
+    own, chosen_by, unseen = (as_numbers(part, PROTEIN.letters) for part in (train, validation, test))
+    words = best_word_model(own, chosen_by, unseen, 20)
     metrics = {
         "train_designs": len(train),
         "validation_nats": validation_bound(model.policy, model.space.encode(validation)),
@@ -109,13 +111,15 @@ def main() -> None:
     parser.add_argument("--only", choices=["generator", *ORACLES, "cards"], help="make one model, or the cards, only")
     parser.add_argument("--steps", type=int, default=1200, help="generator updates")
     parser.add_argument("--epochs", type=int, default=12, help="epochs of each network of a predictor")
+    parser.add_argument("--device", default="cpu", help="where networks learn; another one makes other models")
     options = parser.parse_args()
     sequences, parts = natural_sequences(options.data), labelled_parts(options.data)
     if options.only in (None, "generator"):
-        make_generator(sequences, options.out, options.steps)
+        make_generator(sequences, options.out, options.steps, options.device)
     for name in ORACLES:
         if options.only in (None, name):
-            fit_predictor(name, parts[name], epochs=options.epochs).save(options.out / f"{name}.safetensors")
+            fitted = fit_predictor(name, parts[name], epochs=options.epochs, device=options.device)
+            fitted.save(options.out / f"{name}.safetensors")
     if options.only not in (None, "cards"):
         return
     measured = describe_generator(sequences, options.out)

@@ -80,7 +80,7 @@ def hash_of(sequence: str) -> int:
     return int(hashlib.sha256(sequence.encode()).hexdigest()[:8], 16)
 
 
-def make_generator(rows: Rows, unseen: Rows, out: Path, steps: int) -> None:
+def make_generator(rows: Rows, unseen: Rows, out: Path, steps: int, device: str = "cpu") -> None:
     """Pretrain the generator on human 5′UTRs and record how its samples compare with real ones."""
     with resumable(state_of(out / "generator.safetensors")) as state:
         model, metrics = pretrain_model(
@@ -90,6 +90,7 @@ def make_generator(rows: Rows, unseen: Rows, out: Path, steps: int) -> None:
             process={"name": "any_order", "per_step": 5},
             config=PretrainConfig(steps=steps),
             split=AS_GIVEN,
+            device=device,
             report=lambda step, train, val: print(
                 f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True
             ),
@@ -131,11 +132,11 @@ def describe_generator(rows: Rows, unseen: Rows, out: Path, metrics: dict[str, f
     write_json(out / "generator.json", card)
 
 
-def calibrate(random: Rows, human: Rows, options: dict[str, Any]) -> tuple[float, float]:
+def calibrate(random: Rows, human: Rows, options: dict[str, Any], device: str = "cpu") -> tuple[float, float]:
     """Return slope and intercept that map human measurements onto the random library's scale."""
     reader, _ = fit_oracle(
         [s for s, _ in random], [y for _, y in random], "DNA", name="calibration", members=1,
-        config=FitConfig(epochs=12), split=AS_GIVEN, replicates="keep", **options,
+        config=FitConfig(epochs=12), split=AS_GIVEN, replicates="keep", device=device, **options,
     )  # fmt: skip
     predicted = torch.tensor(reader([s for s, _ in human]))
     measured = torch.tensor([y for _, y in human])
@@ -144,15 +145,15 @@ def calibrate(random: Rows, human: Rows, options: dict[str, Any]) -> tuple[float
     return slope, intercept
 
 
-def make_oracle(name: str, random: Rows, human: Rows, out: Path, epochs: int) -> None:
+def make_oracle(name: str, random: Rows, human: Rows, out: Path, epochs: int, device: str = "cpu") -> None:
     """Fit one oracle on its half of the random library and its part of the human one."""
     test, random = random[:TEST_ROWS], random[TEST_ROWS:]
     human_test, human = human[:TEST_ROWS], human[TEST_ROWS:]
-    slope, intercept = calibrate(random, human, ORACLES[name])
+    slope, intercept = calibrate(random, human, ORACLES[name], device)
     rows = random + [(s, slope * y + intercept) for s, y in human]
     reward, metrics = fit_oracle(
         [s for s, _ in rows], [y for _, y in rows], "DNA", name=f"utr_mrl_{name}", units="mean ribosome load",
-        members=3, config=FitConfig(epochs=epochs), split=AS_GIVEN, replicates="keep", **ORACLES[name],
+        members=3, config=FitConfig(epochs=epochs), split=AS_GIVEN, replicates="keep", device=device, **ORACLES[name],
         report=lambda m, e, error: print(f"{name} member {m} epoch {e}: validation MSE {error:.3f}", flush=True),
     )  # fmt: skip
     for label, group in (("random", test), ("human", human_test)):
@@ -189,14 +190,15 @@ def main() -> None:
     parser.add_argument("--only", choices=["generator", *ORACLES], help="make one model only")
     parser.add_argument("--steps", type=int, default=6000, help="generator updates")
     parser.add_argument("--epochs", type=int, default=14, help="oracle epochs")
+    parser.add_argument("--device", default="cpu", help="where networks learn; another one makes other models")
     options = parser.parse_args()
     parts = split(read_library(options.data / RANDOM), read_library(options.data / HUMAN))
     unseen = parts["optimised"][1] + parts["held_out"][1]
     if options.only in (None, "generator"):
-        make_generator(parts["generator"][1], unseen, options.out, options.steps)
+        make_generator(parts["generator"][1], unseen, options.out, options.steps, options.device)
     for name in ORACLES:
         if options.only in (None, name):
-            make_oracle(name, *parts[name], options.out, options.epochs)
+            make_oracle(name, *parts[name], options.out, options.epochs, options.device)
     write_quality(options.out)
 
 

@@ -81,7 +81,7 @@ def split(random: Rows, human: Rows, fifty: Rows) -> dict[str, dict[str, Rows]]:
     return {name: dict(rows) for name, rows in parts.items()}
 
 
-def make_generator(rows: Rows, out: Path, steps: int) -> dict[str, float]:
+def make_generator(rows: Rows, out: Path, steps: int, device: str = "cpu") -> dict[str, float]:
     """Pretrain the generator on human 5′UTRs; return its metrics."""
     with resumable(state_of(out / "generator.safetensors")) as state:
         model, metrics = pretrain_model(
@@ -91,6 +91,7 @@ def make_generator(rows: Rows, out: Path, steps: int) -> dict[str, float]:
             process={"name": "any_order", "per_step": 5},
             config=PretrainConfig(steps=steps, batch=32, bfloat16=True),
             split=SPLIT,
+            device=device,
             report=lambda step, train, val: print(
                 f"generator {step}: train {train:.2f} validation {val:.2f}", flush=True
             ),
@@ -161,7 +162,7 @@ def on_one_scale(fifty: Rows, random: Rows) -> tuple[float, float]:
     return slope, statistics.fmean(near) - slope * statistics.fmean(loads)
 
 
-def make_oracle(name: str, part: dict[str, Rows], out: Path, epochs: int) -> dict[str, float]:
+def make_oracle(name: str, part: dict[str, Rows], out: Path, epochs: int, device: str = "cpu") -> dict[str, float]:
     """Fit one oracle on its part; return its metrics."""
     tests = {kind: part[kind][:TEST_ROWS] for kind in ("random", "human")}
     own = {kind: part[kind][TEST_ROWS:] for kind in tests}
@@ -171,7 +172,7 @@ def make_oracle(name: str, part: dict[str, Rows], out: Path, epochs: int) -> dic
     reward, metrics = fit_oracle(
         [s for s, _ in rows], [y for _, y in rows], SPACE, name=f"utr_varying_mrl_{name}",
         units="mean ribosome load", members=2, config=FitConfig(epochs=epochs, bfloat16=True), split=SPLIT,
-        replicates="keep",
+        replicates="keep", device=device,
         report=lambda m, e, error: print(f"{name} member {m} epoch {e}: validation MSE {error:.3f}", flush=True),
         **ORACLES[name],
     )  # fmt: skip
@@ -210,15 +211,16 @@ def main() -> None:
     parser.add_argument("--only", choices=["generator", *ORACLES], help="make one model only")
     parser.add_argument("--steps", type=int, default=4000, help="generator updates")
     parser.add_argument("--epochs", type=int, default=5, help="oracle epochs")
+    parser.add_argument("--device", default="cpu", help="where networks learn; another one makes other models")
     options = parser.parse_args()
     parts = split(*read_varying(options.data / VARYING), read_library(options.data / RANDOM))
     if options.only in (None, "generator"):
         unseen = parts["optimised"]["human"] + parts["held_out"]["human"]
-        metrics = make_generator(parts["generator"]["human"], options.out, options.steps)
+        metrics = make_generator(parts["generator"]["human"], options.out, options.steps, options.device)
         describe_generator(parts["generator"]["human"], unseen, options.out, metrics)
     for name in ORACLES:
         if options.only in (None, name):
-            make_oracle(name, parts[name], options.out, options.epochs)
+            make_oracle(name, parts[name], options.out, options.epochs, options.device)
     write_quality(options.out)
 
 
