@@ -31,6 +31,7 @@ from biotilt.rewards.rna.folding import MFEMatch
 from biotilt.rewards.rna.inverse import InverseFolding
 
 ENERGIES: dict[str, Any] = {"parameters": "turner1999", "dangles": 1}
+PUZZLES = 100
 Row = dict[str, Any]
 
 
@@ -99,7 +100,7 @@ def line_of(row: dict[str, str], seed: int, folds: int, seconds: float) -> Row:
 
 
 def table(rows: list[Row]) -> str:
-    """Return the count of each seed, of any seed, and what was not solved."""
+    """Return the count of each seed, of any seed, and what was not solved or not run."""
     lines = []
     for seed in sorted({row["seed"] for row in rows}):
         mine = [row for row in rows if row["seed"] == seed]
@@ -107,7 +108,8 @@ def table(rows: list[Row]) -> str:
         folds = sorted(row["folds"] for row in mine if row["solved"])
         lines.append(
             f"seed {seed}: {len(folds)} of {len(mine)} solved, median {folds[len(folds) // 2] if folds else 0} folds; "
-            f"not solved: {stopped['folds']} out of folds, {stopped['time']} out of time"
+            f"not solved: {stopped['folds']} out of folds, {stopped['time']} out of time; "
+            f"not run: {PUZZLES - len(mine)}"
         )
     solved = {row["puzzle"] for row in rows if row["solved"]}
     lines.append(f"any seed: {len(solved)} of {len({row['puzzle'] for row in rows})}")

@@ -10,7 +10,7 @@ from rna_structures import every_structure
 from biotilt.errors import ConfigError, DataError
 from biotilt.rewards.rna.folding import MFEMatch, energies_of, fold_compound
 from biotilt.rewards.rna.inverse import InverseFolding
-from biotilt.rewards.rna.rewriting import Rewriting
+from biotilt.rewards.rna.rewriting import Rewriting, false_strand
 from biotilt.rewards.rna.windows import CAP, Fault, Folded, Windows
 from biotilt.spaces.loops import OUTSIDE, Loops
 from biotilt.spaces.paired import PAIRS, Paired, partners_of
@@ -129,6 +129,30 @@ def test_a_fault_under_no_common_pair_is_outside():
     windows = windows_of("((...))")
     folded = Folded(windows.whole, 1.0, dict.fromkeys(range(7), -1), (0, 1, 5, 6))
     assert windows.faults(folded) == [Fault(OUTSIDE, (0, 1, 5, 6))]
+
+
+def test_parts_are_around_every_loop_that_is_no_stack():
+    windows = windows_of(PARTS)
+    # loops: 1 (two and two letters to 4), 9 (three and two to 13), 21 (the hairpin), and the outside
+    parts = windows.parts(windows.whole, reach=1)
+    assert all(part.inside < windows.whole.inside for part in parts)
+    assert [min(part.inside) for part in parts] == [20, 8, 0, 0]
+    assert {10, 11, 12, 35, 36} < parts[1].inside
+    assert windows.parts(parts[0], reach=1) == []
+
+
+def test_moves_of_a_long_window_undo_a_false_stem():
+    target = "." * 8 + "((((....))))" + "." * 108
+    windows = windows_of(target)
+    # the strand 8-11 pairs with 103-100 and not with 19-16
+    partners = (
+        dict.fromkeys(range(len(target)), -1) | {8 + k: 103 - k for k in range(4)} | {103 - k: 8 + k for k in range(4)}
+    )
+    wrong = tuple(i for i, j in partners.items() if j != partners_of(target)[i])
+    folded = Folded(windows.whole, 1.0, partners, wrong)
+    assert false_strand(9, folded) == {8, 9, 10, 11}
+    assert false_strand(101, folded) == {100, 101, 102, 103}
+    assert false_strand(17, folded) == {17}  # it lost its partner and has no false one
 
 
 def test_moves_keep_pairs_and_reach_every_rna():

@@ -59,7 +59,7 @@ class Rewriting:
         """
         focus = self.draws.choice(folded.wrong)
         if len(folded.window.places) >= LONG and self.draws.random() < OF_FALSE_STEMS:
-            return self._written(letters, _strand(focus, folded) & folded.window.free, uniform=False)
+            return self._written(letters, false_strand(focus, folded) & folded.window.free, uniform=False)
         centres = [i for one in (focus, folded.partners[focus]) if one >= 0 for i in (one, self.loops.partners[one])]
         centres = [i for i in centres if i >= 0]
         if self.draws.random() < OF_LOOPS:
@@ -110,8 +110,8 @@ class Rewriting:
         return self.scaffold[i].upper().replace("T", "U")
 
 
-def _strand(focus: int, folded: Folded) -> set[int]:
-    """Return the positions around one whose partners follow each other and are false."""
+def false_strand(focus: int, folded: Folded) -> set[int]:
+    """Return a wrong position with those around it whose partners follow on its own and are wrong too."""
     wrong, found = set(folded.wrong), {focus}
     for step in (1, -1):
         i = focus + step
