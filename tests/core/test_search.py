@@ -220,6 +220,36 @@ def test_a_screen_stands_between_proposals_and_calls():
     assert torch.equal(screen.learned[0], rows["designs"]) and Search().unscreened(None) == ""
 
 
+def test_proposals_in_depth_come_from_the_most_promising_before_them():
+    context, screen = context_of(), Highest()
+    memory = remembered(context, Search(start=20).propose(context, {}, 20))
+    context.screen = screen
+    search = Search(start=20, fresh=0.0, least=1e-6, most=1 / L, depth=3)  # a child differs in one letter at most
+    rows, _ = search.generation(context, memory, 8)
+    first, second, whole = screen.seen
+    assert (len(first), len(rows["key"])) == (8, 8)  # of 3 · 8 proposals a third, which come from the memory
+    assert len(second) <= 16
+    assert len(whole) <= 24
+    assert len(whole.unique(dim=0)) == len(whole)
+    assert not set(context.reading.keys(whole).tolist()) & set(memory["key"].tolist())
+    for before, after in ((first, second), (second, whole)):
+        assert torch.equal(after[: len(before)], before)
+        best = before[score(before).argsort(descending=True)[: -(-len(before) // 4)]]
+        children = after[len(before) :]
+        assert len(children)
+        assert ((children.unsqueeze(1) != best).sum(-1).min(1).values == 1).all()
+    torch.testing.assert_close(rows["rewards"], score(whole).sort(descending=True).values[:8])
+
+
+def test_without_a_screen_depth_changes_nothing():
+    def run(depth: int) -> Tensor:
+        context = context_of()
+        memory = remembered(context, Search(start=20).propose(context, {}, 20))
+        return Search(start=20, depth=depth).generation(context, memory, 30)[0]["designs"]
+
+    assert torch.equal(run(1), run(3))
+
+
 def test_same_seed_same_proposals():
     def run(seed: int) -> Tensor:
         context = context_of(seed=seed)

@@ -17,10 +17,11 @@ from biotilt.core.reading import Reading
 from biotilt.core.replay import Batch, Columns
 from biotilt.core.selection import best_first, first_of_each, likeness, rank_weights, without_crowds
 from biotilt.errors import ConfigError
-from biotilt.options import Count, CountFrom0, Positive, Rate, Share
+from biotilt.options import Count, CountFrom0, Few, Positive, Rate, Share
 
 MEMORY: Columns = {"designs": "states", "rewards": "float", "key": "int", "family": "int"}
 TRIES = 20  # proposals for each design that is wanted, at most
+BEST = 4  # of so many proposals one is a parent of further ones
 TOP = 100  # the best, whose diversity is watched
 ALIKE = 0.5  # share of k-grams in common: with 50 letters about three of them differ
 MOST_SOFT = 4.0  # how much wider selection becomes at most
@@ -38,6 +39,9 @@ class Search:
     hidden here and there, and `crossover` of them begin as one parent and end as another. A share `fresh` of the
     designs are new ones of p_out. No design is asked about twice.
 
+    With a screen that chooses, the proposals come in `depth` parts: a quarter of the proposals so far, those that the
+    screen chooses, are the parents of each part after the first, and no call was spent on them.
+
     Against collapse at most a share `crowd` of the parents are of one family, by what the space knows or else by the
     k-grams that they share; and where the best 100 have become less than `diverse` times as different from each other
     as the base's are, P and the offset grow, up to fourfold.
@@ -54,6 +58,7 @@ class Search:
     start: CountFrom0 = 256
     crowd: Rate = 0.1
     diverse: Share = 0.5
+    depth: Few = 1
 
     def unscreened(self, value: Value | None) -> str:
         """A screen may choose: the best are looked for."""
@@ -66,7 +71,7 @@ class Search:
 
     def generation(self, context: Context, memory: Batch, calls: int) -> tuple[Batch, Metrics]:
         """Return at most `calls` new designs, scored, as rows of the memory, and figures to show."""
-        designs = self.propose(context, memory, context.proposals(calls))
+        designs = self._candidates(context, memory, calls)
         designs = designs[context.chosen(designs, min(calls, len(designs)))]
         rows = remembered(context, designs)
         whole = joined(memory, rows)
@@ -79,6 +84,22 @@ class Search:
         if (scored := rows["rewards"].isfinite()).any():
             metrics["reward"] = rows["rewards"][scored].mean().item()
         return rows, metrics
+
+    @torch.no_grad()
+    def _candidates(self, context: Context, memory: Batch, calls: int) -> Tensor:
+        """Return designs to choose from: in `depth` parts where a screen wants to see more than `calls`."""
+        count = context.proposals(calls)
+        parts = self.depth if memory and count > calls else 1
+        part = math.ceil(count / parts)
+        designs = self.propose(context, memory, part)
+        known = set(memory["key"].tolist()) if parts > 1 else set[int]()
+        for _ in range(parts - 1):
+            if not len(designs):
+                break
+            best = designs[context.chosen(designs, math.ceil(len(designs) / BEST))]
+            drawn = torch.cat([designs, self._bred(context, best, torch.ones(len(best), device=best.device), part)])
+            designs = drawn[_new(context.reading.keys(drawn), known)]
+        return designs
 
     @torch.no_grad()
     def propose(self, context: Context, memory: Batch, count: int) -> Tensor:
@@ -97,7 +118,7 @@ class Search:
                 parts.append(self._bred(context, memory["designs"][head[0]], head[1], missing - base))
             drawn = torch.cat(parts)
             keys = context.reading.keys(drawn)
-            new = first_of_each(keys) & torch.tensor([key not in known for key in keys.tolist()], device=keys.device)
+            new = _new(keys, known)
             left -= int(new[:base].sum())
             known |= set(keys[new].tolist())
             found.append(drawn[new])
@@ -153,6 +174,11 @@ def remembered(context: Context, designs: Tensor) -> Batch:
 def joined(memory: Batch, rows: Batch) -> Batch:
     """Return the rows of a memory, which may be empty, and new ones after them."""
     return {name: torch.cat([memory[name], rows[name]]) for name in rows} if memory else rows
+
+
+def _new(keys: Tensor, known: set[int]) -> Tensor:
+    """Return which rows with these keys `(B,)` are the first of a design that is not known, bool `(B,)`."""
+    return first_of_each(keys) & torch.tensor([key not in known for key in keys.tolist()], device=keys.device)
 
 
 def _has_tokens(designs: Tensor) -> bool:
