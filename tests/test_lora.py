@@ -130,6 +130,25 @@ def test_adapters_know_their_base(file, tmp_path):
         biotilt.load_model(tmp_path / "run")
 
 
+def test_adapters_find_their_base_where_either_folder_was_moved_or_both_were(tmp_path, file):
+    project = tmp_path / "project"
+    (project / "models").mkdir(parents=True)
+    base = file.rename(project / "models" / file.name)
+    tuned = biotilt.tune(experiment(base), project / "runs/run").model
+    expected = tuned.sample(5)
+    (project / "runs/run").rename(tmp_path / "run")  # the run alone
+    assert biotilt.load_model(tmp_path / "run").sample(5) == expected
+    (tmp_path / "run").rename(project / "runs/run")
+    project.rename(tmp_path / "elsewhere")  # with the model
+    assert biotilt.load_model(tmp_path / "elsewhere/runs/run").sample(5) == expected
+    other = Model.load(tmp_path / "elsewhere/models" / file.name)
+    with torch.no_grad():
+        other.policy.net.get_parameter("embed.weight").add_(0.1)
+    other.save(tmp_path / "elsewhere/models" / file.name)
+    with pytest.raises(CheckpointError, match=r"frozen weights .* are not those"):
+        biotilt.load_model(tmp_path / "elsewhere/runs/run")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -6,7 +6,7 @@ import json
 import shutil
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -16,7 +16,7 @@ from biotilt.folder import RECORD
 from biotilt.portable import OURS, PACKAGE, here, portable, sha256_of
 from biotilt.provenance import digests, read_record
 from biotilt.run import Run, load_model, resume
-from biotilt.tasks import has_reward_of_task
+from biotilt.tasks import TASKS, Task, has_reward_of_task
 
 
 class Cut(biotilt.Callback):
@@ -112,6 +112,40 @@ def test_keys_that_mean_nothing_are_left_out_of_an_old_record(made: Path, tmp_pa
     assert (config.oracle.address, config.lagrangian) == (None, {})
     with pytest.warns(UserWarning, match=told):
         assert len(resume(folder, progress=False).rows) == 2
+
+
+def test_a_run_of_another_package_s_task_goes_on_where_that_package_is_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    biotilt.Experiment.for_task("utr").model.save(before / "generator.safetensors")
+    (before / "task.toml").write_text(
+        'alpha = 0.5\n[model]\npath = "@TASK@/generator.safetensors"\n[reward]\nkind = "gc"\n'
+    )
+
+    def package(place: Path) -> None:
+        class Words(Task):
+            """designs of a network of one's own."""
+
+            name: ClassVar[str] = "words"
+            folder: ClassVar[Path] = place
+
+        monkeypatch.setitem(TASKS._parts, "words", Words)
+
+    package(before)
+    with pytest.raises(BiotiltError, match="power was cut"):
+        biotilt.tune(biotilt.Experiment.for_task("words", **KEYS), tmp_path / "run", callbacks=[Cut()])
+    record = json.loads((tmp_path / "run" / RECORD).read_text())
+    assert record["config"]["model"]["path"] == "@task:words/generator.safetensors"
+    assert list(record["sha256"]) == ["@task:words/generator.safetensors"]
+    before.rename(after)
+    package(after)
+    assert [row["calls"] for row in resume(tmp_path / "run", progress=False).rows] == [8, 16]
+    assert Run.load(tmp_path / "run").experiment.config.model.path == f"{after.as_posix()}/generator.safetensors"
+    monkeypatch.delitem(TASKS._parts, "words")
+    assert here("@task:words/a") == "@task:words/a"
+    assert load_model(tmp_path / "run").sample(1), "the tuned model needs no package"
 
 
 def test_paths_there_and_back(tmp_path: Path) -> None:

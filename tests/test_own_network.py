@@ -18,6 +18,7 @@ import biotilt
 from biotilt.assemble import sampler_and_value
 from biotilt.core import Roles
 from biotilt.errors import ConfigError, UntrustedRun
+from biotilt.models.origin import FactoryOrigin
 from biotilt.tensors import load_tensors
 
 LINES = '''
@@ -66,6 +67,28 @@ batch = 32
 [output]
 samples = 32
 """
+
+
+FROM_FILE = """
+from pathlib import Path
+from biotilt.options import PathText
+
+def load_from(seed: PathText, note: str = ""):
+    Path(seed).read_text()
+    return load()
+"""
+
+
+def test_a_file_among_the_options_of_a_factory_starts_at_the_folder_of_the_experiment(folder, monkeypatch, tmp_path):
+    (folder / "from_file.py").write_text(LINES + FROM_FILE)
+    (folder / "seed.txt").write_text("0")
+    options = 'factory = "from_file.py:load_from"\noptions = { seed = "seed.txt", note = "seed.txt" }'
+    (folder / "own.toml").write_text(EXPERIMENT.replace('factory = "mine.py:load"', options))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    origin = biotilt.Experiment.load(folder / "own.toml").model.origin
+    assert isinstance(origin, FactoryOrigin)
+    assert origin.options == {"seed": str(folder / "seed.txt"), "note": "seed.txt"}, "a note is no file"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -299,7 +300,8 @@ class Model:
             about |= {} if self.conditions is None else {"conditions": self.conditions.labels}
             weights: dict[str, Tensor] = self.policy.net.state_dict()
         else:
-            about |= {"origin": portable(asdict(self.origin)) | {"frozen": fingerprint(self.policy.net)}}
+            about |= {"origin": portable(asdict(self.origin)) | _beside(self.origin, Path(path))}
+            about["origin"]["frozen"] = fingerprint(self.policy.net)
             weights = {name: self.policy.net.get_parameter(name) for name in own_names(self.policy.net)}
         save_tensors(path, halved(weights) if half else weights, about | (extra or {}))
 
@@ -338,11 +340,22 @@ def _telling_as(model: Model, about: GeneratorFile) -> Model:
     return model._telling(Told(about.told.given, about.told.weights, about.told.guidance))
 
 
+def _beside(origin: Origin | FileOrigin, path: Path) -> dict[str, str]:
+    """Return a model's file by its place from the one that is written; nothing for no file, or on another drive."""
+    if not isinstance(origin, FileOrigin):
+        return {}
+    try:
+        return {"beside": Path(os.path.relpath(origin.path, path.absolute().parent)).as_posix()}
+    except ValueError:
+        return {}
+
+
 def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | None, trust: bool) -> Model:
     """Return the model that a file's function builds; UntrustedRun where nobody said that it may be run."""
     if stored.path is not None and factory is None:
-        there = Path(here(stored.path))
-        if not there.is_file():
+        known = [Path(here(stored.path)), *([path.absolute().parent / stored.beside] if stored.beside else [])]
+        there = next((place for place in known if place.is_file()), None)
+        if there is None:
             raise CheckpointError(
                 f"{path} holds adapters of the model {stored.path}, which is not there: bring it back, or hand it over "
                 "from where it is now, load_model(path, factory=lambda: biotilt.load_model(…))"

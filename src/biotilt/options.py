@@ -16,10 +16,11 @@ import operator
 import re
 import reprlib
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from inspect import isfunction, signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints
 
@@ -185,8 +186,8 @@ def _single(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
 
 
-def anchored(kind: type, options: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """Return options of a dataclass with those that are typed `PathText` started at the folder `base`.
+def anchored(kind: Callable[..., Any], options: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Return options of a dataclass or a function with those that are typed `PathText` started at the folder `base`.
 
     Only where there is such a file or folder: some also take a name, and what is missing is the part's to say.
     """
@@ -199,12 +200,19 @@ def anchored(kind: type, options: Mapping[str, Any], base: Path) -> dict[str, An
 
 
 @cache
-def paths_of(kind: type) -> frozenset[str]:
-    """Return the fields of a dataclass that are typed `PathText`, a file or a folder; none of another class."""
-    if not is_dataclass(kind):
+def paths_of(kind: Callable[..., Any]) -> frozenset[str]:
+    """Return what is typed `PathText`, a file or a folder, among fields of a dataclass or parameters of a function."""
+    if is_dataclass(kind):
+        names = [field.name for field in fields(kind)]
+    elif isfunction(kind):
+        names = list(signature(kind).parameters)
+    else:
         return frozenset()
-    hints = get_type_hints(kind, include_extras=True)
-    return frozenset(field.name for field in fields(kind) if _is_path(hints[field.name]))
+    try:
+        hints = get_type_hints(kind, include_extras=True)
+    except (NameError, TypeError):  # a stranger's, which cannot be read
+        return frozenset()
+    return frozenset(name for name in names if _is_path(hints.get(name)))
 
 
 def _is_path(hint: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Our own files in what runs record: by their place in the package, which moves with a checkout or an environment."""
+"""Files of packages in what runs record: by their place there, which moves with a checkout or an environment."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from typing import Any
 
 PACKAGE = Path(__file__).parent
 OURS = "@biotilt/"  # what such a path begins with
+OF_TASK = "@task:"  # then the name of a task of another package, whose folder it starts at
 
 
 def portable(said: Any) -> Any:
-    """Return a JSON document whose paths of files of the package, among its values, are written from there.
+    """Return a JSON document whose paths of files of the package, or of another's task, are written from there.
 
     >>> portable({"path": f"{PACKAGE.as_posix()}/tasks/utr/task.toml", "other": "/a/b"})
     {'path': '@biotilt/tasks/utr/task.toml', 'other': '/a/b'}
     """
-    start = f"{PACKAGE.as_posix()}/"
-    return _each_text(said, lambda text: OURS + text.removeprefix(start) if text.startswith(start) else text)
+    starts = {f"{PACKAGE.as_posix()}/": OURS} | {f"{place}/": f"{OF_TASK}{name}/" for name, place in _tasks().items()}
+
+    def written(text: str) -> str:
+        found = next((start for start in starts if text.startswith(start)), None)
+        return text if found is None else starts[found] + text.removeprefix(found)
+
+    return _each_text(said, written)
 
 
 def packaged(said: Any) -> Any:
@@ -52,9 +58,27 @@ def _packaged(text: str) -> str:
     return f"{PACKAGE.as_posix()}/{text.removeprefix(OURS)}" if text.startswith(OURS) else text
 
 
+def _tasks() -> dict[str, str]:
+    """Return the folders of the tasks of other packages that are in use, by name."""
+    from biotilt.tasks import TASKS
+
+    folders = {task.name: task.folder.absolute().as_posix() for task in TASKS.loaded}
+    return {name: folder for name, folder in folders.items() if not Path(folder).is_relative_to(PACKAGE)}
+
+
+def _of_task(text: str) -> str:
+    """Return where a file of another package's task is; the text itself where there is no such task here."""
+    from biotilt.tasks import TASKS
+
+    name, _, place = text.removeprefix(OF_TASK).partition("/")
+    return f"{TASKS[name].folder.absolute().as_posix()}/{place}" if name in TASKS else text
+
+
 def _here(text: str, sums: Mapping[str, str]) -> str:
     if text.startswith(OURS):
         return _packaged(text)
+    if text.startswith(OF_TASK):
+        return _of_task(text)
     before, _, place = text.rpartition("/biotilt/tasks/")
     if not before or not Path(text).is_absolute():
         return text

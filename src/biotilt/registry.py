@@ -113,6 +113,11 @@ class Registry(MutableMapping[str, type[T]], Generic[T]):
     def __repr__(self) -> str:
         return f"Registry({self.kind}: {', '.join(self)})"
 
+    @property
+    def loaded(self) -> list[type[T]]:
+        """The classes that are there without importing anybody's package now."""
+        return list(self._parts.values())
+
     def find(self, name: Any, key: str = "") -> type[T]:
         """Return a part; ConfigError with the nearest name when there is none, after the `key` that named it.
 

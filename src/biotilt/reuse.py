@@ -41,7 +41,8 @@ def _refuse_other(record: RunRecord, experiment: Experiment, folder: Path) -> No
     where = f"the value of {shown(folder)} does not fit this experiment"
     if in_python(ours.model.path) or in_python(theirs.model.path):
         raise ConfigError(
-            f"{where}: a model was given in Python, and the folder cannot tell which; save it, and name the file"
+            f"{where}: a model was given in Python, and a run keeps no hash of it by which to tell that it is the "
+            "same; save it (`model.save`), name the file as [model] path in both, and tune again"
         )
     if theirs.constraints:
         raise ConfigError(f"{where}: the run had constraints, whose prices are part of what it learned")

@@ -14,6 +14,7 @@ from torch import nn
 from biotilt.errors import ConfigError
 from biotilt.loading import Reference
 from biotilt.models.sources import MODELS, Whole
+from biotilt.options import anchored
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,12 @@ class FactoryOrigin(Origin):
 
     @classmethod
     def of(cls, reference: str, options: dict[str, Any] | None = None, base: Path = Path()) -> FactoryOrigin:
-        """Return the origin that a reference names, whose relative file starts at the folder `base`."""
-        return cls(Reference(reference, base, "model", ConfigError).absolute(), dict(options or {}))
+        """Return the origin that a reference names, whose relative file starts at the folder `base`.
+
+        So do those among its options whose parameter is typed `PathText` (`biotilt.options`).
+        """
+        named = Reference(reference, base, "model", ConfigError)
+        return cls(named.absolute(), anchored(named.load(), options, base) if options else {})
 
     def build(self) -> Any:
         """Import the function and call it.

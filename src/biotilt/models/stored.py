@@ -28,7 +28,10 @@ from biotilt.tensors import with_weights
 
 
 class StoredOrigin(BaseModel):
-    """What builds a network of which a part is stored: a function, a name or a file; and a hash of the rest."""
+    """What builds a network of which a part is stored: a function, a name or a file; and a hash of the rest.
+
+    `beside`: the file's path from the folder of this one, for folders that are moved together.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,6 +39,7 @@ class StoredOrigin(BaseModel):
     source: Text | None = None
     options: dict[str, Any] = {}
     path: Text | None = None
+    beside: Text | None = None
     frozen: Name
 
     @property
