@@ -94,7 +94,7 @@ def assemble(
     and key, for anything that cannot work.
     """
     with _locating(source, text):
-        data = packaged(plain(data))
+        data = plain(data)
         if "task" in data:
             data = merge(find_task(data["task"]).defaults(), data)
         given: dict[str, Any] = {}
@@ -111,7 +111,7 @@ def assemble(
             data = {**data, "model": plain(model, "model")}
         data, shown_too = with_given(data, measures)
         base = Path(base).absolute()  # a reward may change the working folder
-        found = _built(parse_config(data, source, text), base, given)
+        found = _built(parse_config(packaged(data), source, text), base, given)
         found.measures = own_measures(found.config.measures, base, shown_too, found.model.space, finished=proven)
         _check(found, prove=not proven and (isinstance(found.model.origin, Origin) or "model" in given))
         return found

@@ -16,11 +16,11 @@ from biotilt.files import read_json
 from biotilt.model import Model
 from biotilt.spaces.selfies import Selfies
 from biotilt.tasks.molecule import quality, recipe
-from biotilt.tasks.molecule.corpus import PARTS, SOURCES, Corpus
-from biotilt.tasks.molecule.recipe import Recipe, frequency_nats, prepared
+from biotilt.tasks.molecule.corpus import PARTS, Corpus
+from biotilt.tasks.molecule.recipe import GENERATORS, Recipe, frequency_nats, prepared
 from biotilt.training import PretrainConfig
 
-SMALL = PretrainConfig(steps=4, batch=8, warmup=1, check_every=2)
+SMALL = PretrainConfig(batch=8, warmup=1, check_every=2)
 
 
 def corpus() -> Corpus:
@@ -37,35 +37,39 @@ def corpus() -> Corpus:
 
 @pytest.fixture
 def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    monkeypatch.setattr(recipe, "NETWORK", {"name": "cnn", "channels": 8, "blocks": 1, "kernel": 3})
-    return Recipe(corpus(), tmp_path / "out", tmp_path / "work", replace(SMALL, decay=0.0), SMALL, samples=8)
+    networks = {"cnn": {"channels": 8, "blocks": 1, "kernel": 3}, "transformer": {"width": 8, "blocks": 1, "heads": 2}}
+    monkeypatch.setattr(recipe, "NETWORK", networks)
+    return Recipe(corpus(), tmp_path / "out", tmp_path / "work", replace(SMALL, decay=0.0), SMALL, 4, 4, samples=8)
 
 
-def test_generators_of_both_sources_start_from_one_network(small, capsys):
-    with pytest.raises(CheckpointError, match="does not exist"):
+def test_generators_start_from_the_network_of_both_sources_of_their_kind(small, capsys):
+    small.learn_both("cnn")
+    with pytest.raises(CheckpointError, match=r"trunk-transformer.* does not exist"):
         small.learn("zinc")
-    small.learn_both()
+    small.learn_both("transformer")
     small.learn("zinc")
     card = read_json(small.out / "zinc.json")
     assert card["metrics"]["train_designs"] == 40 and card["metrics"]["trunk_steps"] == 4
     assert "ZINC250k" in card["notes"][0]
     model = Model.load(small.out / "zinc.safetensors")
+    assert model.policy.net.name == "transformer"
     assert quality.validity(model.sample(8, seed=1)) > 0.8
     held = (small.out / "zinc.safetensors").read_bytes()
-    small.learn_both()
+    small.learn_both("transformer")
     small.learn("zinc")
-    assert "trunk: going on after step 4" in capsys.readouterr().out
+    assert "trunk-transformer: going on after step 4" in capsys.readouterr().out
     assert (small.out / "zinc.safetensors").read_bytes() == held
     assert not (small.out / "generator.safetensors").exists()
 
 
 def test_the_card_says_how_samples_compare(small):
     pytest.importorskip("fcd")
-    small.learn_both()
-    for source in SOURCES:
-        small.learn(source)
-        small.draw(source)
-        small.describe(source)
+    for kind in recipe.NETWORK:
+        small.learn_both(kind)
+    for name in GENERATORS:
+        small.learn(name)
+        small.draw(name)
+        small.describe(name)
     small.write_card()
     metrics = read_json(small.out / "generator.json")["metrics"]
     assert metrics["valid"] > 0.8 and metrics["fcd"] > 0 and metrics["fcd_one_token_a_step"] > 0
@@ -73,10 +77,11 @@ def test_the_card_says_how_samples_compare(small):
     measured = read_json(small.out / "quality.json")["measured"]
     assert measured["FCD to unseen scaffolds"] == metrics["fcd"]
     card = (small.out / "MODEL_CARDS.md").read_text()
-    for name in ("generator", "zinc"):
+    for name in GENERATORS:
+        section = card.partition(f"## {name}.safetensors")[2].partition("\n## ")[0]
         for key, value in read_json(small.out / f"{name}.json")["metrics"].items():
             shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            assert f"(`{key}`) | {shown} |" in card
+            assert f"(`{key}`) | {shown} |" in section
     assert (small.out / "reference.safetensors").is_file()
 
 

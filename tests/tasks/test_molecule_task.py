@@ -97,25 +97,34 @@ def test_pictures_are_drawings_with_their_properties() -> None:
     assert drawings[0] != drawings[2]
 
 
-def test_the_shipped_generator_draws_molecules_and_fits_its_cards() -> None:
-    model = Model.load(TASK / "generator.safetensors")
+@pytest.mark.parametrize("name", ["generator", "large", "zinc"])
+def test_the_shipped_generators_draw_molecules_and_fit_their_cards(name: str) -> None:
+    model = Model.load(TASK / f"{name}.safetensors")
     designs = model.sample(32, seed=5)
     assert quality.validity(designs) == 1.0
     assert quality.uniqueness(designs) == 1.0
+    assert any("@" in design for design in designs) == (name == "zinc")  # stereocentres
     assert model.space.written_in is None
-    card = read_json(TASK / "generator.json")["metrics"]
-    measured = set(find_task("molecule").quality()["measured"].values())
-    assert {card["fcd"], card["valid"], card["unseen_scaffolds_nats"]} <= measured
-    assert card["unseen_scaffolds_nats"] < card["test_nats_of_letter_frequencies"] / 2
-    text = (TASK / "MODEL_CARDS.md").read_text()
+    card = read_json(TASK / f"{name}.json")["metrics"]
+    if name == "generator":
+        measured = set(find_task("molecule").quality()["measured"].values())
+        assert {card["fcd"], card["valid"], card["unseen_scaffolds_nats"]} <= measured
+    assert card["unseen_scaffolds_nats"] < card["unseen_nats_of_letter_frequencies"] / 2
+    section = (TASK / "MODEL_CARDS.md").read_text().partition(f"## {name}.safetensors")[2].partition("\n## ")[0]
     for key, value in card.items():
         shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-        assert f"(`{key}`) | {shown} |" in text
+        assert f"(`{key}`) | {shown} |" in section
+
+
+def test_an_experiment_takes_another_generator_by_its_place() -> None:
+    experiment = Experiment.for_task("molecule", model={"path": "@biotilt/tasks/molecule/zinc.safetensors"})
+    assert Path(experiment.config.model.path) == TASK / "zinc.safetensors"
+    assert any("@" in design for design in experiment.model.sample(16, seed=3))
 
 
 def test_the_reference_holds_the_training_molecules() -> None:
     known = quality.known_molecules()
-    assert len(known) > 99_000
+    assert len(known) > 320_000
     mean, covariance = quality.real_statistics()
     assert mean.shape == (512,)
     assert np.allclose(covariance, covariance.T, atol=1e-4)

