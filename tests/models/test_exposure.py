@@ -9,12 +9,11 @@ import backbones
 import pytest
 import torch
 
-import biotilt.tasks
 from biotilt.errors import ConfigError
 from biotilt.rewards.protein.backbone import beta_carbons, read_backbone
 from biotilt.rewards.protein.exposure import BackboneSurface, exposed, neighbours
 
-UBIQUITIN = Path(biotilt.tasks.__file__).parent / "redesign" / "1ubq.pdb"
+UBIQUITIN = Path(__file__).parent / "1ubq.pdb"
 
 
 def test_two_residues_by_hand() -> None:

@@ -106,7 +106,7 @@ def reached(points: Sequence[Point], level: float, key: str) -> Point | None:
 def took(points: Sequence[Point], levels: Sequence[Level]) -> dict[str, Any]:
     """Return as JSON can hold it the curve, and what each level took by the mean of a round and by the best so far."""
 
-    def at(level: Level) -> Level:
+    def at(level: Level) -> dict[str, Any]:
         return {f"by_{key}": reached(points, level["value"], key) for key in ("round", "best")}
 
     told = [{key: level[key] for key in ("name", "title", "value")} | at(level) for level in levels]

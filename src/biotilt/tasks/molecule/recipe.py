@@ -193,8 +193,11 @@ class Recipe:
 
     def processes(self) -> dict[str, AnyOrder]:
         """Return the process of the generators, and the slower one that draws no tokens apart."""
-        sizes = {"length": self.corpus.space.length, "letters": len(self.corpus.space.symbols)}
-        return {"drawn": AnyOrder(**sizes, per_step=PER_STEP), "one_by_one": AnyOrder(**sizes, per_step=1)}
+        length, letters = self.corpus.space.length, len(self.corpus.space.symbols)
+        return {
+            "drawn": AnyOrder(length, letters, per_step=PER_STEP),
+            "one_by_one": AnyOrder(length, letters, per_step=1),
+        }
 
     def molecules(self, name: str, how: str) -> list[str]:
         """Return the samples of a generator that `draw` has kept."""
