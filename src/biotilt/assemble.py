@@ -8,9 +8,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from biotilt.asking import Oracles
+from biotilt.auto import settled
 from biotilt.config import Config, ConstraintSection, ModelSection, RewardSection, parse_config
 from biotilt.constraints import Bounds
 from biotilt.constraints.tempered import check_tempered
@@ -47,7 +46,10 @@ from biotilt.values import VALUES
 
 @dataclass
 class Assembled:
-    """A checked configuration with its objects; `base` is the folder that relative paths start at."""
+    """A checked configuration with its objects; `base` is the folder that relative paths start at.
+
+    `chosen`: what "auto" chose, and why, in sentences; the configuration has the choice.
+    """
 
     config: Config
     base: Path
@@ -57,6 +59,7 @@ class Assembled:
     constraints: list[NamedReward]
     measures: list[Measure]
     oracles: Oracles = field(repr=False, compare=False)
+    chosen: list[str] = field(default_factory=list)
 
     def rewards(self) -> dict[str, NamedReward]:
         """Return every reward there is by the key that names it."""
@@ -135,7 +138,9 @@ def _built(config: Config, base: Path, given: Mapping[str, Any]) -> Assembled:
     if held_out is None and config.held_out is not None and config.held_out.kind != "none":
         held_out = load_reward(config.held_out, base, "held_out", target, model)
     constraints = [load_reward(c, base, f"constraints.{i}", target, model) for i, c in enumerate(config.constraints)]
-    return Assembled(config, base, model, reward, held_out, constraints, [], Oracles(config.oracle, base, model))
+    config, chosen = settled(config, model)
+    oracles = Oracles(config.oracle, base, model)
+    return Assembled(config, base, model, reward, held_out, constraints, [], oracles, chosen)
 
 
 def _check(found: Assembled, *, prove: bool) -> None:
@@ -360,21 +365,6 @@ def fixed_positions(config: Config, model: Model) -> Fixed | None:
     if len(said) > 1:
         raise ConfigError("design.scaffold: give a scaffold or fixed positions, not both")
     return next((model.fixed(what, key) for key, what in said.items()), None)
-
-
-def device_of(config: Config) -> torch.device:
-    """Return where tensors live; ConfigError when this machine has no such device."""
-    return device_named(config.device)
-
-
-def device_named(name: str) -> torch.device:
-    """Return a device by its name; ConfigError when this machine has no such device."""
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f'device: cannot use "{name}": {str(error).splitlines()[0]}; "cpu" always works') from error
-    return device
 
 
 def _model_section(model: Model) -> dict[str, Any]:

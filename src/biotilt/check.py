@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from biotilt import trial
+from biotilt.auto import choose, facts_of, in_words
 from biotilt.core import sample
 from biotilt.errors import Problems
 from biotilt.evaluation.attainable import attainable, below_choosing
@@ -19,6 +20,9 @@ from biotilt.experiment import Experiment
 from biotilt.formulas.tilting import alpha_of_kl
 from biotilt.oracle import Oracle, Store
 from biotilt.rewards import NamedReward
+from biotilt.screening import view_of
+from biotilt.screens.gaussian_process import most_likely
+from biotilt.screens.kernels import similarity
 from biotilt.training import TrainConfig
 from biotilt.trial import seconds_of_round
 from biotilt.wiring import build_trainer
@@ -40,8 +44,8 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
 
     Returns `base` (statistics of the scores by `optimised` and `held_out`), `estimate` (`calls` of tuning,
     `evaluation_scores` after it, `seconds` of tuning, `memory_mb` or None), `attainable` (what perfect tuning would
-    have at this alpha, or at that of target_kl, by the scores of the base; `biotilt.evaluation.attainable`), and
-    `problems`, sentences.
+    have at this alpha, or at that of target_kl, by the scores of the base; `biotilt.evaluation.attainable`),
+    `chosen` (what "auto" chose, and why) and `problems`, sentences.
 
     Raises BiotiltError for anything that would stop the run in its first round.
     """
@@ -73,10 +77,12 @@ def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
             "memory_mb": peak_memory(),
         },
         "attainable": given,
+        "chosen": experiment.chosen,
         "problems": [
             *_problems(experiment, train, scored),
             *([below] if below else []),
             *_measured(experiment, store, tokens),
+            *_reconsidered(experiment, of_base["seconds"], torch.tensor(scores), tokens),
         ],
     }
 
@@ -186,6 +192,33 @@ def _scored(oracle: Oracle, tokens: torch.Tensor, others: torch.Tensor) -> tuple
         if (asked := oracle.calls - before) > 0:
             return scores, again / asked
     return scores, seconds / len(tokens)
+
+
+def _reconsidered(experiment: Experiment, seconds: float, scores: torch.Tensor, designs: torch.Tensor) -> list[str]:
+    """Say what "auto" would choose now that some designs were scored, where that is something else."""
+    if not experiment.chosen:
+        return []
+    unknown = _unknown(experiment, scores, designs) if len(scores) >= TELLING else None
+    choice = choose(replace(facts_of(experiment.config, experiment.model), seconds=seconds, unknown=unknown))
+    config = experiment.config
+    if choice.objective == config.objective and (choice.screen is None) == (config.screen is None):
+        return []
+    return [
+        f"auto chose before anything was scored; by the time and the scores of {len(scores)} designs it would choose "
+        f"{in_words(choice)}, where {choice.reasons[0]}: name it, if you agree"
+    ]
+
+
+def _unknown(experiment: Experiment, scores: torch.Tensor, designs: torch.Tensor) -> float | None:
+    """Return the part of the variance of half of the scores that a process fitted to the other half leaves."""
+    known = scores.isfinite()
+    scores, designs, half = scores[known].double(), designs[known], int(known.sum()) // 2
+    if half < 2 or scores[:half].std() == 0 or scores[half:].std() == 0:
+        return None
+    kernel = similarity(None, view_of(experiment.model))
+    process = most_likely(kernel, kernel.read(designs[:half]), scores[:half])
+    missed = process.predict(kernel.read(designs[half:]))[0] - scores[half:]
+    return (missed.square().mean() / scores[half:].var(correction=0)).item()
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:

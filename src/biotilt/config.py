@@ -35,6 +35,7 @@ from biotilt.training import EarlyStopping, TrainConfig
 from biotilt.training.trackers import TRACKERS, Tracker
 from biotilt.values import VALUES
 
+AUTO = "auto"  # in the place of an objective: see `biotilt.auto`
 MOST_THREADS = 4096
 TargetKL = Annotated[Number, Field(ge=0.01, le=1000)]
 
@@ -252,6 +253,15 @@ class Config(_Section):
             raise PydanticCustomError("option", "cannot stand beside target_kl, which sets it: leave one of them out")
         return alpha
 
+    @property
+    def is_auto(self) -> bool:
+        """Whether the objective is yet to be chosen; ConfigError for options beside that."""
+        if self.objective.get("name") != AUTO:
+            return False
+        if options := sorted(self.objective.keys() - {"name"}):
+            raise ConfigError(f"objective.{options[0]}: auto takes no options; name an objective to set those of it")
+        return True
+
     def build_objective(self) -> Objective:
         """Return the objective; ConfigError for an unknown name, key or value."""
         return OBJECTIVES.of_table(self.objective, "objective", "vidd")
@@ -310,7 +320,7 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
     """
     try:
         config = checked_keys(data)
-        objective = config.build_objective()
+        objective = None if config.is_auto else config.build_objective()
         sampler = config.build_sampler()
         config.build_trackers()
         config.build_lagrangian()
@@ -319,7 +329,8 @@ def parse_config(data: dict[str, Any], source: str = "the experiment", text: str
             raise ConfigError(
                 "lagrangian: there are no [[constraints]], whose multipliers this is about; add one, or leave it out"
             )
-        config.value_options(objective, "objective")
+        if objective is not None:
+            config.value_options(objective, "objective")
         config.value_options(sampler, "sampler")
         return config
     except ConfigError as error:

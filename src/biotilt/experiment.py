@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
-from biotilt.assemble import Assembled, assemble, device_of
+from biotilt.assemble import Assembled, assemble
+from biotilt.config import Config
+from biotilt.errors import ConfigError
 from biotilt.keys import override, read_toml
 from biotilt.model import Model
 
@@ -74,3 +76,18 @@ class Experiment(Assembled):
     def close(self) -> None:
         """End the workers that score designs; they start again when they are needed."""
         self.oracles.close()
+
+
+def device_of(config: Config) -> torch.device:
+    """Return where tensors live; ConfigError when this machine has no such device."""
+    return device_named(config.device)
+
+
+def device_named(name: str) -> torch.device:
+    """Return a device by its name; ConfigError when this machine has no such device."""
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f'device: cannot use "{name}": {str(error).splitlines()[0]}; "cpu" always works') from error
+    return device

@@ -37,7 +37,7 @@ class RunRecord(BaseModel):
     """The resolved configuration, the folder that its paths start at, and what its result depends on.
 
     `sha256`: of the files that it read; `git`: the commit of the code, where it ran from a checkout;
-    `mark`: of the user who made it (`biotilt.trust`).
+    `chosen`: what "auto" chose, and why; `mark`: of the user who made it (`biotilt.trust`).
     """
 
     model_config = ConfigDict(frozen=True)  # keys of a later version are passed over
@@ -49,6 +49,7 @@ class RunRecord(BaseModel):
     git: Text | None = None
     sha256: dict[Text, Text] = {}
     reward_version: Text
+    chosen: list[Text] = []
     mark: Text | None = None
 
     def document(self) -> dict[str, Any]:
@@ -96,7 +97,8 @@ def write_record(experiment: Experiment, folder: Path) -> None:
     files = [s.path for s in (*_sections(config), config.model) if s.path and not in_python(s.path)]
     record = RunRecord(
         config=config, base=base, command=before or command_line(), versions=versions(), git=git_commit(),
-        sha256=_hashes(experiment.base, files), reward_version=scores_version(experiment), mark=mark(config, base),
+        sha256=_hashes(experiment.base, files), reward_version=scores_version(experiment),
+        chosen=experiment.chosen, mark=mark(config, base),
     )  # fmt: skip
     write_json(folder / RECORD, record.document())
 
@@ -133,7 +135,8 @@ def recorded(
         keys, Path(record.base), str(folder / RECORD), reward=reward, held_out=held_out, model=model,
         measures=measures, proven=True,  # when the run began
     )  # fmt: skip
-    return replace(experiment, config=experiment.config.model_copy(update={"task": config.task}))
+    config = experiment.config.model_copy(update={"task": config.task})
+    return replace(experiment, config=config, chosen=record.chosen)
 
 
 def scores_version(experiment: Experiment) -> str:

@@ -368,6 +368,8 @@ def _tuned(experiment: Experiment, folder: Path, overwrite: bool, more: bool = F
     from biotilt.run import tune_in
 
     take_threads(experiment.config.threads if overwrite else threads_of(experiment, folder))
+    for sentence in experiment.chosen:
+        note(sentence)
     with go_on_with("tune", "--resume", folder):
         run = tune_in(experiment, folder, overwrite=overwrite, more=more, progress=True)
     if run.stopped:

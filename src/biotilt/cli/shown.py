@@ -29,7 +29,7 @@ def checked(found: dict[str, Any]) -> str:
     from biotilt.digits import duration, pretty
 
     cost, memory, gives = found["estimate"], found["estimate"]["memory_mb"], found["attainable"]
-    lines = [f"a design: {found['example']}"]
+    lines = [f"a design: {found['example']}", *found["chosen"]]
     lines += [
         f"{which}: {s['name']}, {s['mean']:.3g} ± {s['std']:.2g} on the base, {s['seconds'] * 1000:.3g} ms a design"
         for which, s in found["base"].items()

@@ -1,0 +1,196 @@
+"""`objective.name = "auto"`: which objective suits an experiment, by what can be seen before the first call.
+
+Not an algorithm: `choose` names one that there is, with its options, and says why. The choice takes the place of "auto"
+when the experiment is built, so a run records it, and neither a resumed nor a moved run chooses again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from biotilt.config import Config
+from biotilt.core import OfLetters, Reveals, SeveralTargets
+from biotilt.core.space import Aligned, Counted
+from biotilt.model import Model
+
+SHORT = 8  # letters up to which values that are learned one letter at a time are the best there is
+CHEAP = 0.005  # seconds a call, below which the time of the algorithm is what a run costs
+LONG = 1500  # calls from which ppo has caught up with the surrogate
+NOTHING = 0.9  # part of the variance that a value which knows nothing leaves
+ROUNDS = 8  # at least so many, or nothing that was learned is ever used
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is seen of an experiment.
+
+    `letters`: designs are written in letters, `length` of them; `hidden`: which a step reveals; `aligned`: the same
+    position means the same in all designs; `parts`: the space counts the parts of a design; `several`: conditions, more
+    than one; `constraints`: on means; `calls`: the budget, in rounds of `batch`, None where that is given. Where they
+    were measured (`biotilt check`): `seconds` a call, and `unknown`, the part of the variance of scores that a process
+    fitted to others leaves.
+    """
+
+    letters: bool
+    length: int
+    hidden: bool
+    aligned: bool
+    parts: bool
+    several: bool
+    constraints: bool
+    calls: int
+    batch: int | None
+    seconds: float | None = None
+    unknown: float | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Tables that take the place of "auto", and of what the experiment leaves out; `reasons`, in sentences."""
+
+    objective: dict[str, Any]
+    screen: dict[str, Any] | None = None
+    train: dict[str, Any] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`choice` where `applies`; `evidence`: where what is claimed was measured."""
+
+    applies: Callable[[Facts], bool]
+    choice: Choice
+    evidence: str
+
+
+def _chosen(reason: str, screen: dict[str, Any] | None = None, **objective: Any) -> Choice:
+    return Choice(objective, screen, reasons=(reason,))
+
+
+RULES: dict[str, Rule] = {
+    "several_conditions": Rule(
+        lambda f: f.several,
+        _chosen("designs have several conditions, and ppo takes the mean of each apart", name="ppo"),
+        "tests/objectives/test_conditions_law.py: exact laws of every condition; searches and screens refuse several",
+    ),
+    "no_letters": Rule(
+        lambda f: not f.letters,
+        _chosen("designs are no letters: the value of a state, learned from returns", name="vidd", value="return"),
+        "a mixture in two dimensions: energy distance 0.010 after 1.9k calls, ppo 0.089 (benchmarks/continuous.py)",
+    ),
+    "nothing_hidden": Rule(
+        lambda f: not f.hidden,
+        _chosen("letters change and are not revealed, so none of the values of letters can be learned", name="ppo"),
+        "docs/algorithms.md: the learned values of letters need a process that reveals them; ppo needs densities alone",
+    ),
+    "short": Rule(
+        lambda f: f.length <= SHORT,
+        _chosen(
+            f"at most {SHORT} letters: soft Bellman equations travel that far",
+            name="vidd",
+            value="bootstrapped",
+            mirror=1.0,
+        ),
+        "benchmarks/known_answer.py, epistatic: total variation 0.036 after 6k calls, ppo 0.107",
+    ),
+    "parts_and_a_probe_that_fails": Rule(
+        lambda f: f.parts and not f.aligned and not f.constraints and f.unknown is not None and f.unknown > NOTHING,
+        _chosen(
+            "positions mean nothing by themselves, and what was fitted to scores of the base does not know others: a "
+            "search without a screen",
+            name="evolve",
+        ),
+        "docs/screening.md: evolve without a screen has a top 100 of 1.59 to 1.60 on molecules at 512 calls, best of N "
+        "1.50 to 1.53",
+    ),
+    "parts": Rule(
+        lambda f: f.parts and not f.aligned and not f.constraints,
+        _chosen(
+            "positions mean nothing by themselves, so letters have no values to learn; whole designs can be ranked by "
+            "their parts: a search with a screen",
+            {"name": "gp"},
+            name="evolve",
+        ),
+        "docs/screening.md: with the screen a top 100 of 1.76 to 1.79 at 512 calls, three seeds; best of N 1.5",
+    ),
+    "not_aligned": Rule(
+        lambda f: not f.aligned,
+        _chosen("positions mean nothing by themselves, so letters have no values to learn", name="ppo"),
+        "molecules at 960 calls: fresh designs of ppo 1.23, of vidd with return regression 1.20, base 1.13",
+    ),
+    "probe_fails": Rule(
+        lambda f: f.unknown is not None and f.unknown > NOTHING,
+        _chosen("what was fitted to scores of the base does not know others: no surrogate", name="ppo"),
+        "a value with an error of 0.87 to 1.03 of the variance taught nothing on molecules; ppo learns no value",
+    ),
+    "cheap_or_many": Rule(
+        lambda f: f.calls >= LONG or (f.seconds is not None and f.seconds < CHEAP),
+        _chosen("with many calls, or cheap ones, ppo gives what vidd does in a fraction of the seconds", name="ppo"),
+        "docs/algorithms.md, the task utr, 2,048 calls: held-out 7.91 in 58 s, vidd 7.89 in 219 s, at 6.2 nats both",
+    ),
+    "few_calls": Rule(
+        lambda f: True,
+        _chosen(
+            "few calls, letters at fixed positions: a surrogate learns most of them", name="vidd", value="surrogate"
+        ),
+        "docs/algorithms.md, the task utr, 768 calls, alpha 0.05: held-out 7.76, ppo 7.62, three seeds",
+    ),
+}
+"""Asked from above; the first that applies decides. Each says what was measured, and where."""
+
+
+def choose(facts: Facts) -> Choice:
+    """Return what suits an experiment of which this is seen.
+
+    >>> seen = Facts(True, 50, True, True, parts=True, several=False, constraints=False, calls=512, batch=64)
+    >>> choose(seen).objective
+    {'name': 'vidd', 'value': 'surrogate'}
+    """
+    name = next(name for name, rule in RULES.items() if rule.applies(facts))
+    choice = RULES[name].choice
+    if facts.batch is None or facts.calls >= ROUNDS * facts.batch:
+        return choice
+    batch = max(1, facts.calls // ROUNDS)
+    why = f"{facts.calls} calls are {ROUNDS} rounds of {batch}"
+    return Choice(choice.objective, choice.screen, {"batch": batch}, (*choice.reasons, why))
+
+
+def facts_of(config: Config, model: Model) -> Facts:
+    """Return what is seen of an experiment without a call."""
+    process, train = model.policy.process, config.build_train()
+    return Facts(
+        letters=isinstance(process, OfLetters),
+        length=process.length if isinstance(process, OfLetters) else 0,
+        hidden=isinstance(process, Reveals),
+        aligned=isinstance(model.space, Aligned),
+        parts=isinstance(model.space, Counted),
+        several=isinstance(process, SeveralTargets),
+        constraints=bool(config.constraints),
+        calls=train.max_calls,
+        batch=None if "batch" in config.train else train.batch,
+    )
+
+
+def settled(config: Config, model: Model) -> tuple[Config, list[str]]:
+    """Return the configuration with what is chosen in the place of "auto", and why; what it says itself stays."""
+    if not config.is_auto:
+        return config, []
+    choice = choose(facts_of(config, model))
+    screen = choice.screen if config.screen is None else config.screen
+    made = config.model_copy(
+        update={"objective": choice.objective, "screen": screen, "train": config.train | choice.train}
+    )
+    return made, [f"auto chose {in_words(choice)}", *choice.reasons]
+
+
+def in_words(choice: Choice) -> str:
+    """Return a choice in words.
+
+    >>> in_words(Choice({"name": "evolve"}, {"name": "gp"}))
+    'objective evolve, screen gp'
+    """
+    options = ", ".join(f"{key} = {value}" for key, value in choice.objective.items() if key != "name")
+    named = f"objective {choice.objective['name']}" + (f" ({options})" if options else "")
+    return named + (f", screen {choice.screen['name']}" if choice.screen else "")
