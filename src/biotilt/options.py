@@ -202,12 +202,9 @@ def anchored(kind: Callable[..., Any], options: Mapping[str, Any], base: Path) -
 @cache
 def paths_of(kind: Callable[..., Any]) -> frozenset[str]:
     """Return what is typed `PathText`, a file or a folder, among fields of a dataclass or parameters of a function."""
-    if is_dataclass(kind):
-        names = [field.name for field in fields(kind)]
-    elif isfunction(kind):
-        names = list(signature(kind).parameters)
-    else:
+    if not is_dataclass(kind) and not isfunction(kind):
         return frozenset()
+    names = [field.name for field in fields(kind)] if is_dataclass(kind) else list(signature(kind).parameters)
     try:
         hints = get_type_hints(kind, include_extras=True)
     except (NameError, TypeError):  # a stranger's, which cannot be read

@@ -57,8 +57,7 @@ def report_data(
     reward, held_out = sign_of(summary["reward"]), sign_of(summary["held_out"])
     shown = rows[summary["verdict"]["take"] or kind]
     order = shown.order()[:TOP]
-    nothing: list[float | None] = [None] * len(shown.items)
-    judged = in_field(shown.held_out or nothing, held_out)
+    judged = in_field(shown.held_out or [None] * len(shown.items), held_out)
     optimised = in_field(shown.optimised, reward)
     best = [shown.items[i] for i in order]
     panel = config.panel or config.task

@@ -85,8 +85,8 @@ def pretrain(
     device: FitDevice = "cpu",
 ) -> Answer:
     """Train a generator on sequences, tokens, points or images; what is interrupted goes on when it is run again."""
-    from biotilt.assemble import device_named
     from biotilt.data import read_data, read_labels
+    from biotilt.experiment import device_named
     from biotilt.fitting import Split, check_outputs, pretrain_model, state_of, write_card
     from biotilt.training import PretrainConfig, resumable
 
@@ -103,19 +103,11 @@ def pretrain(
     state = resumable(state_of(out), lambda step: note(f"going on after step {step} of {steps}, from {state_of(out)}"))
     with _about(data), state as file, progress("step", steps) as show:
         model, metrics = pretrain_model(
-            designs,
-            made,
+            designs, made,
             network=given(name=network, channels=channels, blocks=blocks) | more["network"],
-            process=_process(choices, space),
-            config=config,
-            split=Split(identity=identity),
-            labels=told,
-            label_dropout=label_dropout,
-            seed=seed,
-            device=there,
-            **_watching(show),
-            state=file,
-        )
+            process=_process(choices, space), config=config, split=Split(identity=identity),
+            labels=told, label_dropout=label_dropout, seed=seed, device=there, **_watching(show), state=file,
+        )  # fmt: skip
         model.save(out)
     options = vars(config) | {"identity": identity, "seed": seed, "labels": labels, "label_dropout": label_dropout}
     card = write_card(out, data, metrics, options=options)
@@ -199,8 +191,8 @@ def fit_oracle(
 ) -> Answer:
     """Fit a predictor to measurements; it reports correlations on rows it never saw."""
     from biotilt import fitting
-    from biotilt.assemble import device_named
     from biotilt.data import read_letters
+    from biotilt.experiment import device_named
     from biotilt.spaces import alphabet, numbers, read_designs
     from biotilt.training import FitConfig
 
@@ -213,19 +205,10 @@ def fit_oracle(
     take_threads()
     with _about(data), progress("epoch", members * epochs) as show:
         reward, metrics = fitting.fit_oracle(
-            [record.design for record in records],
-            values,
-            space,
-            name=name or target,
-            units=units,
-            members=members,
-            config=config,
-            split=split,
-            replicates=replicates,
-            seed=seed,
-            device=there,
+            [record.design for record in records], values, space, name=name or target, units=units,
+            members=members, config=config, split=split, replicates=replicates, seed=seed, device=there,
             report=lambda member, epoch, error: show(member * epochs + epoch + 1, {"error": error}),
-        )
+        )  # fmt: skip
     reward.save(out)
     largest = max(value for value in values if math.isfinite(value))
     options = vars(config) | vars(split) | {"members": members, "replicates": replicates, "seed": seed}
