@@ -54,7 +54,9 @@ def test_five_lines_before_and_after_it_was_judged(run):
 
 def test_tables_are_those_of_the_folder(run):
     pytest.importorskip("pandas")
-    assert run.history.to_dict("records") == run.rows and list(run.history["calls"]) == [8, 16, 24, 32]
+    told = [{key: value for key, value in row.items() if value == value} for row in run.history.to_dict("records")]
+    assert told == run.rows  # a figure that a round does not have is NaN in the table
+    assert list(run.history["calls"]) == [8, 16, 24, 32]
     scored = run.scored
     assert list(scored["score"]) == [design.count("G") for design in scored["design"]] and len(scored) == 32
     assert list(scored["position"]) == list(range(32)) and not scored["reason"].any()

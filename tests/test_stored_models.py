@@ -67,9 +67,8 @@ def refused(path: Path, kind: str) -> str:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_shipped_files_are_read_as_they_were(path):
-    """They were written before checksums; their weights are those in the file, in float32."""
+    """Some were written before checksums; their weights are those in the file, in float32."""
     about = metadata(path)
-    assert "checksums" not in about
     load = LOADERS.get(about["kind"], lambda path: load_tensors(path)[0])
     loaded = load(path)
     if about["kind"] == "generator":

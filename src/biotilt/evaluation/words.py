@@ -49,8 +49,8 @@ def best_word_model(train: Tokens, validation: Tokens, test: Tokens, letters: in
     >>> random.seed(0)
     >>> every = [[i % 2 for i in range(start, start + 40)] for start in random.choices((0, 1), k=60)]
     >>> found = best_word_model(every[:20], every[20:40], every[40:], 2)
-    >>> found.k, found.nats < 1.0  # one letter tells the rest: log 2 for the first
-    (2, True)
+    >>> found.k > 1, round(found.nats, 1)  # one letter tells the rest: log 2 for the first
+    (True, 0.7)
     """
     every = range(1, LONGEST + 1)
     tables = [_Counts(_words(train, k, letters, told), letters) for k in every]

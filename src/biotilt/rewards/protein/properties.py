@@ -142,8 +142,10 @@ class MolecularWeight(_Property):
 class NetCharge(_Property):
     """The net charge at `ph`, by the pKₐ of Bjellqvist et al. 1993; or minus its distance to the range [low, high].
 
-    >>> [round(charge, 1) for charge in NetCharge()(["GGKKDK"])], NetCharge(low=-9.0)(["GG"])
-    ([2.0], [0.0])
+    >>> [round(charge, 2) for charge in NetCharge()(["GGKKDK"])]  # 3 K, 1 D, the ends: 2.99 − 1.00 + 0.56 − 1.00
+    [1.55]
+    >>> NetCharge(low=-9.0)(["GG"])
+    [0.0]
     """
 
     ph: Annotated[Number, Field(ge=0, le=14)] = 7.4
