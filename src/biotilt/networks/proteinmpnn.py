@@ -16,9 +16,7 @@ from biotilt.options import Layers, Length, Positive, Symbols, Width, check_opti
 
 KINDS = 21  # of letters that the embedding and the output have: 20 residues and X
 SCALE = 30.0  # sums over neighbours are divided by this, however many there are
-NEAR = (
-    1_500_000  # numbers of a layer that stay near the processor: where no gradient is kept, rows go through by so many
-)
+NEAR = 1_500_000  # numbers of a layer that stay near the processor: without a gradient, rows go through by so many
 
 
 @dataclass(frozen=True)
