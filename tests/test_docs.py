@@ -70,7 +70,9 @@ def code_spans(page: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", prose(page))
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/python.md", "docs/oracles.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CONTRIBUTING.md", "docs/python.md", "docs/oracles.md", "docs/models.md"]
+)
 def test_python_blocks_run_in_order_as_one_session(name, tmp_path):
     lines: list[str] = []
     for start, code in blocks(ROOT / name, "python"):

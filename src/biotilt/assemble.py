@@ -23,6 +23,7 @@ from biotilt.locate import located
 from biotilt.measures import own_measures, with_given
 from biotilt.model import Model
 from biotilt.models.checks import reads_relaxed
+from biotilt.models.hub import is_hub
 from biotilt.models.origin import FactoryOrigin, Origin, SourceOrigin
 from biotilt.models.reference import base_density
 from biotilt.models.sources import MODELS
@@ -332,7 +333,7 @@ def load_base(section: ModelSection, base: Path) -> Model:
     """
     if section.path is not None:
         try:
-            return Model.load(base / section.path, **section.process)
+            return Model.load(section.path if is_hub(section.path) else base / section.path, **section.process)
         except ConfigError as error:
             raise ConfigError(f"model.process: {error}") from error
     if section.source is not None:

@@ -15,7 +15,9 @@ from biotilt.evaluation.panel import panel
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
 from biotilt.files import read_json
+from biotilt.loading import in_python
 from biotilt.model import Model
+from biotilt.models.hub import generator_file
 from biotilt.oracle import Oracle, Store
 from biotilt.schema import Card
 from biotilt.spaces import Alphabet, Text, read_designs
@@ -137,7 +139,9 @@ def alphabet_of(experiment: Experiment) -> Alphabet | None:
 def task_card(experiment: Experiment) -> dict[str, Any]:
     """Return the card beside the experiment's generator; an empty one when there is none."""
     path = experiment.config.model.path
-    return {} if path is None else _card(experiment.base / path)
+    if path is None or in_python(path):
+        return {}
+    return _card(generator_file(path, experiment.base))
 
 
 def _card(model: Path) -> dict[str, Any]:

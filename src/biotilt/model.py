@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -13,20 +12,25 @@ from torch import Tensor
 
 from biotilt.core import Policy, own_names, sample
 from biotilt.core.fixed import Fixed, Holding
-from biotilt.core.reading import Reading, numbers
-from biotilt.core.space import Constrained, Held, Related, Shaped, Space, Targeted, Varying
-from biotilt.errors import CheckpointError, ConfigError, DataError, UntrustedRun
+from biotilt.core.reading import Reading
+from biotilt.core.space import Constrained, Held, Space, Targeted
+from biotilt.errors import ConfigError, DataError, UntrustedRun
 from biotilt.files import blamed_on
 from biotilt.models.checks import check_network, check_rebuilding, device_of
 from biotilt.models.conditions import Conditions, Given, Told
+from biotilt.models.hub import generator_file, is_hub
+from biotilt.models.hub import named as as_named
 from biotilt.models.lora import LoRA, adapted, merged
 from biotilt.models.origin import FactoryOrigin, FileOrigin, Origin, SourceOrigin, fingerprint
+from biotilt.models.reading import reading_of
+from biotilt.models.sharing import write_folder
+from biotilt.models.sources import MODELS
 from biotilt.models.stored import GeneratorFile, StoredOrigin, put_trained, whole_parts
 from biotilt.networks import describe_network
 from biotilt.networks.conditional import Conditional
 from biotilt.networks.targets import Targetable
-from biotilt.options import Count, Seed, build_options
-from biotilt.portable import here, portable
+from biotilt.options import Count, Seed, anchored, build_options
+from biotilt.portable import portable
 from biotilt.processes import PROCESSES, Simplex
 from biotilt.processes.conditioned import Conditioned, conditioned
 from biotilt.processes.letters import LetterProcess
@@ -113,18 +117,7 @@ class Model:
     @property
     def reading(self) -> Reading:
         """What the space tells those that search among designs."""
-        space = self.space
-
-        def keys(states: Tensor) -> Tensor:
-            return numbers(space.key(design).encode() for design in self.decode(states)).to(states.device)
-
-        def families(states: Tensor) -> Tensor:
-            assert isinstance(space, Related)
-            return numbers(space.family(design).encode() for design in self.decode(states)).to(states.device)
-
-        near = space.near if isinstance(space, Shaped) else None
-        known = Reading(keys, families if isinstance(space, Related) else None, near=near)
-        return replace(known, pad=space.pad, pads_first=space.pads_first) if isinstance(space, Varying) else known
+        return reading_of(self.space, self.decode)
 
     def with_condition(
         self, condition: Given | Sequence[Given] | Mapping[str, float] | None, *, guidance: float = 0.0
@@ -282,6 +275,41 @@ class Model:
 
         check_rebuilding(self.policy, save, self.origin.shown)
 
+    def save_pretrained(
+        self, folder: Path | str, *, title: str = "", about: Mapping[str, str] | None = None, overwrite: bool = False
+    ) -> None:
+        """Write a folder with the model, its description and a card, which `Model.pretrained` reads anywhere.
+
+        Adapters come with the weights that they are added to, and held positions with the model. Only a network that a
+        function or a source builds stays theirs: the folder names it. `title` and `about` (a heading → what stands
+        below it, in Markdown) are for the card, `README.md`, beside what is known of the model itself. Raises
+        ConfigError for a folder that holds other files, unless `overwrite`.
+        """
+        whole = replace(self, origin=None) if isinstance(self.origin, FileOrigin) else self
+        write_folder(whole, Path(folder), title, about or {}, overwrite=overwrite)
+
+    @classmethod
+    def pretrained(
+        cls, named: str | Path, /, *, factory: Callable[..., Model] | None = None, trust: bool = False, **options: Any
+    ) -> Model:  # fmt: skip
+        """Return a model that somebody made: a file, a folder of `save_pretrained`, or of the Hugging Face hub.
+
+        `named`: a path; "owner/name" or "owner/name@revision", of which only safetensors, JSON, TOML and text are
+        fetched, once; or what `biotilt list models` names, with the `options` of that source. Of the others `options`
+        are those of the process (`num_steps=128`). `factory` and `trust` as in `load`. Raises ConfigError, with what to
+        do, where the hub cannot be asked, and CheckpointError where there is no model in what is named.
+
+        >>> import biotilt, tempfile
+        >>> folder = f"{tempfile.mkdtemp()}/utr"
+        >>> model = biotilt.Experiment.for_task("utr").model
+        >>> model.save_pretrained(folder)
+        >>> biotilt.Model.pretrained(folder).sample(2) == model.sample(2)
+        True
+        """
+        if isinstance(named, str) and named in MODELS:
+            return cls.of_origin(SourceOrigin(named, anchored(MODELS.options_of(named), options, Path())))
+        return cls.load(as_named(named), factory=factory, trust=trust, **options)
+
     def save(self, path: Path, extra: dict[str, Any] | None = None, *, half: bool = False) -> None:
         """Write the model as one safetensors file, weights in float16 if `half`; `extra` is kept with it.
 
@@ -300,7 +328,8 @@ class Model:
             about |= {} if self.conditions is None else {"conditions": self.conditions.labels}
             weights: dict[str, Tensor] = self.policy.net.state_dict()
         else:
-            about |= {"origin": portable(asdict(self.origin)) | _beside(self.origin, Path(path))}
+            beside = self.origin.beside(Path(path)) if isinstance(self.origin, FileOrigin) else {}
+            about |= {"origin": portable(asdict(self.origin)) | beside}
             about["origin"]["frozen"] = fingerprint(self.policy.net)
             weights = {name: self.policy.net.get_parameter(name) for name in own_names(self.policy.net)}
         save_tensors(path, halved(weights) if half else weights, about | (extra or {}))
@@ -312,11 +341,12 @@ class Model:
     ) -> Model:  # fmt: skip
         """Read what `save` wrote, ready to sample; `process_options` override the stored ones (`per_step=1`).
 
-        A network that is not one of ours is built by a function that the file names: give it as `factory`, or say
-        `trust` to import it. Raises CheckpointError when the file is missing, damaged or not a generator, and
-        UntrustedRun, which names the function, without either.
+        `path`: of the file, of a folder that has one, or "hub:owner/name@revision". A network that is not one of ours
+        is built by a function that the file names: give it as `factory`, or say `trust` to import it. Raises
+        CheckpointError when the file is missing, damaged or not a generator, and UntrustedRun, which names the
+        function, without either.
         """
-        path = Path(path)
+        named, path = path, generator_file(path)
         tensors, about = load_tensors(path, GeneratorFile)
         process = about.process.model_dump()
         if about.origin is not None:
@@ -326,41 +356,26 @@ class Model:
                     given = given.with_lora(**about.lora)
                 put_trained(given.policy.net, tensors, about.origin)
                 built = PROCESSES.of_table(process | process_options)
-                return _telling_as(replace(given, policy=Policy(built, given.policy.net)), about)
+                return _as_stored(replace(given, policy=Policy(built, given.policy.net)), about)
         parts = whole_parts(path, tensors, about, process_options)
         with blamed_on(path):
-            origin = FileOrigin(str(path.absolute()))
-            return _telling_as(cls(parts.policy, parts.space, origin, parts.lora, parts.conditions), about)
+            origin = FileOrigin(str(named) if is_hub(named) else str(path.absolute()))
+            return _as_stored(cls(parts.policy, parts.space, origin, parts.lora, parts.conditions), about)
 
 
-def _telling_as(model: Model, about: GeneratorFile) -> Model:
-    """Return the model that tells its network what its file says."""
+def _as_stored(model: Model, about: GeneratorFile) -> Model:
+    """Return the model that holds, and tells its network, what its file says."""
+    if about.held is not None:
+        model = model.with_fixed(about.held.of(model.policy.process))
     if about.told is None:
         return model
     return model._telling(Told(about.told.given, about.told.weights, about.told.guidance))
 
 
-def _beside(origin: Origin | FileOrigin, path: Path) -> dict[str, str]:
-    """Return a model's file by its place from the one that is written; nothing for no file, or on another drive."""
-    if not isinstance(origin, FileOrigin):
-        return {}
-    try:
-        return {"beside": Path(os.path.relpath(origin.path, path.absolute().parent)).as_posix()}
-    except ValueError:
-        return {}
-
-
 def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | None, trust: bool) -> Model:
     """Return the model that a file's function builds; UntrustedRun where nobody said that it may be run."""
     if stored.path is not None and factory is None:
-        known = [Path(here(stored.path)), *([path.absolute().parent / stored.beside] if stored.beside else [])]
-        there = next((place for place in known if place.is_file()), None)
-        if there is None:
-            raise CheckpointError(
-                f"{path} holds adapters of the model {stored.path}, which is not there: bring it back, or hand it over "
-                "from where it is now, load_model(path, factory=lambda: biotilt.load_model(…))"
-            )
-        return Model.load(there)
+        return Model.load(stored.base_of(path))
     if stored.source is not None:
         origin: Origin = SourceOrigin(stored.source, stored.options)
     else:

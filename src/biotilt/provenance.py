@@ -26,6 +26,7 @@ from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
 from biotilt.folder import RECORD
 from biotilt.loading import in_python
+from biotilt.models.hub import generator_file
 from biotilt.options import PathText, Text, explain, plain
 from biotilt.oracle import BACKENDS
 from biotilt.portable import PACKAGE, here, portable, sha256_of
@@ -94,10 +95,11 @@ def write_record(experiment: Experiment, folder: Path) -> None:
         before = read_record(folder).command
     except CheckpointError:
         before = None
-    files = [s.path for s in (*_sections(config), config.model) if s.path and not in_python(s.path)]
+    files = [section.path for section in _sections(config) if section.path]
     record = RunRecord(
         config=config, base=base, command=before or command_line(), versions=versions(), git=git_commit(),
-        sha256=_hashes(experiment.base, files), reward_version=scores_version(experiment),
+        sha256=_hashes(experiment.base, files) | _model_sha256(config, experiment.base),
+        reward_version=scores_version(experiment),
         chosen=experiment.chosen, mark=mark(config, base),
     )  # fmt: skip
     write_json(folder / RECORD, record.document())
@@ -240,8 +242,15 @@ def _hashes(base: Path, files: list[str]) -> dict[str, str]:
 
 def model_hash(config: Config, base: Path) -> str | None:
     """Return the sha256 of the generator's file, as records have it; None where it is no file."""
+    return next(iter(_model_sha256(config, base).values()), None)
+
+
+def _model_sha256(config: Config, base: Path) -> dict[str, str]:
+    """Return the sha256 of the generator's file, by what names it; nothing where it is no file."""
     path = config.model.path
-    return None if path is None or in_python(path) else _hashes(base, [path])[path]
+    if path is None or in_python(path):
+        return {}
+    return {path: sha256_of(generator_file(path, base))}
 
 
 def threads_of(experiment: Experiment, folder: Path) -> int | None:

@@ -20,23 +20,27 @@ from biotilt.core import needed
 from biotilt.core.space import Record, Space
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment
-from biotilt.files import write_json
+from biotilt.files import read_json, write_json
 from biotilt.folder import (
     ACCOUNTS,
     FAILURES,
     MADE_BY_EVALUATE,
+    RECORD,
+    SUMMARY,
     TUNED,
     clear,
     has_checkpoint,
     shown,
 )
 from biotilt.folder_state import can_be_read, check_run, read_history, refuse_other, write_history
-from biotilt.judge import alpha_of
+from biotilt.judge import alpha_of, task_card
 from biotilt.lock import only_writer
 from biotilt.model import Model
 from biotilt.oracle import Oracle
+from biotilt.portable import portable
 from biotilt.progress import in_notebook
 from biotilt.provenance import read_record, recorded, threads_of, write_record
+from biotilt.schema import Summary
 from biotilt.threads import at_work
 from biotilt.training import Callback, Trainer
 from biotilt.training.callbacks import Row
@@ -122,6 +126,23 @@ class Run:
         """Return `count` fresh designs of the tuned model."""
         return self.model.sample(count, seed=seed)
 
+    def save_pretrained(self, folder: Path | str, *, title: str = "", overwrite: bool = False) -> None:
+        """Write the tuned model as a folder for others, its card telling base, reward, α, KL, calls, data and limits.
+
+        `Model.pretrained(folder)` reads it, without this run. What was judged so far (`evaluate`) is in the card.
+        """
+        from biotilt.report.card import about_run
+
+        config, record = self.experiment.config, read_record(self.folder)
+        judged = self.folder / SUMMARY
+        about = about_run(
+            portable(config.model_dump(mode="json", exclude_none=True)), self.rows[-1] if self.rows else {},
+            read_json(judged, Summary) if judged.is_file() else None, reward=self.experiment.reward.name,
+            alpha=self.alpha, base=task_card(self.experiment),
+            sums={portable(path): value for path, value in record.sha256.items()},
+        )  # fmt: skip
+        self.model.save_pretrained(folder, title=title or config.name, about=about, overwrite=overwrite)
+
     def evaluate(self, *, samples: int | None = None) -> dict[str, Any]:
         """Judge base, best-of-N and tuned side by side; write designs, `summary.json` and `report.html`.
 
@@ -143,7 +164,7 @@ class Run:
 def load_model(
     path: Path | str, *, factory: Callable[..., Model] | None = None, trust: bool = False
 ) -> Model:  # fmt: skip
-    """Load a generator: a safetensors file, or the folder of a finished run.
+    """Load a generator: the folder of a finished run, or whatever `Model.pretrained` reads.
 
     A network that is not one of ours is built by a function that the file names: give it as `factory`, or say `trust`
     to have it imported, which needs no saying for a run that this user made here. Raises UntrustedRun otherwise.
@@ -155,10 +176,9 @@ def load_model(
     >>> load_model(path).sample(2, seed=1) == model.sample(2, seed=1)
     True
     """
-    path = Path(path)
-    if path.is_dir():
-        return _tuned(path, factory=factory, trust=trust)
-    return Model.load(path, factory=factory, trust=trust)
+    if (Path(path) / RECORD).is_file():
+        return _tuned(Path(path), factory=factory, trust=trust)
+    return Model.pretrained(path, factory=factory, trust=trust)
 
 
 def _tuned(folder: Path, *, factory: Callable[..., Model] | None = None, trust: bool = False) -> Model:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from biotilt.cli.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, go_on_with, note, take_threads
-from biotilt.cli.fit import convert, fit_oracle, given, pretrain
+from biotilt.cli.fit import convert, export, fit_oracle, given, pretrain
 from biotilt.cli.shown import checked, steered, summarised
 from biotilt.errors import ConfigError
 from biotilt.progress import counting
@@ -333,8 +333,8 @@ def compare(
     return Answer(document, (comparison_table(lines), *more, *averaged, *took, *said))
 
 
-app.command()(pretrain)
-app.command()(convert)
+for command in (pretrain, convert, export):
+    app.command()(command)
 app.command("fit-oracle")(fit_oracle)
 
 

@@ -1,4 +1,4 @@
-"""The commands that make files of models: `biotilt pretrain`, `biotilt fit-oracle` and `biotilt convert`."""
+"""The commands that make files of models: `biotilt pretrain`, `fit-oracle`, `convert` and `export`."""
 
 from __future__ import annotations
 
@@ -252,3 +252,23 @@ def convert(
     numbers = sum(tensor.numel() for tensor in weights.tensors.values())
     found = {"file": str(out), "kind": kind, "tensors": len(weights.tensors), "numbers": numbers, **weights.about}
     return Answer(found, (f"wrote {out}: {len(weights.tensors)} tensors, {numbers:,} numbers",))
+
+
+@answering
+def export(
+    model: Annotated[Path, typer.Argument(metavar="RUN", help="A finished run, or the file of a model.")],
+    folder: Annotated[Path, typer.Argument(help="The folder to write: weights, description and a card.")],
+    title: Annotated[str, typer.Option(help="Of the card; default the name of the run.")] = "",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds files.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code that the run names.")] = False,
+) -> Answer:
+    """Write a tuned model as a folder that others load by `Model.pretrained`, with a card that says what it is."""
+    from biotilt.folder import RECORD
+    from biotilt.run import Run, load_model
+
+    if (model / RECORD).is_file():
+        Run.load(model, trust=trust).save_pretrained(folder, title=title, overwrite=overwrite)
+    else:
+        load_model(model, trust=trust).save_pretrained(folder, title=title, overwrite=overwrite)
+    files = sorted(path.name for path in folder.iterdir())
+    return Answer({"folder": str(folder), "files": files}, (f"wrote {folder}: {', '.join(files)}; read its card",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 
 from biotilt.errors import ConfigError
 from biotilt.loading import Reference
+from biotilt.models.hub import is_hub
 from biotilt.models.sources import MODELS, Whole
 from biotilt.options import anchored
 
@@ -103,9 +105,18 @@ class FactoryOrigin(Origin):
 
 @dataclass(frozen=True)
 class FileOrigin:
-    """The file of a generator, whose weights adapters are added to."""
+    """The file of a generator, whose weights adapters are added to, or the repository of the hub that it is in."""
 
     path: str
+
+    def beside(self, path: Path) -> dict[str, str]:
+        """Return its place from the file `path` that is written, as JSON: none of a repository, or on another drive."""
+        if is_hub(self.path):
+            return {}
+        try:
+            return {"beside": Path(os.path.relpath(self.path, path.absolute().parent)).as_posix()}
+        except ValueError:
+            return {}
 
 
 @torch.no_grad()

@@ -11,15 +11,18 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from biotilt.core import Policy, own_names
-from biotilt.core.protocols import sizes_of
-from biotilt.core.space import Space
+from biotilt.core.fixed import Fixed, Holding
+from biotilt.core.protocols import OfLetters, Process, sizes_of
+from biotilt.core.space import Space, token_type
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.files import blamed_on
 from biotilt.models.conditions import Conditions
+from biotilt.models.hub import is_hub
 from biotilt.models.lora import LoRA, adapted
 from biotilt.models.origin import fingerprint
 from biotilt.networks import NETWORKS
-from biotilt.options import Text, build_options, shown
+from biotilt.options import CountFrom0, Text, build_options, shown
+from biotilt.portable import here
 from biotilt.processes import PROCESSES
 from biotilt.schema import Name, Named, StoredTensors
 from biotilt.spaces import Text as TextSpace
@@ -46,6 +49,63 @@ class StoredOrigin(BaseModel):
     def shown(self) -> str:
         return f'"{self.factory or self.source or self.path}"'
 
+    def base_of(self, path: Path) -> str | Path:
+        """Return what holds the model whose adapters are in the file `path`; CheckpointError where it is gone."""
+        assert self.path is not None
+        if is_hub(self.path):
+            return self.path
+        known = [Path(here(self.path)), *([path.absolute().parent / self.beside] if self.beside else [])]
+        there = next((place for place in known if place.is_file()), None)
+        if there is None:
+            raise CheckpointError(
+                f"{path} holds adapters of the model {self.path}, which is not there: bring it back, or hand it over "
+                "from where it is now, load_model(path, factory=lambda: biotilt.load_model(…))"
+            )
+        return there
+
+
+class StoredHeld(BaseModel):
+    """What is held of every design: `positions` from 0 with their `values`; of each position the letters it may have.
+
+    `allowed`: "0110" for the second and the third of four letters; None where all positions may have all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    positions: list[CountFrom0]
+    values: list[float]
+    allowed: list[Text] | None = None
+
+    @classmethod
+    def by(cls, process: Process) -> dict[str, Any] | None:
+        """Return what a process holds, as JSON; None where it holds nothing."""
+        fixed = process.fixed if isinstance(process, Holding) else None
+        if fixed is None:
+            return None
+        rows = None if fixed.allowed is None else [[str(int(can)) for can in row] for row in fixed.allowed.tolist()]
+        return {
+            "positions": fixed.mask.nonzero().flatten().tolist(), "values": fixed.letters[fixed.mask].tolist(),
+            "allowed": None if rows is None else ["".join(row) for row in rows],
+        }  # fmt: skip
+
+    def of(self, process: Process) -> Fixed:
+        """Return it for a process; ConfigError where it does not fit."""
+        if not isinstance(process, Holding) or len(self.positions) != len(self.values):
+            raise ConfigError(f'held: the process "{process.name}" cannot hold it')
+        size = process.coordinates
+        if any(place >= size for place in self.positions):
+            raise ConfigError(f"held: position {max(self.positions) + 1} of designs of {size}")
+        of_letters = isinstance(process, OfLetters)
+        letters = torch.zeros(size, dtype=token_type(process.letters) if of_letters else torch.float32)
+        places = torch.tensor(self.positions, dtype=torch.long)
+        letters[places] = torch.tensor(self.values).to(letters)
+        mask = torch.zeros(size, dtype=torch.bool).index_fill(0, places, value=True)
+        if self.allowed is None:
+            return Fixed(mask, letters)
+        if not of_letters or {len(row) for row in self.allowed} != {process.letters}:
+            raise ConfigError("held: allowed must have a digit for each letter, at every position")
+        return Fixed(mask, letters, torch.tensor([[letter == "1" for letter in row] for row in self.allowed]))
+
 
 class StoredTold(BaseModel):
     """The conditions that the generator tells its network."""
@@ -60,7 +120,8 @@ class StoredTold(BaseModel):
 class GeneratorFile(StoredTensors):
     """The metadata of a generator's file; the first files named an alphabet, and no space.
 
-    `conditions`: the labels of the classes that the network can be told; `told`: those that it is told.
+    `conditions`: the labels of the classes that the network can be told; `told`: those that it is told; `held`: what is
+    held of its designs, in the files of shared folders alone: a run's record says it itself.
     """
 
     kind: ClassVar[str] = "generator"
@@ -74,6 +135,7 @@ class GeneratorFile(StoredTensors):
     alphabet: Name | None = None
     conditions: list[Text] | None = None
     told: StoredTold | None = None
+    held: StoredHeld | None = None
 
 
 class Parts(NamedTuple):
