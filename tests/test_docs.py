@@ -27,6 +27,7 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 # Files that a user or a run makes: they are not in the repository.
 MADE = re.compile(
     r"runs/|mine\.|oracle\.safetensors|.*left_to_right\.py|.*best_part\.py|.*rejection\.py|.*palindromes\.py|.*\.csv\.gz"
+    r"|(model\.safetensors|config\.json)$"
 )
 FAILURES = "failures.csv"  # written only when a design could not be scored
 TRACKED = {"history.jsonl", "trackers.json"}  # written by trackers other than the default one
