@@ -49,7 +49,7 @@ class ModelSection(_Section):
 
     `path` of a safetensors file; or `factory`, a function of your own, "module:function" or "file.py:function", that
     returns a model (`biotilt.wrap`) when called with `options`; or `source`, the name of a model that is built from
-    `options` (`biotilt list models`). `lora`: adapters, {rank = 8, alpha = 16, targets = []},
+    `options` (`biotilt list models`), of which `path` may also stand beside `source`. `lora`: adapters, {rank = 8, alpha = 16, targets = []},
     which alone are then trained and stored.
 
     `condition`: what its network is told in every call, a label or a number; a list of several, one drawn for each
@@ -64,6 +64,18 @@ class ModelSection(_Section):
     lora: dict[str, Any] | None = None
     condition: Text | Number | list[Text | Number] | dict[Text, Number] | None = None
     guidance: NotNegative = 0.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_of_source(cls, given: Any) -> Any:
+        """Return keys in which the path of a source is one of its options."""
+        if not isinstance(given, dict) or given.get("source") is None or given.get("path") is None:
+            return given
+        rest = {key: value for key, value in given.items() if key != "path"}
+        options = given.get("options", {})
+        if not isinstance(options, dict) or "path" in options:
+            return given
+        return rest | {"options": {"path": given["path"]} | options}
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelSection:

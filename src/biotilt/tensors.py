@@ -60,29 +60,47 @@ def load_tensors(path: Path, schema: type[StoredTensors] | None = None) -> tuple
     Raises CheckpointError when the file is missing, truncated, a pickle, not one of ours, when its checksums do not
     fit (files of older versions have none), or its metadata not the schema.
     """
-    from safetensors import SafetensorError, safe_open
-
-    path = Path(path)
-    _refuse_pickle(path)
-    try:
-        with safe_open(path, framework="pt") as handle:
-            text = (handle.metadata() or {}).get(_METADATA_KEY)
-            if text is None:
-                raise CheckpointError(f"{path} has no biotilt metadata: it does not say what model it holds")
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    # types and shapes that a header may name, and torch does not make, end in all of these
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged or not a safetensors file: {one_line(error)}") from error
-    metadata = parsed(text, path)
-    if not isinstance(metadata, dict):
-        raise CheckpointError(f"{path}: its metadata must be an object, got {shown(metadata)}")
-    if _CHECKSUMS in metadata:
-        _verify(path, metadata.pop(_CHECKSUMS), _checksums(tensors, metadata))
+    tensors, text = _read(Path(path))
+    if text is None:
+        raise CheckpointError(f"{path} has no biotilt metadata: it does not say what model it holds")
+    metadata = _metadata(path, tensors, text)
     if schema is None:
         return tensors, metadata
     if metadata.get("kind") != schema.kind:
         raise CheckpointError(f'{path} holds a "{one_line(metadata.get("kind"))}", not {schema.called}')
     return tensors, checked(metadata, schema, path, CheckpointError)
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of anybody's safetensors file; CheckpointError when it is missing, damaged or a pickle."""
+    tensors, text = _read(path)
+    if text is not None:
+        _metadata(path, tensors, text)
+    return tensors
+
+
+def _metadata(path: Path, tensors: dict[str, Tensor], text: str) -> dict[str, Any]:
+    """Return our metadata; CheckpointError where they are none, or the checksums in them do not fit."""
+    metadata = parsed(text, path)
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{path}: its metadata must be an object, got {shown(metadata)}")
+    if _CHECKSUMS in metadata:
+        _verify(path, metadata.pop(_CHECKSUMS), _checksums(tensors, metadata))
+    return metadata
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """Return the tensors of a safetensors file and the text of our metadata, None where it has none."""
+    from safetensors import SafetensorError, safe_open
+
+    _refuse_pickle(path)
+    try:
+        with safe_open(path, framework="pt") as handle:
+            text = (handle.metadata() or {}).get(_METADATA_KEY)
+            return {name: handle.get_tensor(name) for name in handle.keys()}, text  # noqa: SIM118
+    # types and shapes that a header may name, and torch does not make, end in all of these
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {one_line(error)}") from error
 
 
 def _refuse_pickle(path: Path) -> None:

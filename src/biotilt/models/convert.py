@@ -61,7 +61,12 @@ def read_proteinmpnn(path: Path) -> Weights:
     return Weights(tensors_in(found["model_state_dict"], path), about)
 
 
-READERS: dict[str, Callable[[Path], Weights]] = {"proteinmpnn": read_proteinmpnn}
+def read_esm(path: Path) -> Weights:
+    """Return the weights of a pytorch_model.bin of Hugging Face, ESM2, DPLM or any other: a table of nothing else."""
+    return Weights(tensors_in(restricted(path), path), {})
+
+
+READERS: dict[str, Callable[[Path], Weights]] = {"esm": read_esm, "proteinmpnn": read_proteinmpnn}
 """How the public file of a family of models is read, by what `biotilt convert` calls the family."""
 
 

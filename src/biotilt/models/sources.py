@@ -25,6 +25,7 @@ MODELS: Registry[Source] = Registry(
     "models",
     "model",
     lazy={
+        "esm": "biotilt.models.esm:MaskedLM",
         "proteinmpnn": "biotilt.models.proteinmpnn:ProteinMPNN",
         "reference": "biotilt.models.reference:Reference",
     },

@@ -1,0 +1,83 @@
+"""What every family of pretrained models must go through: tuned with adapters, killed, resumed, loaded elsewhere."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import biotilt
+from biotilt.training import EachRound
+
+SAMPLE = "import sys, biotilt; print(*biotilt.load_model(sys.argv[1]).sample(6, seed=4), sep=chr(10))"
+
+
+class Killed(BaseException):
+    """Ends a run as a kill would."""
+
+
+KEYS = """
+alpha = 0.05
+
+[model]
+{model}
+lora = {{ rank = 2 }}
+
+[reward]
+kind = "python"
+function = "mine.py:share"
+
+[objective]
+name = "reward_weighted"
+updates = 2
+states = 8
+
+[train]
+max_calls = 16
+batch = 8
+lr = 0.02
+"""
+
+
+def check(model: str, folder: Path, letter: str) -> list[str]:
+    """Tune the model of these keys of `[model]` for few calls toward a `letter`, and return designs of what came out.
+
+    A run that is killed after its first round and resumed must be the one that was left alone, bit for bit; what it
+    stored must be adapters alone, and give the same designs in a process of its own.
+    """
+    (folder / "mine.py").write_text(f"def share(designs):\n    return [d.count('{letter}') / len(d) for d in designs]\n")
+    (folder / "mine.toml").write_text(KEYS.format(model=model), encoding="utf-8")
+    whole = biotilt.tune(folder / "mine.toml", folder / "whole")
+
+    def kill(row: Any) -> None:
+        raise Killed
+
+    try:
+        biotilt.tune(folder / "mine.toml", folder / "killed", callbacks=[EachRound(kill)])
+    except Killed:
+        pass
+    else:
+        raise AssertionError("it was to be killed")
+    resumed = biotilt.resume(folder / "killed")
+    files = [run.folder / "tuned.safetensors" for run in (whole, resumed)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    tuned, base = biotilt.load_model(files[1]), biotilt.Experiment.load(folder / "mine.toml").model
+    names = [name for name, tensor in tuned.policy.net.named_parameters() if tensor.requires_grad]
+    assert names and all("lora_" in name for name in names)
+    assert any(bool(tuned.policy.net.get_parameter(name).any()) for name in names if "lora_B" in name)
+    here = tuned.sample(6, seed=4)
+    for seed in range(3):
+        states = tuned.policy.process.noise(2, torch.Generator().manual_seed(seed))
+        shown = tuned.policy.process.inputs(states, 0)
+        with torch.no_grad():
+            assert not torch.equal(tuned.policy.net(*shown), base.policy.net(*shown))
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", SAMPLE, str(files[1])], env=environment, capture_output=True, text=True, cwd="/"
+    )
+    assert done.stdout.split() == here, done.stderr
+    return here
