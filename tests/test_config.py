@@ -139,3 +139,11 @@ def test_the_starter_file_shows_every_section_and_every_option(task):
     assert "[[measures]]" in text and MeasureSection.model_fields.keys() <= {*said, "kind", "options"}
     tables = {*sections, "constraints", "lagrangian", "measures", "reference", "output"}
     assert Config.model_fields.keys() - tables <= said.keys()
+
+
+def test_the_path_of_a_source_may_stand_beside_it():
+    beside = {"source": "esm", "path": "folder", "options": {"length": 9}}
+    found = parse_config(NEEDED | {"model": beside}).model
+    assert (found.source, found.path, found.options) == ("esm", None, {"path": "folder", "length": 9})
+    with pytest.raises(ConfigError, match="give one of path"):
+        parse_config(NEEDED | {"model": {"source": "esm", "path": "one", "options": {"path": "another"}}})

@@ -49,8 +49,8 @@ class ModelSection(_Section):
 
     `path` of a safetensors file; or `factory`, a function of your own, "module:function" or "file.py:function", that
     returns a model (`biotilt.wrap`) when called with `options`; or `source`, the name of a model that is built from
-    `options` (`biotilt list models`), of which `path` may also stand beside `source`. `lora`: adapters, {rank = 8, alpha = 16, targets = []},
-    which alone are then trained and stored.
+    `options` (`biotilt list models`), of which `path` may also stand beside it.
+    `lora`: adapters, {rank = 8, alpha = 16, targets = []}, which alone are then trained and stored.
 
     `condition`: what its network is told in every call, a label or a number; a list of several, one drawn for each
     design; or a table with their shares. `guidance` ≥ 0: classifier-free, in either case.

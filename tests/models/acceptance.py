@@ -49,7 +49,9 @@ def check(model: str, folder: Path, letter: str) -> list[str]:
     A run that is killed after its first round and resumed must be the one that was left alone, bit for bit; what it
     stored must be adapters alone, and give the same designs in a process of its own.
     """
-    (folder / "mine.py").write_text(f"def share(designs):\n    return [d.count('{letter}') / len(d) for d in designs]\n")
+    (folder / "mine.py").write_text(
+        f"def share(designs):\n    return [d.count('{letter}') / len(d) for d in designs]\n"
+    )
     (folder / "mine.toml").write_text(KEYS.format(model=model), encoding="utf-8")
     whole = biotilt.tune(folder / "mine.toml", folder / "whole")
 

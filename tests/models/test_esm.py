@@ -80,6 +80,12 @@ def asked(net: Any, x: Tensor, tokens: list[int], first: list[int], last: list[i
     return logits[:, len(first) : ids.shape[1] - len(last), tokens[:-1]]
 
 
+def network(model: Model) -> ESM:
+    net = model.policy.net
+    assert isinstance(net, ESM)
+    return net
+
+
 @torch.no_grad()
 def ours(model: Model, x: Tensor) -> Tensor:
     return model.policy.net(x, torch.zeros(len(x)))
@@ -89,7 +95,7 @@ def ours(model: Model, x: Tensor) -> Tensor:
 def test_logits_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
     net = theirs(kind)
     model = MaskedLM(str(stored(net, tmp_path)), LENGTH).build()
-    assert isinstance(model.policy.net, ESM)
+    network(model)  # is ours
     tokens = [VOCABULARY.index(letter) for letter in PROTEIN.letters] + [32]
     wanted = asked(net, states(), tokens, [0], [2])
     assert wanted.std() > 0.3
@@ -99,7 +105,7 @@ def test_logits_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
 
 
 def test_the_tokens_are_those_of_their_tokenizer(folder: Path) -> None:
-    net = MaskedLM(str(folder), 4).build().policy.net
+    net = network(MaskedLM(str(folder), 4).build())
     tokenizer = transformers.EsmTokenizer(str(folder / "vocab.txt"))
     wanted = tokenizer("W <mask> A C")["input_ids"]
     assert [*net.first.tolist(), *net.tokens[[18, 20, 0, 1]].tolist(), *net.last.tolist()] == wanted
@@ -131,7 +137,7 @@ def test_files_of_older_versions(tmp_path: Path) -> None:
 
 
 def test_relaxed_states_are_read_as_tokens_are(folder: Path) -> None:
-    net = MaskedLM(str(folder), LENGTH).build().policy.net
+    net = network(MaskedLM(str(folder), LENGTH).build())
     x, t = states(), torch.zeros(4)
     relaxed = torch.nn.functional.one_hot(x, 21).float().requires_grad_(True)
     found = net(relaxed, t)
@@ -193,7 +199,7 @@ def test_ends_by_the_rule_of_a_tokenizer_file(tmp_path: Path) -> None:
         "post_processor": {"type": "TemplateProcessing", "single": parts},
     }
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
-    net = MaskedLM(str(tmp_path), LENGTH).build().policy.net
+    net = network(MaskedLM(str(tmp_path), LENGTH).build())
     assert (net.first.tolist(), net.last.tolist(), net.tokens[-1].item()) == ([0], [], 32)
 
 
@@ -216,7 +222,7 @@ def test_a_pickle_is_refused_with_what_to_do(folder: Path) -> None:
     wanted = ours(MaskedLM(str(folder), LENGTH).build(), states())
     torch.save(load_file(path), folder / "pytorch_model.bin")
     path.unlink()
-    with pytest.raises(ConfigError, match="biotilt convert esm .*pytorch_model.bin .*/model.safetensors"):
+    with pytest.raises(ConfigError, match=r"biotilt convert esm .*pytorch_model\.bin .*/model\.safetensors"):
         MaskedLM(str(folder), LENGTH).build()
     convert("esm", folder / "pytorch_model.bin", path)
     assert torch.equal(ours(MaskedLM(str(folder), LENGTH).build(), states()), wanted)
@@ -232,7 +238,7 @@ def test_a_tuned_model_needs_its_folder(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BiotiltError, match="frozen weights"):
         biotilt.load_model(tmp_path / "m.safetensors")
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(BiotiltError, match="esm2\" is not a folder"):
+    with pytest.raises(BiotiltError, match='esm2" is not a folder'):
         biotilt.load_model(tmp_path / "m.safetensors")
 
 

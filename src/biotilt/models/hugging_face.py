@@ -153,7 +153,9 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], Around | None]:
     elif (folder / "vocab.json").is_file():
         ids = _numbers(read_json(folder / "vocab.json"))
     else:
-        raise ConfigError(f"{folder} has no vocabulary: vocab.txt, tokenizer.json or vocab.json belongs beside {CONFIG}")
+        raise ConfigError(
+            f"{folder} has no vocabulary: vocab.txt, tokenizer.json or vocab.json belongs beside {CONFIG}"
+        )
     if (folder / "added_tokens.json").is_file():
         ids |= _numbers(read_json(folder / "added_tokens.json"))
     return ids, rule
@@ -178,17 +180,16 @@ def _around(said: Any, ids: Mapping[str, int]) -> Around | None:
     """Return the tokens before and after one sequence by the post-processor of a tokenizer.json, None for no such."""
     rule = _table(_table(said).get("post_processor"))
     if rule.get("type") in ("BertProcessing", "RobertaProcessing"):
-        ends = [rule.get("cls"), rule.get("sep")]
-        names = [end[0] if isinstance(end, list) and end else None for end in ends]
-        first, last = [name for name in names[:1] if name in ids], [name for name in names[1:] if name in ids]
+        ends = [rule.get(role) for role in ("cls", "sep")]  # each a pair of token and number
+        first, last = ([str(end[0])] if isinstance(end, list) and end else [] for end in ends)
     elif rule.get("type") == "TemplateProcessing":
         parts = [_table(part) for part in rule.get("single") or []]
         at = next((place for place, part in enumerate(parts) if "Sequence" in part), len(parts))
-        names = [_table(part.get("SpecialToken")).get("id") for part in parts]
-        first, last = ([name for name in part if name in ids] for part in (names[:at], names[at:]))
+        names = [str(_table(part.get("SpecialToken")).get("id")) for part in parts]
+        first, last = names[:at], names[at:]
     else:
         return None
-    return tuple(ids[name] for name in first), tuple(ids[name] for name in last)
+    return tuple(ids[name] for name in first if name in ids), tuple(ids[name] for name in last if name in ids)
 
 
 def _declared(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The encoder of ESM-2 (Lin et al. 2023, Science 379:1123), of ESM-1b before it and DPLM after, read letter by letter."""
+"""The encoder of ESM-1b, ESM2 (Lin et al. 2023, Science 379:1123) and DPLM, read letter by letter."""
 
 from __future__ import annotations
 
