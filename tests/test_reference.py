@@ -211,7 +211,9 @@ def test_what_cannot_be_is_refused(folder):
     with pytest.raises(ConfigError, match=r"model.options.size: "):
         Experiment.from_dict(keys(model={"source": "reference", "options": {"size": 0}}), folder)
     with pytest.raises(ConfigError, match=r"one of path, .* factory, .* and source"):
-        Experiment.from_dict(keys(model={"source": "reference", "path": "x.safetensors"}), folder)
+        Experiment.from_dict(keys(model={"source": "reference", "factory": "mine.py:load"}), folder)
+    with pytest.raises(ConfigError, match=r"model\.options\.path"):
+        Experiment.from_dict(keys(model={"source": "reference", "path": "x", "options": {"size": 2}}), folder)
 
 
 class Elsewhere(Reference):
