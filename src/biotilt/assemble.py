@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from biotilt.declared import Declaration
 from biotilt.errors import ConfigError
 from biotilt.evaluation.measure import Measure
 from biotilt.keys import merge
-from biotilt.locate import located
+from biotilt.locate import locating
 from biotilt.measures import own_measures, with_given
 from biotilt.model import Model
 from biotilt.models.checks import reads_relaxed
@@ -97,7 +96,7 @@ def assemble(
     `proven`: then it is a run's that began before. Raises ConfigError, with `source`, line (in `text`)
     and key, for anything that cannot work.
     """
-    with _locating(source, text):
+    with locating(source, text):
         data = plain(data)
         if "task" in data:
             data = merge(find_task(data["task"]).defaults(), data)
@@ -274,6 +273,7 @@ def build_reward(
     given = Section(
         key, base, _options(section, base, target), parts, [part.weight for part in section.parts],
         section.function, section.per_design, section.path, None if model is None else lambda: base_density(model),
+        _model_of(section, base, key, model),
     )  # fmt: skip
     _check_keys(section, kind, key)
     said = {name: getattr(section, name) for name in ("direction", "range", "units")}
@@ -283,6 +283,16 @@ def build_reward(
     if issubclass(kind, FromSection):
         return declare(kind.of_section(given), **said)
     return declare(REWARDS.build(section.kind, given.options, f"{key}.options"), **said)
+
+
+def _model_of(section: RewardSection, base: Path, key: str, given: Model | None) -> Callable[[], Model] | None:
+    """Return what loads the model that a reward's section names, or gives the base; None where there is neither."""
+    said = section.model
+    if said is None:
+        return None if given is None else lambda: given
+    if said.lora is not None:
+        raise ConfigError(f"{key}.model.lora: adapters are for tuning, and nothing is tuned here; leave this key out")
+    return lambda: _told(said, load_base(said, base))
 
 
 def _check_keys(section: RewardSection, kind: type, key: str) -> None:
@@ -299,6 +309,7 @@ def meaningless(section: RewardSection, kind: type) -> list[str]:
     said = {
         "function": section.function is not None, "per_design": section.per_design, "path": section.path is not None,
         "options": bool(section.options), "parts": bool(section.parts), "weights": weights,
+        "model": section.model is not None,
     }  # fmt: skip
     return [name for name, given in said.items() if given and name not in takes]
 
@@ -385,12 +396,3 @@ def _as_reward(function: Any, key: str) -> NamedReward:
         raise ConfigError(f'{key}: "{function.name}" gives several columns; give one of them, .column("…")')
     found: Any = function if isinstance(function, Named) else wrap_reward(function)
     return found
-
-
-@contextmanager
-def _locating(source: str, text: str) -> Iterator[None]:
-    """Put file and line before an error about a key."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(located(str(error), source, text)) from error

@@ -98,6 +98,8 @@ class RewardSection(_Section):
     built-in one with its `options`; "none" switches off a task's `held_out`. `weight`: its weight in a sum, exponent in
     a product.
 
+    `model`: of "loglik", the model whose log p it is, a table with the keys of `[model]`; default: the pretrained one.
+
     `column`: which one it is of the named outputs that a function or a program gives; sections that name the same one
     share its calls.
 
@@ -111,6 +113,7 @@ class RewardSection(_Section):
     column: Text | None = None
     path: PathText | None = None
     options: dict[str, Any] = Field(default_factory=dict)
+    model: ModelSection | None = None
     parts: list[RewardSection] = Field(default_factory=list)
     weight: Number = 1.0
     direction: Literal["maximise", "minimise"] = "maximise"

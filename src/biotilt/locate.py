@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from biotilt.errors import ConfigError
 
 _KEY = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
 _DOTTED = rf"{_KEY}(?:\s*\.\s*{_KEY})*"
@@ -66,3 +70,12 @@ def _resolved(dotted: str, rows: dict[Path, int]) -> Path:
 
 def _parts(dotted: str) -> list[str]:
     return [part.strip("\"'") for part in re.findall(_KEY, dotted)]
+
+
+@contextmanager
+def locating(source: str, text: str) -> Iterator[None]:
+    """Put file and line before an error about a key."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(located(str(error), source, text)) from error

@@ -18,8 +18,9 @@ from biotilt.evaluation.checks import made_and_not, sentences
 from biotilt.evaluation.common import common_measures
 from biotilt.evaluation.drawing import draw_beside
 from biotilt.evaluation.levels import levels_of, points_of, took
+from biotilt.evaluation.likelihood import likelihood
 from biotilt.evaluation.measure import Measure, describe, plain
-from biotilt.evaluation.panel import likelihood, measure_all
+from biotilt.evaluation.panel import measure_all
 from biotilt.evaluation.pareto import front_summary
 from biotilt.evaluation.quantity import column_of, quantity
 from biotilt.evaluation.tables import COLUMNS, Designs, flagged, write_table

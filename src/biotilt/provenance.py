@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from biotilt.assemble import meaningless
-from biotilt.config import MOST_THREADS, Config, OracleSection, RewardSection, checked_keys
+from biotilt.config import MOST_THREADS, Config, ModelSection, OracleSection, RewardSection, checked_keys
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
@@ -95,10 +95,12 @@ def write_record(experiment: Experiment, folder: Path) -> None:
         before = read_record(folder).command
     except CheckpointError:
         before = None
-    files = [section.path for section in _sections(config) if section.path]
+    sections = _sections(config)
+    files = [section.path for section in sections if section.path]
+    models = [config.model, *(section.model for section in sections if section.model is not None)]
     record = RunRecord(
         config=config, base=base, command=before or command_line(), versions=versions(), git=git_commit(),
-        sha256=_hashes(experiment.base, files) | _model_sha256(config, experiment.base),
+        sha256=_hashes(experiment.base, files) | _model_sha256(models, experiment.base),
         reward_version=scores_version(experiment),
         chosen=experiment.chosen, mark=mark(config, base),
     )  # fmt: skip
@@ -242,15 +244,13 @@ def _hashes(base: Path, files: list[str]) -> dict[str, str]:
 
 def model_hash(config: Config, base: Path) -> str | None:
     """Return the sha256 of the generator's file, as records have it; None where it is no file."""
-    return next(iter(_model_sha256(config, base).values()), None)
+    return next(iter(_model_sha256([config.model], base).values()), None)
 
 
-def _model_sha256(config: Config, base: Path) -> dict[str, str]:
-    """Return the sha256 of the generator's file, by what names it; nothing where it is no file."""
-    path = config.model.path
-    if path is None or in_python(path):
-        return {}
-    return {path: sha256_of(generator_file(path, base))}
+def _model_sha256(sections: Iterable[ModelSection], base: Path) -> dict[str, str]:
+    """Return the sha256 of the files of generators, by what names them; nothing of those that are no file."""
+    paths = [section.path for section in sections if section.path is not None and not in_python(section.path)]
+    return {path: sha256_of(generator_file(path, base)) for path in paths}
 
 
 def threads_of(experiment: Experiment, folder: Path) -> int | None:

@@ -11,7 +11,7 @@ import torch
 from biotilt.core import sample
 from biotilt.errors import Problems
 from biotilt.evaluation.levels import levels_of, took
-from biotilt.evaluation.panel import likelihood
+from biotilt.evaluation.likelihood import likelihood
 from biotilt.evaluation.tables import Designs
 from biotilt.experiment import Experiment
 from biotilt.judge import Judge

@@ -17,14 +17,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from biotilt.atomic import make_folder, temporary_name
-from biotilt.config import Config, RewardSection
+from biotilt.config import Config, ModelSection, RewardSection
 from biotilt.errors import UntrustedRun
 from biotilt.evaluation.kinds import KINDS as KINDS_OF_MEASURES
 from biotilt.files import shown_path
 from biotilt.loading import in_python
 from biotilt.models.sources import MODELS
 from biotilt.oracle import BACKENDS
-from biotilt.rewards.registry import KINDS
+from biotilt.rewards.registry import KINDS, REWARDS
 
 HARMLESS = {kind.name for kind in KINDS} - {"python", "log_density"} | {"none"}
 """Kinds of rewards that run nothing but biotilt and the packages it names, unless an option below is given."""
@@ -39,8 +39,6 @@ def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
 
     `replaced`: the sections, "model", "reward" or "held_out", for which a caller gives an object of its own.
     """
-    given = "model" in replaced
-    factory, source = (None, None) if given else (config.model.factory, config.model.source)
     waiting: list[RewardSection | None] = [
         *(None if "reward" in replaced else config.reward, None if "held_out" in replaced else config.held_out),
         *config.constraints,
@@ -48,10 +46,7 @@ def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
     found = [f"what a Ray cluster answers ({config.oracle.address})"] if config.oracle.address else []
     if not BACKENDS.is_ours(config.oracle.backend):
         found.append(f'the backend "{config.oracle.backend}" of a plug-in')
-    if factory is not None:
-        found.append(f"the Python function {factory}")
-    if source is not None and not MODELS.is_ours(source):
-        found.append(f'the model "{source}" of a plug-in')
+    found += [] if "model" in replaced else _of_model(config.model)
     for measure in config.measures:
         if measure.kind is not None and measure.kind not in OUR_MEASURES:
             found.append(f'the measure "{measure.kind}" of a plug-in')
@@ -62,6 +57,7 @@ def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
         if section is None:
             continue
         waiting.extend(section.parts)
+        found += [] if section.model is None else _of_model(section.model)
         options = section.options
         programs = [options[key] for key in PROGRAMS if options.get(key)]
         about = {key: options[key] for key in ABOUT_PROGRAMS if programs and options.get(key)}
@@ -70,9 +66,16 @@ def code_of(config: Config, *, replaced: Iterable[str] = ()) -> list[str]:
         ]
         if section.kind in ("python", "log_density"):
             found.append(f"the Python function {section.function}")
-        elif section.kind not in HARMLESS:
+        elif section.kind not in HARMLESS and not REWARDS.is_ours(section.kind):
             found.append(f'the reward "{section.kind}" of a plug-in')
     return [shown_path(text) for text in dict.fromkeys(found)]  # columns of one source name it several times
+
+
+def _of_model(section: ModelSection) -> list[str]:
+    if section.factory is not None:
+        return [f"the Python function {section.factory}"]
+    theirs = section.source is not None and not MODELS.is_ours(section.source)
+    return [f'the model "{section.source}" of a plug-in'] if theirs else []
 
 
 def mark(config: Config, base: str) -> str | None:

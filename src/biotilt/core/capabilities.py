@@ -251,8 +251,13 @@ class LetterEvidence(Capability):
     offers = "letter_evidence"
 
     @abstractmethod
-    def letter_evidence(self, net: Net, design: Tensor, generator: Generator, draws: int) -> tuple[Tensor, Tensor]:
-        """Return log p(letter) and weights `(draws, B, L)` at states with part of the design hidden."""
+    def letter_evidence(
+        self, net: Net, design: Tensor, generator: Generator, draws: int, *, alike: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Return log p(letter) and weights `(draws, B, L)` at states with part of the design hidden.
+
+        `alike`: the same part of every design, so that what one gets does not depend on which others there are.
+        """
 
 
 class Limited(ABC):

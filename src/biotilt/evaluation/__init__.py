@@ -3,6 +3,7 @@
 from biotilt.evaluation.checks import made_and_not, warnings
 from biotilt.evaluation.compare import Run, added_measures, aggregate, comparison, load_run, load_runs
 from biotilt.evaluation.judged import Judged, Reference
+from biotilt.evaluation.likelihood import LogLikelihood, likelihood, log_likelihood
 from biotilt.evaluation.metrics import (
     as_array,
     beyond,
@@ -12,11 +13,12 @@ from biotilt.evaluation.metrics import (
     summary,
     unique_fraction,
 )
-from biotilt.evaluation.panel import likelihood, panel
+from biotilt.evaluation.panel import panel
 from biotilt.evaluation.verdict import difference_of_medians, verdict_of
 
 __all__ = [
     "Judged",
+    "LogLikelihood",
     "Reference",
     "Run",
     "added_measures",
@@ -31,6 +33,7 @@ __all__ = [
     "likelihood",
     "load_run",
     "load_runs",
+    "log_likelihood",
     "made_and_not",
     "panel",
     "summary",

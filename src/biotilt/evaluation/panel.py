@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
-from torch import Generator, Tensor
-
-from biotilt.core import LetterEvidence, Policy
 from biotilt.errors import Problems, reason_of
 from biotilt.evaluation.common import common_measures
 from biotilt.evaluation.judged import Judged
@@ -16,10 +12,6 @@ from biotilt.evaluation.measure import Measure
 from biotilt.evaluation.metrics import summary
 
 Row = dict[str, Any]
-
-# Corruptions a design: on 5'UTRs of the base eight independent ones leave a standard error of 2.4 nats, five that are
-# spread over the steps one of 2.3.
-INDEPENDENT, SPREAD = 8, 5
 
 
 def panel(name: str, designs: Judged, problems: Problems | None = None) -> Row:
@@ -54,35 +46,3 @@ def measure_all(measures: Iterable[Measure], rows: Iterable[tuple[Row, Judged]],
         if len(failed) > 1 and len(failed) == len(rows) and len(set(failed.values())) == 1:
             failed = {"every row": next(iter(failed.values()))}
         problems += [f"{measure.header} of {name}: {reason}" for name, reason in failed.items()]
-
-
-@torch.no_grad()
-def likelihood(
-    policy: Policy, designs: Tensor, generator: Generator, *, draws: int | None = None, chunk: int = 512
-) -> Tensor:
-    """Return an estimate of a lower bound on log p of each design under the policy (the ELBO), `(B,)`, nats.
-
-    It is unbiased for the bound, not for the log-probability: compare it between designs under one policy only. A
-    process that knows the evidence for each letter has the bound of the chain that it draws, its draws spread evenly
-    over the steps; any other that of its denoising loss.
-
-    Args:
-        policy: whose likelihood; usually the base.
-        designs: `(B, ...)`, as the process takes them.
-        generator: draws the corruptions.
-        draws: corruptions a design, at least 1; the error falls with them. By default as many as bring it to that of
-            eight independent ones.
-        chunk: states a network call.
-    """
-    process = policy.process
-    spread = isinstance(process, LetterEvidence)
-    draws = draws or (SPREAD if spread else INDEPENDENT)
-    found = []
-    for part in designs.split(max(1, chunk // draws if spread else chunk)):
-        if isinstance(process, LetterEvidence):
-            log_prob, weight = process.letter_evidence(policy.net, part, generator, draws)
-            found.append((log_prob * weight).sum(-1).mean(0))
-        else:
-            total = sum(process.denoising_loss(policy.net, part, generator) for _ in range(draws))
-            found.append(-torch.as_tensor(total) / draws)
-    return torch.cat(found) if found else torch.zeros(0, device=designs.device)

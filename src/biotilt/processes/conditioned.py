@@ -260,9 +260,12 @@ class _Reveals(_OfLetters, Reveals):
 
 
 class _LetterEvidence(Conditioned, LetterEvidence):
-    def letter_evidence(self, net: Net, design: Tensor, generator: Generator, draws: int) -> tuple[Tensor, Tensor]:
+    def letter_evidence(
+        self, net: Net, design: Tensor, generator: Generator, draws: int, *, alike: bool = False
+    ) -> tuple[Tensor, Tensor]:
         states, index = self.mark.read(design)
-        found = self._as(LetterEvidence).letter_evidence(self._marking(net, index), states, generator, draws)
+        inner, told = self._as(LetterEvidence), self._marking(net, index)
+        found = inner.letter_evidence(told, states, generator, draws, alike=alike)
         log_prob, weight = (self.mark.blank(each.flatten(0, 1)).unflatten(0, (draws, -1)) for each in found)
         return log_prob, weight
 

@@ -166,17 +166,23 @@ class RevealingProcess(LetterProcess, Reveals, LetterEvidence):
         rank = rank.masked_fill(~self._free_mask(design.device), 2.0).argsort(-1).argsort(-1)
         return design.masked_fill(rank < count.unsqueeze(-1), self.mask)
 
-    def letter_evidence(self, net: Net, design: Tensor, generator: Generator, draws: int) -> tuple[Tensor, Tensor]:
+    def letter_evidence(
+        self, net: Net, design: Tensor, generator: Generator, draws: int, *, alike: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """Return log p(letter of the design) and weights `(draws, B, L)` at states with part of the design hidden.
 
         A draw hides as at a step k, stratified over steps. The weight is K · P(i is revealed at k | it is hidden), 0
         where i is shown: the mean over draws of weight · f is the mean of f at the step where i is revealed.
         """
-        u = torch.rand(len(design), generator=generator, device=design.device)
+        drawn = design[:1] if alike else design
+        u = torch.rand(len(drawn), generator=generator, device=design.device)
         strata = torch.arange(draws, device=design.device).unsqueeze(-1)
         k = ((strata + u) * (self.steps / draws)).long().clamp(max=self.steps - 1).flatten()
         repeated = design.repeat(draws, 1)
-        x = self.corrupt(repeated, k, generator)
+        x = self.corrupt(drawn.repeat(draws, 1), k, generator)
+        if alike:  # what is hidden does not depend on the letters
+            hidden = self.hidden(x).repeat_interleave(len(design), 0)
+            k, x = k.repeat_interleave(len(design)), repeated.masked_fill(hidden, self.mask)
         kernel = self.kernel_of(net(*self.inputs(x, k)), x, k)
         weight = self.steps * kernel.hidden * kernel.reveal_probability().unsqueeze(-1)
         return kernel.terms(repeated).unflatten(0, (draws, -1)), weight.unflatten(0, (draws, -1))

@@ -68,8 +68,12 @@ KINDS: tuple[Any, ...] = (
     *(Command, PythonFunction, LogDensity, LearnedReward, Sum, Product, GeometricMean, Threshold, LogProbability),
 )
 REWARDS: Registry[NamedReward] = Registry(
-    "rewards", "reward", KINDS, lazy={"backbone_likelihood": "biotilt.models.likelihood:BackboneLikelihood"}
-)
+    "rewards", "reward", KINDS,
+    lazy={
+        "backbone_likelihood": "biotilt.models.likelihood:BackboneLikelihood",
+        "loglik": "biotilt.models.likelihood:Loglik",
+    },
+)  # fmt: skip
 """What a section's `kind` may be: dataclasses of their options, and kinds that are built from the section itself."""
 
 

@@ -19,6 +19,7 @@ class Section:
     """What a section says, its parts built; `key` says where it is, `base` is the folder that paths start at.
 
     `density` returns that of the base model's designs; ConfigError where it is not known. None without a model.
+    `model` returns the `biotilt.Model` that the section names, or else the base; None where there is neither.
     """
 
     key: str
@@ -30,6 +31,7 @@ class Section:
     per_design: bool = False
     path: str | None = None
     density: Callable[[], GaussianBase] | None = None
+    model: Callable[[], Any] | None = None
 
 
 class FromSection(ABC):
