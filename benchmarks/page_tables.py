@@ -76,6 +76,21 @@ def panel_of(task: str) -> str:
     return task_panels.table(found).partition("\n\n")[2]
 
 
+def probes() -> str:
+    """What probes of few designs leave of the variance of others, on each task."""
+    found = lines("probe.jsonl")
+    sizes = list(found[0]["unknown"])
+    rows = [["task", *(f"{size} designs: median (range)" for size in sizes)]]
+    for line in found:
+        cells = []
+        for size in sizes:
+            known = [part for part in line["unknown"][size] if part is not None]
+            span = f" ({min(known):.2f}–{max(known):.2f})" if len(known) > 1 else ""
+            cells.append(f"{statistics.median(known):.2f}{span}")
+        rows.append([f"`{line['task']}`", *cells])
+    return markdown(rows)
+
+
 def floor() -> str:
     """Distances to p* where kernels reveal several letters a step."""
     cases = whole("factorised_floor.json")["cases"]

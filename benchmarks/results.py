@@ -101,6 +101,7 @@ STEPS = (
         "task_panels.jsonl",
         "task_panels.py --out {out} --set train.max_calls=256 --set train.batch=32 --samples 128",
     ),
+    Step("probe.jsonl", "probe.py --out {out}"),
     Step("speed.jsonl", "speed.py --out {out}"),
     Step("speed.jsonl", "speed.py --peers --out {out}"),
     Step("gpu.jsonl", "gpu.py --out {out} --seconds 125", card=True),

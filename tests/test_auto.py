@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import replace
 from typing import Any
@@ -59,6 +60,13 @@ def test_a_small_budget_is_spent_in_eight_rounds_unless_the_batch_is_given():
     assert choose(replace(UTR, calls=512)).train == choose(replace(UTR, calls=200, batch=None)).train == {}
 
 
+def test_rounds_are_not_smaller_than_the_first_temperature_needs():
+    """100 calls: eight rounds of 12, but six of 16 where half of a round tells alpha."""
+    assert choose(replace(UTR, calls=100)).train == {"batch": 12}
+    choice = choose(replace(UTR, calls=100, least=16))
+    assert choice.train == {"batch": 16} and choice.reasons[-1] == "100 calls are 6 rounds of 16"
+
+
 TRAIN = {"max_calls": 48, "batch": 16, "trackers": []}
 
 
@@ -80,6 +88,20 @@ def test_what_the_experiment_says_stays():
     assert biotilt.Experiment.for_task("utr").chosen == []
     with pytest.raises(ConfigError, match=r"objective\.updates: auto takes no options"):
         biotilt.Experiment.for_task("utr", objective={"name": "auto", "updates": 3})
+
+
+def test_where_nobody_says_how_far_to_go_the_scores_of_the_base_tell(tmp_path):
+    """A KL of log 100, that of the best of a hundred draws; what is said stays, and only auto fills it in."""
+    base = biotilt.Experiment.for_task("utr").config.model.path
+    keys: dict[str, Any] = {"model": {"path": base}, "reward": {"kind": "gc"}, "train": {"max_calls": 100}}
+    experiment = biotilt.Experiment.from_dict(keys | {"objective": {"name": "auto"}}, tmp_path)
+    config = experiment.config
+    assert config.alpha is None and config.target_kl == pytest.approx(math.log(100), abs=0.05)
+    assert config.train["batch"] == 16 and "neither alpha nor target_kl" in experiment.chosen[-1]
+    given = biotilt.Experiment.from_dict(keys | {"objective": {"name": "auto"}, "alpha": 0.3}, tmp_path)
+    assert given.config.alpha == 0.3 and given.config.target_kl is None and given.config.train["batch"] == 12
+    with pytest.raises(ConfigError, match="alpha"):
+        biotilt.Experiment.from_dict(keys | {"objective": {"name": "ppo"}}, tmp_path)
 
 
 class Cut(biotilt.Callback):
@@ -117,7 +139,9 @@ def test_a_look_before_the_run_tells_what_was_chosen_and_what_measuring_changes(
     assert any("would choose objective ppo" in problem for problem in found["problems"])
     torch.manual_seed(0)
     noise = biotilt.Experiment.for_task(
-        "molecule", objective={"name": "auto"}, train=TRAIN, reward=lambda designs: torch.rand(len(designs)).tolist()
+        "utr", objective={"name": "auto"}, train=TRAIN, reward=lambda designs: torch.rand(len(designs)).tolist()
     )
-    told = check(noise, designs=64)["problems"]
-    assert any("would choose objective evolve, where" in problem for problem in told), told
+    monkeypatch.setattr(auto, "CHEAP", 0.0)
+    told = check(noise, designs=256)["problems"]
+    assert any("would choose objective ppo, where what was fitted" in problem for problem in told), told
+    assert not any("would choose" in problem for problem in check(noise, designs=64)["problems"])  # too few to say

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biotilt.asking import Oracles
-from biotilt.auto import settled
+from biotilt.auto import settled, with_tilt
 from biotilt.config import Config, ConstraintSection, ModelSection, RewardSection, parse_config
 from biotilt.constraints import Bounds
 from biotilt.constraints.tempered import check_tempered
@@ -114,7 +114,9 @@ def assemble(
             data = {**data, "model": plain(model, "model")}
         data, shown_too = with_given(data, measures)
         base = Path(base).absolute()  # a reward may change the working folder
+        data, tilted = with_tilt(data)
         found = _built(parse_config(packaged(data), source, text), base, given)
+        found.chosen += tilted
         found.measures = own_measures(found.config.measures, base, shown_too, found.model.space, finished=proven)
         _check(found, prove=not proven and (isinstance(found.model.origin, Origin) or "model" in given))
         return found

@@ -6,11 +6,13 @@ when the experiment is built, so a run records it, and neither a resumed nor a m
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from biotilt.config import Config
+from biotilt.config import AUTO, Config
+from biotilt.constraints.tempered import FEWEST
 from biotilt.core import OfLetters, Reveals, SeveralTargets
 from biotilt.core.space import Aligned, Counted
 from biotilt.model import Model
@@ -20,6 +22,7 @@ CHEAP = 0.005  # seconds a call, below which the time of the algorithm is what a
 LONG = 1500  # calls from which ppo has caught up with the surrogate
 NOTHING = 0.9  # part of the variance that a value which knows nothing leaves
 ROUNDS = 8  # at least so many, or nothing that was learned is ever used
+RARE = 100  # of so many draws p* is as far from the base as the best one: what every budget pays for
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class Facts:
 
     `letters`: designs are written in letters, `length` of them; `hidden`: which a step reveals; `aligned`: the same
     position means the same in all designs; `parts`: the space counts the parts of a design; `several`: conditions, more
-    than one; `constraints`: on means; `calls`: the budget, in rounds of `batch`, None where that is given. Where they
-    were measured (`biotilt check`): `seconds` a call, and `unknown`, the part of the variance of scores that a process
-    fitted to others leaves.
+    than one; `constraints`: on means; `calls`: the budget, in rounds of `batch`, None where that is given, and of
+    `least` or more. Where they were measured (`biotilt check`): `seconds` a call, and `unknown`, the part of the
+    variance of scores that a process fitted to others leaves.
     """
 
     letters: bool
@@ -42,6 +45,7 @@ class Facts:
     constraints: bool
     calls: int
     batch: int | None
+    least: int = 1
     seconds: float | None = None
     unknown: float | None = None
 
@@ -152,8 +156,8 @@ def choose(facts: Facts) -> Choice:
     choice = RULES[name].choice
     if facts.batch is None or facts.calls >= ROUNDS * facts.batch:
         return choice
-    batch = max(1, facts.calls // ROUNDS)
-    why = f"{facts.calls} calls are {ROUNDS} rounds of {batch}"
+    batch = max(facts.least, facts.calls // ROUNDS)
+    why = f"{facts.calls} calls are {facts.calls // batch} rounds of {batch}"
     return Choice(choice.objective, choice.screen, {"batch": batch}, (*choice.reasons, why))
 
 
@@ -170,7 +174,23 @@ def facts_of(config: Config, model: Model) -> Facts:
         constraints=bool(config.constraints),
         calls=train.max_calls,
         batch=None if "batch" in config.train else train.batch,
+        least=1 if config.target_kl is None else FEWEST,
     )
+
+
+def with_tilt(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return keys with a target_kl where "auto" is asked for and how far to go is not said, and why.
+
+    >>> with_tilt({"objective": {"name": "auto"}})[0]["target_kl"], with_tilt({"objective": {"name": "ppo"}})[1]
+    (4.6, [])
+    """
+    objective = data.get("objective")
+    asked = isinstance(objective, dict) and objective.get("name") == AUTO
+    if not asked or "alpha" in data or "target_kl" in data:
+        return data, []
+    kl = round(math.log(RARE), 1)
+    why = f"neither alpha nor target_kl is given: the scores of the base tell the first alpha, for {kl:g} nats"
+    return {**data, "target_kl": kl}, [why]
 
 
 def settled(config: Config, model: Model) -> tuple[Config, list[str]]:

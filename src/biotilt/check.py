@@ -32,6 +32,7 @@ from biotilt.wiring import build_trainer
 ALPHA_LOW, ALPHA_HIGH = 0.02, 10.0
 CHEAP = 1.0  # seconds that a first call takes, up to which others are asked for again, to be timed without warming up
 TELLING = 64  # designs of the base, fewer of which tell too little of the best that there are
+PROBE = 256  # fewer leave most of the variance even where scores teach much (benchmarks/probe.py)
 
 
 def check(experiment: Experiment, *, designs: int = 16) -> dict[str, Any]:
@@ -198,7 +199,7 @@ def _reconsidered(experiment: Experiment, seconds: float, scores: torch.Tensor, 
     """Say what "auto" would choose now that some designs were scored, where that is something else."""
     if not experiment.chosen:
         return []
-    unknown = _unknown(experiment, scores, designs) if len(scores) >= TELLING else None
+    unknown = part_unknown(experiment, scores, designs) if len(scores) >= PROBE else None
     choice = choose(replace(facts_of(experiment.config, experiment.model), seconds=seconds, unknown=unknown))
     config = experiment.config
     if choice.objective == config.objective and (choice.screen is None) == (config.screen is None):
@@ -209,7 +210,7 @@ def _reconsidered(experiment: Experiment, seconds: float, scores: torch.Tensor, 
     ]
 
 
-def _unknown(experiment: Experiment, scores: torch.Tensor, designs: torch.Tensor) -> float | None:
+def part_unknown(experiment: Experiment, scores: torch.Tensor, designs: torch.Tensor) -> float | None:
     """Return the part of the variance of half of the scores that a process fitted to the other half leaves."""
     known = scores.isfinite()
     scores, designs, half = scores[known].double(), designs[known], int(known.sum()) // 2

@@ -279,3 +279,43 @@ def test_impossible_parts_are_refused():
         LearnedQ(StateTable(2, 3), AnyOrder(3, 2), "returns")
     with pytest.raises(ConfigError, match=r'any_order, masked.*"finite"'):
         LearnedQ(StateTable(2, 3), Finite(3, 2), "return")
+
+
+@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize("missed", [0.0, 0.7])
+def test_scores_are_foreseen_before_they_are_learned(run, missed):
+    """Q knows the reward of any one letter but for a constant: that is what it misses, whichever letter is hidden."""
+    process, reward = AnyOrder(3, 2), normal(8, seed=8)
+    q = torch.zeros(27, 3, 2, dtype=torch.float64)
+    for state in all_states(2, 3):
+        hidden = (state == 2).nonzero().flatten().tolist()
+        for letter in (0, 1) if len(hidden) == 1 else ():
+            whole = state.clone()
+            whole[hidden[0]] = letter
+            q[int(lexicographic_index(state, 3)), hidden[0], letter] = (
+                reward[int(lexicographic_index(whole, 2))] / ALPHA
+            )
+    base = Policy(process, StateTable(2, 3, normal(27, 3, 2, seed=1)))
+    value = of_q(run, q + missed, process, centre=1.3, spread=2.5)
+    new = learned(run, normal(27, 3, 2, seed=2), process)
+    states = []
+    for each in (new, value):
+        context = context_of(base, each)
+        context.target = Target(lambda designs: reward[lexicographic_index(designs, 2)], ALPHA)
+        found = each.gather(context, RollIn(), 60)
+        states.append(context.generator.get_state())
+        if each is new:  # nothing was learned yet
+            assert "value_held_out" not in found.metrics
+    scores = found.rows["rewards"]
+    expected = (missed * ALPHA) ** 2 / scores.var(correction=0).item()
+    assert found.metrics["value_held_out"] == pytest.approx(expected)
+    assert torch.equal(*states)  # what is drawn does not depend on it
+
+
+def test_a_value_that_was_written_before_it_foresaw_is_read():
+    value = learned("return", normal(27, 3, 2, seed=2), AnyOrder(3, 2))
+    written = value.state_dict()
+    del written["foresight.sums"]
+    again = learned("return", normal(27, 3, 2, seed=3), AnyOrder(3, 2))
+    again.load_state_dict(written)
+    assert torch.equal(again.net.logits, value.net.logits) and not again.foresight.sums.any()

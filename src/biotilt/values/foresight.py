@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class Foresight(nn.Module):
         self.told = False
         # of the newest rounds: number, Σ (score − prediction)², Σ score, Σ score², and of rounds
         self.register_buffer("sums", torch.zeros(5, dtype=torch.float64))
+        self.register_load_state_dict_pre_hook(_begun_without)
 
     def observe(self, predicted: Tensor, scores: Tensor) -> Metrics:
         """Compare predictions `(B,)` with scores `(B,)`, NaN where not scored, and return `value_held_out` once known.
@@ -56,3 +58,8 @@ class Foresight(nn.Module):
                 stacklevel=2,
             )
         return {"value_held_out": part}
+
+
+def _begun_without(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Let a value be read that was written before it foresaw anything: it has foreseen nothing yet."""
+    state.setdefault(f"{prefix}sums", torch.zeros(5, dtype=torch.float64))

@@ -32,6 +32,7 @@ from biotilt.core import (
     Follows,
     Learned,
     Lesson,
+    Metrics,
     Network,
     Process,
     Reveals,
@@ -45,6 +46,7 @@ from biotilt.core import (
 from biotilt.core.bounded import call
 from biotilt.errors import ConfigError
 from biotilt.options import Layers, Positive, Rate, Width, check_options
+from biotilt.values.foresight import Foresight
 from biotilt.values.standardised import Standardised
 
 RUNS = ("return", "bootstrapped", "mixed")
@@ -72,6 +74,7 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
     `run` is one of `return`, `bootstrapped`, `mixed`. The network's last layer should start at zero: the first
     teacher is then the base. Values are centred by the mean of the first rewards, which no teacher notices, and the
     network speaks in units of their spread, so that its learning rate depends on neither α nor the unit of reward.
+    Each round's scores are predicted before they are learned (`value_held_out` of the history, `values.foresight`).
     """
 
     runs: ClassVar[tuple[str, ...]] = RUNS
@@ -97,6 +100,7 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
         self.config = config or LearnedValueConfig()
         self.net, self.run, self.process = net, run, process
         self.target = share(net).requires_grad_(False)
+        self.foresight = Foresight()
 
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return Q(x), `(B, L, V)` in units of α, up to a constant for each state."""
@@ -110,7 +114,22 @@ class LearnedQ(Standardised, ActionValue, Learned, Follows):
         chain, rewards, figures = roll_in.scored(context, calls, terms=self.run != "bootstrapped", states=False)
         terms = rewards.new_zeros(chain.designs.shape) if chain.terms is None else chain.terms
         rows = {"designs": chain.designs, "rewards": rewards, "terms": terms}
-        return Round(rows, chain.designs, figures)
+        return Round(rows, chain.designs, figures | self.foreseen(context, chain.designs, rewards))
+
+    @torch.no_grad()
+    def foreseen(self, context: Context, designs: Tensor, rewards: Tensor) -> Metrics:
+        """Return how well it predicts scores that it has not learned yet; nothing before it has learned any."""
+        if self.centre.isnan():
+            return {}
+        return self.foresight.observe(self.guess(context, designs), rewards)
+
+    def guess(self, context: Context, designs: Tensor) -> Tensor:
+        """Return what Q says of the rewards `(B,)` of complete designs: by one letter of each, the others shown."""
+        generator = torch.Generator(designs.device).manual_seed(len(designs))  # leaves the run's own draws alone
+        x = self.process.hide(designs, torch.ones(len(designs), dtype=torch.long, device=designs.device), generator)
+        q = self.action_value(context, x, self.process.step_of(x))
+        of_letter = q.gather(-1, designs.long().unsqueeze(-1)).squeeze(-1)
+        return ((of_letter * self.process.hidden(x)).sum(-1) + self.centre) * context.target.alpha
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         """Return states x with Q(x) detached and the squared error of the equation above, from one network call."""

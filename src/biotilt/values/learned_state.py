@@ -28,14 +28,17 @@ from biotilt.core import (
     InAlphas,
     Learned,
     Lesson,
+    Metrics,
     Process,
     Relaxable,
     RollIn,
     Round,
     Tiltable,
+    Trajectory,
     needed,
     roll_in_metrics,
 )
+from biotilt.values.foresight import Foresight
 from biotilt.values.learned import LearnedValueConfig
 from biotilt.values.state import StateNet
 
@@ -44,7 +47,8 @@ class LearnedV(nn.Module, ActionValue, Learned, InAlphas):
     """Return regression on states: values the policy that drew the data, so it goes with a mirror step λ < 1.
 
     The network's last layer should start at zero: the first teacher is then the base. Complete designs have a value
-    from the network too: their rewards are known only where they were scored. Units as in `StateNet`.
+    from the network too: their rewards are known only where they were scored. Units as in `StateNet`. Each round's
+    scores are predicted before they are learned (`value_held_out` of the history, `values.foresight`).
     """
 
     needs: ClassVar[tuple[type[Capability], ...]] = (Tiltable, Relaxable)
@@ -55,6 +59,7 @@ class LearnedV(nn.Module, ActionValue, Learned, InAlphas):
         self.config = config or LearnedValueConfig()
         self.process = process
         self.state = StateNet(net, process)
+        self.foresight = Foresight()
 
     def action_value(self, context: Context, x: Tensor, k: int | Tensor) -> Tensor:
         """Return q shaped like the kernel's `x0`: ∇V_k at next states of `x` `(B, ...)` that the proposal draws."""
@@ -76,7 +81,15 @@ class LearnedV(nn.Module, ActionValue, Learned, InAlphas):
         assert chain.log_ratio is not None  # of every roll-in with ratios
         rewards = context.target.rewards(chain.designs)
         rows = {"chain": chain.states.transpose(0, 1), "rewards": rewards, "log_ratio": chain.log_ratio.T}
-        return Round(rows, chain.designs, roll_in_metrics(chain, rewards))
+        return Round(rows, chain.designs, roll_in_metrics(chain, rewards) | self._foreseen(context, chain, rewards))
+
+    @torch.no_grad()
+    def _foreseen(self, context: Context, chain: Trajectory, rewards: Tensor) -> Metrics:
+        """Return how well V of the last step predicts scores not yet learned; nothing before it has learned any."""
+        if self.state.centre.isnan():
+            return {}
+        predicted = self.state(chain.states[-1], self.process.steps - 1) * context.target.alpha
+        return self.foresight.observe(predicted, rewards)
 
     def lesson(self, context: Context, rows: Batch) -> Lesson:
         """Return one state of each chain, at a random step, with its q and the squared error of V there."""

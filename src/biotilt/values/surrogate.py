@@ -16,10 +16,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from biotilt.core import Batch, Context, Lesson, Metrics, Network, Process, RollIn, Round, roll_in_metrics, share
+from biotilt.core import Batch, Context, Lesson, Network, Process, RollIn, Round, roll_in_metrics, share
 from biotilt.core.bounded import call
 from biotilt.options import Count, Positive, check_options
-from biotilt.values.foresight import Foresight
 from biotilt.values.learned import LearnedQ, LearnedValueConfig
 
 
@@ -62,7 +61,6 @@ class SurrogateQ(LearnedQ):
         config = config or SurrogateConfig()
         super().__init__(net, process, "return", config)
         self.surrogate = share(net)
-        self.foresight = Foresight()
         length, tokens = self.process.length, process.noise(1, torch.Generator()).dtype
         self.register_buffer("imagined", torch.full((config.keep, length), -1, dtype=tokens))
         self.register_buffer("imagined_terms", torch.zeros(config.keep, length))
@@ -95,14 +93,7 @@ class SurrogateQ(LearnedQ):
             designs, terms = designs[picked], terms[picked]
         rewards = context.rewards(designs)
         rows = {"designs": designs, "rewards": rewards, "terms": terms}
-        return Round(rows, designs, roll_in_metrics(dream, rewards) | self._foreseen(context, designs, rewards))
-
-    @torch.no_grad()
-    def _foreseen(self, context: Context, designs: Tensor, rewards: Tensor) -> Metrics:
-        """Return how well it predicts scores that it has not learned yet; nothing before it has learned any."""
-        if self.centre.isnan():
-            return {}
-        return self.foresight.observe(self.guess(context, designs), rewards)
+        return Round(rows, designs, roll_in_metrics(dream, rewards) | self.foreseen(context, designs, rewards))
 
     def guess(self, context: Context, designs: Tensor) -> Tensor:
         """Return R_φ `(B,)` of complete designs `(B, L)`, in units of reward."""
