@@ -292,6 +292,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "pmo_cost": lambda calls: pmo_table.cost(lines("pmo.jsonl"), int(calls)),
     "pmo_published": pmo_table.published,
     "pmo_table": lambda calls: pmo_table.table(lines("pmo.jsonl"), int(calls)),
+    "probes": probes,
     "pmo_verdict": lambda calls: pmo_table.verdict(lines("pmo.jsonl"), int(calls)),
     "scaffolds": scaffolds,
     "speed": speed,
