@@ -220,21 +220,3 @@ def test_a_process_without_relaxed_states_is_refused():
 
     with pytest.raises(ConfigError, match=r"relaxed, which the process \"rigid\" has not"):
         check_parts(VIDD(value="return"), Parts(Rigid(), value))  # type: ignore[arg-type]
-
-
-@pytest.mark.usefixtures("double")
-def test_scores_are_foreseen_by_where_the_last_step_leads():
-    """V of the last step is the reward but for a constant: that is missed. Nothing is told before it learns."""
-    base, reward = finite(5), normal(S, seed=6)
-    table = ValueTable(S, K)
-    value = LearnedV(table, base.process)
-    context = context_of(base, value)
-    context.target = Target(lambda designs: reward[designs.long()], ALPHA)
-    assert "value_held_out" not in value.gather(context, RollIn(), 50).metrics
-    centre, spread, missed = 1.3, 2.5, 0.7
-    value.state.centre.fill_(centre)
-    value.state.spread.fill_(spread)
-    table.values.data[K - 1] = (reward / ALPHA - centre) / spread + missed
-    found = value.gather(context, RollIn(), 50)
-    expected = (missed * spread * ALPHA) ** 2 / found.rows["rewards"].var(correction=0).item()
-    assert found.metrics["value_held_out"] == pytest.approx(expected)
