@@ -66,7 +66,20 @@ def read_esm(path: Path) -> Weights:
     return Weights(tensors_in(restricted(path), path), {})
 
 
-READERS: dict[str, Callable[[Path], Weights]] = {"esm": read_esm, "proteinmpnn": read_proteinmpnn}
+def read_evodiff(path: Path) -> Weights:
+    """Return the weights of a checkpoint of EvoDiff, without the module that several GPUs put around a network."""
+    found = restricted(path)
+    if "model_state_dict" not in found:
+        raise DataError(f'{path}: no file of EvoDiff: it has no "model_state_dict"')
+    tensors = tensors_in(found["model_state_dict"], path)
+    return Weights({name.removeprefix("module."): tensor for name, tensor in tensors.items()}, {})
+
+
+READERS: dict[str, Callable[[Path], Weights]] = {
+    "esm": read_esm,
+    "evodiff": read_evodiff,
+    "proteinmpnn": read_proteinmpnn,
+}
 """How the public file of a family of models is read, by what `biotilt convert` calls the family."""
 
 

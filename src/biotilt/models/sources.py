@@ -26,6 +26,7 @@ MODELS: Registry[Source] = Registry(
     "model",
     lazy={
         "esm": "biotilt.models.esm:MaskedLM",
+        "evodiff": "biotilt.models.evodiff:EvoDiff",
         "proteinmpnn": "biotilt.models.proteinmpnn:ProteinMPNN",
         "reference": "biotilt.models.reference:Reference",
     },
