@@ -242,6 +242,18 @@ def test_a_tuned_model_needs_its_folder(folder: Path, tmp_path: Path) -> None:
         biotilt.load_model(tmp_path / "m.safetensors")
 
 
+def test_a_repository_of_the_hub_is_fetched(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for: list[str] = []
+
+    def fetched(said: str) -> Path:
+        asked_for.append(said)
+        return folder
+
+    monkeypatch.setattr("biotilt.models.hub.fetched", fetched)
+    assert len(MaskedLM("hub:somebody/esm2@v1", 4).build().sample(1)[0]) == 4
+    assert asked_for == ["hub:somebody/esm2@v1"]
+
+
 def without(folder: Path, name: str) -> None:
     tensors = load_file(folder / "model.safetensors")
     save_file({key: tensor for key, tensor in tensors.items() if name not in key}, folder / "model.safetensors")

@@ -153,8 +153,8 @@ def changed(tensors: dict[str, Tensor], name: str, tensor: Tensor | None) -> dic
     [
         ("embedder.layers.1.conv.bias", None, r'lack "embedder\.layers\.1\.conv\.bias"'),
         ("embedder.layers.1.conv.bias", torch.zeros(7), r'conv\.bias" is \[7\], not \[6\]'),
-        ("embedder.embedder.weight", torch.zeros(30, 8), "with 31 tokens"),
-        ("embedder.up_embedder.conv.weight", None, "with 31 tokens"),
+        ("embedder.embedder.weight", torch.zeros(30, 8), "which has 31 tokens"),
+        ("embedder.up_embedder.conv.weight", None, "which has 31 tokens"),
         ("contact_head.weight", torch.zeros(2), 'weights "contact_head.weight", which an OADM does not have'),
     ],
 )

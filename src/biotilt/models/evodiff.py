@@ -1,4 +1,4 @@
-"""EvoDiff's order-agnostic models of proteins (OADM 38M and 640M; Alamdari et al. 2023), off a file of `biotilt convert`."""
+"""EvoDiff's order-agnostic models of proteins (OADM 38M and 640M; Alamdari et al. 2023)."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def network(path: Path, temperature: float = 1.0) -> ByteNet:
     if path.suffix != ".safetensors":
         raise ConfigError(
             f'model.options.path: "{one_line(path)}" is no .safetensors; make one of the public file, which is a '
-            f"pickle: biotilt convert evodiff oaar-38M.tar evodiff-38M.safetensors"
+            "pickle: biotilt convert evodiff oaar-38M.tar evodiff-38M.safetensors"
         )
     if not path.is_file():
         raise ConfigError(f'model.options.path: "{one_line(path)}" is not a file')
@@ -104,7 +104,7 @@ def sizes(tensors: Mapping[str, Tensor], path: Path, temperature: float) -> Byte
     embedding, start, conv = (torch.empty(0) if tensor is None else tensor for tensor in told)
     if (embedding.dim(), start.dim(), conv.dim()) != (2, 3, 3) or len(embedding) != len(TOKENS):
         raise CheckpointError(
-            f"{path}: no weights of an OADM of sequences with {len(TOKENS)} tokens: is it of another of EvoDiff's models?"
+            f"{path}: no weights of an OADM, which has {len(TOKENS)} tokens: are they of another of EvoDiff's models?"
         )
     layers = {name.split(".")[2] for name in tensors if name.startswith("embedder.layers.")}
     tokens = (*map(TOKENS.index, PROTEIN.letters), TOKENS.index(MASK))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from biotilt.errors import CheckpointError, ConfigError, one_line, suggest
 from biotilt.files import read_json, read_text
+from biotilt.models.hub import HUB, place_of
 from biotilt.spaces import DNA, PROTEIN, RNA, Alphabet
 from biotilt.tensors import load_weights
 
@@ -82,19 +83,25 @@ class Tokens:
 
 
 def opened(path: str) -> Path:
-    """Return the folder of a model; ConfigError where there is none, or it has no weights that can be read."""
-    folder = Path(path)
+    """Return the folder of a model, of the hub if it is called so.
+
+    Raises ConfigError where there is none, or it has no weights that can be read.
+    """
+    folder = place_of(path)
     if not folder.is_dir():
         raise ConfigError(
             f'model.options.path: "{one_line(path)}" is not a folder; give that of a model, with {CONFIG}, {WEIGHTS} '
-            "and its vocabulary"
+            f"and its vocabulary, or {HUB}owner/name"
         )
     if not (folder / CONFIG).is_file():
         raise ConfigError(f"{folder} has no {CONFIG}: is it the folder of a model of Hugging Face?")
     if not any(folder.glob(WEIGHTS)):
         pickles = sorted(file.name for file in folder.glob("*.bin"))
         if not pickles:
-            raise ConfigError(f"{folder} has no weights: {WEIGHTS} is not there")
+            raise ConfigError(
+                f"{folder} has no weights: {WEIGHTS} is not there. Where there is a pickle alone, get it yourself: "
+                "biotilt convert esm pytorch_model.bin model.safetensors"
+            )
         out = pickles[0].replace("pytorch_model", "model").replace(".bin", ".safetensors")
         raise ConfigError(
             f"{folder} has its weights in {pickles[0]} only, a pickle, which can run code when read. Turn it into "

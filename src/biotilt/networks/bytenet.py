@@ -1,4 +1,4 @@
-"""The ByteNet of EvoDiff and CARP (Yang et al. 2024; Kalchbrenner et al. 2016, arXiv 1610.10099): dilated convolutions."""
+"""The ByteNet of CARP and EvoDiff (Yang et al. 2024; Kalchbrenner et al. 2016, arXiv 1610.10099)."""
 
 from __future__ import annotations
 
