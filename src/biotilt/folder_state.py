@@ -24,7 +24,7 @@ from biotilt.wiring import build_trainer
 def check_run(experiment: Experiment, folder: Path) -> None:
     """Refuse, before a folder is touched, a run that could not start there, or not write what it makes."""
     _ = experiment.device
-    trainer = build_trainer(experiment, None)
+    trainer = build_trainer(experiment, None, precision="float32")  # nothing is computed
     if experiment.config.oracle.cache is not None:
         experiment.oracles.store(folder).close()
     check_output(folder / RECORD, _bytes_needed(trainer, folder))

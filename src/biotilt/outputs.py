@@ -81,10 +81,10 @@ def _drawn(
 ) -> Iterator[Designs]:
     """Yield the rows as they are drawn and judged, each before the next is begun."""
     experiment = run.experiment
-    base, tuned = experiment.model.policy, run.model.policy
+    experiment.model.policy.net.to(experiment.device)
+    base, tuned = experiment.model.policy.frozen_view(), run.model.policy
     # a cache that runs share is another file than the judge's
     tuned_by = judge.store if experiment.config.oracle.cache is None else experiment.oracles.store(run.folder)
-    base.net.to(experiment.device)
     tuned.net.to(experiment.device)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed + 1_000_003)
 

@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from biotilt.assemble import meaningless
 from biotilt.config import MOST_THREADS, Config, ModelSection, OracleSection, RewardSection, checked_keys
+from biotilt.core.precision import AUTO, Precision
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment
 from biotilt.files import read_json, write_json
@@ -88,18 +89,24 @@ def read_record(folder: Path) -> RunRecord:
         ) from error
 
 
-def write_record(experiment: Experiment, folder: Path) -> None:
-    """Store the resolved configuration, the command, versions, git commit and hashes of what it read."""
+def write_record(experiment: Experiment, folder: Path, precision: Precision | None = None) -> None:
+    """Store the resolved configuration, the command, versions, git commit and hashes of what it read.
+
+    `precision`: in which networks compute; default: as the run there began.
+    """
     config, base = experiment.config, str(experiment.base.resolve())
+    command, said = None, "float32"
     try:
-        before = read_record(folder).command
+        before = read_record(folder)
+        command, said = before.command, before.versions.get("precision", said)
     except CheckpointError:
-        before = None
+        pass
     sections = _sections(config)
     files = [section.path for section in sections if section.path]
     models = [config.model, *(section.model for section in sections if section.model is not None)]
     record = RunRecord(
-        config=config, base=base, command=before or command_line(), versions=versions(), git=git_commit(),
+        config=config, base=base, command=command or command_line(), git=git_commit(),
+        versions=versions() | {"precision": precision or said},
         sha256=_hashes(experiment.base, files) | _model_sha256(models, experiment.base),
         reward_version=scores_version(experiment),
         chosen=experiment.chosen, mark=mark(config, base),
@@ -262,6 +269,21 @@ def threads_of(experiment: Experiment, folder: Path) -> int | None:
     except (CheckpointError, ValueError):  # no run yet, or one of an early version
         return None
     return threads if 1 <= threads <= MOST_THREADS else None
+
+
+def precision_said(experiment: Experiment, folder: Path | None = None) -> Precision | Literal["auto"]:
+    """Return in what precision an experiment computes: as it says, or as its run in a folder began.
+
+    Runs of versions that knew no other are in float32.
+    """
+    said = experiment.config.build_train().precision
+    if said != AUTO or folder is None:
+        return said
+    try:
+        began = read_record(folder).versions.get("precision", "float32")
+    except CheckpointError:  # no run yet
+        return AUTO
+    return "bfloat16" if began == "bfloat16" else "float32"
 
 
 def versions() -> dict[str, str]:

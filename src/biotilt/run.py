@@ -47,7 +47,7 @@ from biotilt.training.callbacks import Row
 from biotilt.training.checkpoint import STOPPED
 from biotilt.trust import is_own
 from biotilt.tuning_progress import Progress
-from biotilt.wiring import build_trainer
+from biotilt.wiring import build_trainer, computing
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -124,7 +124,8 @@ class Run:
 
     def sample(self, count: int, *, seed: int = 0) -> list[Any]:
         """Return `count` fresh designs of the tuned model."""
-        return self.model.sample(count, seed=seed)
+        with computing(self.experiment, self.folder):
+            return self.model.sample(count, seed=seed)
 
     def save_pretrained(self, folder: Path | str, *, title: str = "", overwrite: bool = False) -> None:
         """Write the tuned model as a folder for others, its card telling base, reward, α, KL, calls, data and limits.
@@ -157,7 +158,7 @@ class Run:
             check_output(self.folder / name)
         with only_writer(self.folder, "judging"), closing(self.experiment):
             remove_leftovers(self.folder)
-            with at_work(threads_of(self.experiment, self.folder)):
+            with at_work(threads_of(self.experiment, self.folder)), computing(self.experiment, self.folder):
                 return evaluate(self, count)
 
 
@@ -273,7 +274,7 @@ def tune_in(
 def _tune(experiment: Experiment, folder: Path, callbacks: Sequence[Callback], again: bool) -> Run:
     """Tune in a folder that is free, or go on there, and write what people want of it."""
     trainer = build_trainer(experiment, folder, callbacks)
-    write_record(experiment, folder)
+    write_record(experiment, folder, trainer.precision)
     _go_on(trainer, folder)
     if again:
         trainer.stopped, trainer.out_of_time = "", False

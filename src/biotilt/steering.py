@@ -28,6 +28,7 @@ from biotilt.oracle import Store
 from biotilt.reuse import value_of_run
 from biotilt.run import Run
 from biotilt.screening import screen_for
+from biotilt.wiring import computing
 
 
 @dataclass
@@ -133,7 +134,7 @@ def steer(
             raise ConfigError(f"the proposal's process {proposal.policy.process} is not the base's {base.process}")
         roles.proposal = proposal.policy.frozen_view()
         roles.proposal.net.to(experiment.device)
-    with closing(experiment):
+    with closing(experiment), computing(experiment):
         found = _drawn(experiment, roles, sampler, guide, count, report, started)
     return found if folder is None else replace(found, value_of=str(folder))
 

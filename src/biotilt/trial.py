@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from biotilt.constraints import unpriced
 from biotilt.core import Context, Target, draw_loss, needed
 from biotilt.core.bounded import bounded
+from biotilt.core.precision import asked, computed_in
 from biotilt.oracle import Oracle
 from biotilt.training import Trainer
 
@@ -53,8 +55,9 @@ class Unpaid:
         total = 0.0
         for net, (shown, named) in self._shown.items():
             with torch.no_grad():
-                net(*shown, **named)  # the first call of a shape takes longer
-                some = _seconds(lambda net=net, shown=shown, named=named: net(*shown, **named))
+                ask = partial(asked, partial(net, **named), *shown)
+                ask()  # the first call of a shape takes longer
+                some = _seconds(ask)
             total += some * self.rows[net] / len(shown[0])
         return total
 
@@ -100,12 +103,13 @@ def seconds_of_round(trainer: Trainer) -> float:
     if isinstance(context.value, nn.Module):
         networks += context.value.children()
     guessing = replace(context, target=Target(Guessed(context.generator), context.target.alpha))
-    with Unpaid(networks) as unpaid:
-        started = clock()
-        collected = objective.collect(guessing, trainer.config.batch)
-        drawing = clock() - started
-    context.memory.add(collected.rows)
-    return drawing + unpaid.seconds() + objective.updates * _update(trainer)
+    with computed_in(trainer.precision):
+        with Unpaid(networks) as unpaid:
+            started = clock()
+            collected = objective.collect(guessing, trainer.config.batch)
+            drawing = clock() - started
+        context.memory.add(collected.rows)
+        return drawing + unpaid.seconds() + objective.updates * _update(trainer)
 
 
 def _update(trainer: Trainer) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,20 +13,28 @@ from torch import Tensor, nn
 from biotilt.assemble import objective_and_value
 from biotilt.constraints import Adapting, Bounds, Constrained, Constraint, Tempered
 from biotilt.core import Context, Metrics, Replay, Roles, Target
+from biotilt.core.bounded import bounded
+from biotilt.core.precision import Precision, computed_in, settled
 from biotilt.core.protocols import CountingScorer
 from biotilt.core.temperature import Temperature
 from biotilt.experiment import Experiment
 from biotilt.oracle import Ledger, Store
 from biotilt.oracle.workers.isolation import reseed
-from biotilt.provenance import digest
+from biotilt.provenance import digest, precision_said
 from biotilt.screening import screen_for
 from biotilt.training import Callback, Trainer
 
 BEFORE = 1.0  # alpha of a run with target_kl while there are no scores; nothing is learned with it
 
 
-def build_trainer(experiment: Experiment, folder: Path | None, callbacks: Sequence[Callback] = ()) -> Trainer:
-    """Build the training loop; with `folder` it keeps its oracle, ledger and checkpoints there."""
+def build_trainer(
+    experiment: Experiment, folder: Path | None, callbacks: Sequence[Callback] = (),
+    precision: Precision | None = None,
+) -> Trainer:  # fmt: skip
+    """Build the training loop; with `folder` it keeps its oracle, ledger and checkpoints there.
+
+    `precision`: in which it computes; default: as the run in the folder does, or the experiment says.
+    """
     config, device, model = experiment.config, experiment.device, experiment.model
     torch.manual_seed(config.seed)
     reseed()
@@ -34,6 +44,7 @@ def build_trainer(experiment: Experiment, folder: Path | None, callbacks: Sequen
     if isinstance(value, nn.Module):
         value.to(device)
     oracles, train = experiment.oracles, config.build_train()
+    train = replace(train, precision=precision or precision_said(experiment, folder))
     store = oracles.store(folder)
     oracle: CountingScorer = oracles.of(experiment.reward, store, oracles.account(folder), max_calls=train.max_calls)
     if experiment.constraints:
@@ -52,6 +63,15 @@ def build_trainer(experiment: Experiment, folder: Path | None, callbacks: Sequen
         context, objective, train, oracle, folder, _monitor(experiment, store, folder), callbacks,
         experiment=digest(experiment), settings=settings,
     )  # fmt: skip
+
+
+@contextmanager
+def computing(experiment: Experiment, folder: Path | None = None) -> Iterator[None]:
+    """Have networks compute inside as tuning does: in the precision of the run in `folder`, and in so much memory."""
+    train = experiment.config.build_train()
+    precision, _ = settled(precision_said(experiment, folder), experiment.model.policy.net)
+    with computed_in(precision), bounded(train.memory):
+        yield
 
 
 def ledgers(experiment: Experiment, folder: Path) -> tuple[Ledger, list[Ledger]]:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss
-from biotilt.core.bounded import bounded, call, graph_bytes
-from biotilt.networks import CNN, CNNConfig, ValueSize, value_network
+from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss, path_kl, rollout
+from biotilt.core.activations import graph_size, working_bytes
+from biotilt.core.bounded import bounded, call
+from biotilt.core.precision import computed_in
+from biotilt.networks import CNN, CNNConfig, Transformer, TransformerConfig, ValueSize, value_network
 from biotilt.objectives import OBJECTIVES
 from biotilt.processes import Masked
 from biotilt.testing import RowCounter, Rows
@@ -24,7 +27,7 @@ def peak(work: Callable[[], object]) -> int:
     """Return the most bytes that tensors took at one time, beyond those there before."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
         work()
-    events = [e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
+    events: list[Any] = [e for e in prof.profiler.kineto_results.events() if e.name() == "[memory]"]  # type: ignore[union-attr]
     now = most = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         now += event.nbytes()
@@ -51,7 +54,22 @@ class Told(nn.Module):
 def test_the_bytes_of_a_row_by_hand():
     """Kept are the inputs of linear layers, two of which are the outputs of tanh that those keep too: 6 + 2 · 50."""
     told = Told()
-    assert graph_bytes(told, torch.zeros(4, 5), torch.zeros(4)) == 4 * (6 + 50 + 50)
+    size = graph_size(told, torch.zeros(4, 5), torch.zeros(4), room=1e9)
+    assert (size.row, size.fixed, size.blockwise) == (4 * (6 + 50 + 50), 0, False)
+
+
+def test_the_bytes_of_a_row_in_16_bits_leave_out_the_copies_of_weights():
+    """Those are of all rows together: weights and biases of the layers but the last matter, by 2 bytes a number."""
+    told = Told()
+    with computed_in("bfloat16"):
+        size = graph_size(told, torch.zeros(4, 5), torch.zeros(4), room=1e9)
+    assert size.row == 2 * (6 + 50 + 50)
+    assert 2 * (50 * 50 + 3 * 50) <= size.fixed <= 2 * (6 * 50 + 50 * 50 + 3 * 50 + 103)
+
+
+def test_the_bytes_of_a_row_without_a_graph_by_hand():
+    """The middle layer reads 50 numbers and says 50."""
+    assert working_bytes(Told(), torch.zeros(4, 5), torch.zeros(4)) == 2 * 4 * (50 + 50)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 40])
@@ -76,12 +94,86 @@ def test_a_network_in_parts_has_the_same_outputs_and_gradient(rows, megabytes):
     assert counted["told"] == Rows(graph=rows + made_twice)
 
 
-def test_without_a_gradient_nothing_is_split():
-    told, shown = Told(), []
+def test_without_a_gradient_rows_go_through_by_as_many_as_have_room():
+    told, shown, x = Told(), [], torch.randn(9, 5, generator=torch.Generator().manual_seed(1))
+    row = working_bytes(told, x, torch.zeros(9))
     told.register_forward_pre_hook(lambda module, inputs: shown.append(len(inputs[0])))
-    with bounded(1e-9), torch.no_grad():
-        call(told, torch.zeros(9, 5), torch.zeros(9))
-    assert shown == [9]
+    with torch.no_grad():
+        with bounded(4 * 4 * row / 1e6):
+            parts = call(told, x, torch.zeros(9))
+        with bounded(1.0):
+            whole = call(told, x, torch.zeros(9))
+    assert shown == [4, 4, 1, 9]
+    torch.testing.assert_close(parts, whole)
+
+
+def test_what_is_drawn_without_a_gradient_is_bounded_whatever_the_number_of_designs():
+    """Four times the chains: of the network no more is there at a time, and what it says of them is small."""
+    torch.manual_seed(0)
+    policy = Policy(Masked(64, 4, num_steps=2), CNN(CNNConfig(4, 64, channels=128, blocks=1, kernel=3)).eval())
+    found = []
+    for count in (16, 64):
+
+        def draw(count: int = count) -> None:
+            with bounded(1.0):
+                rollout(policy, count, torch.Generator().manual_seed(0), base=policy)
+                path_kl(policy, policy, count, torch.Generator().manual_seed(0))
+
+        draw()
+        found.append(peak(draw))
+    outputs = 4 * 64 * 4  # bytes of a row, a few of which are there at a time
+    assert found[1] - found[0] < 48 * outputs * 12
+    assert found[1] < 1e6 + 64 * outputs * 12 < 64 * 128 * 64 * 4  # one layer of all rows
+
+
+NETWORKS = {
+    "cnn": lambda: CNN(CNNConfig(4, 16, channels=24, blocks=12)),
+    "transformer": lambda: Transformer(TransformerConfig(4, 16, width=24, blocks=12, heads=2)),
+}
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_blocks_are_made_again_where_one_row_has_no_room(name):
+    """The same outputs and gradient; and the graph of a row is what enters the blocks, and one of them."""
+    torch.manual_seed(0)
+    net, generator = NETWORKS[name](), torch.Generator().manual_seed(1)
+    x, t = torch.randint(5, (3, 16), generator=generator), torch.rand(3, generator=generator)
+
+    def gradient() -> list[Tensor]:
+        net.zero_grad()
+        outputs = call(net, x, t)
+        outputs.softmax(0).square().sum().backward()
+        return [outputs.detach(), *(p.grad for p in net.parameters() if p.grad is not None)]
+
+    whole, blocks = graph_size(net, x, t, room=1e9), graph_size(net, x, t, room=0)
+    assert blocks.blockwise and blocks.row < 0.6 * whole.row
+    expected = gradient()
+    entered = []
+    first = net.convs[0] if isinstance(net, CNN) else net.blocks[0]
+    first.register_forward_pre_hook(lambda module, inputs: entered.append(len(inputs[0])))
+    with bounded(3 * blocks.row / 1e6):
+        found = gradient()
+    assert entered == [3, 3]  # all three rows, and again in the backward pass
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_the_peak_of_a_deep_network_is_less_than_the_graph_of_a_row():
+    torch.manual_seed(0)
+    net = Transformer(TransformerConfig(4, 64, width=64, blocks=32, heads=4))
+    x, t = torch.zeros(4, 64, dtype=torch.int8), torch.zeros(4)
+
+    def update() -> None:
+        with bounded(1.0):
+            call(net, x, t).square().sum().backward()
+
+    update()
+    net.zero_grad()
+    weights = sum(4 * p.numel() for p in net.parameters())
+    row = graph_size(net, x[:1], t[:1], room=1e9).row
+    assert row > 6e6
+    assert peak(update) < weights + row / 2, "though there are four"
 
 
 def test_what_graphs_keep_together_is_bounded():
@@ -191,7 +283,7 @@ def test_what_a_large_graph_took_is_given_back_and_of_a_small_one_not(rows, give
     monkeypatch.setattr("biotilt.core.bounded.LARGE", 100 * 16_000)
     monkeypatch.setattr("biotilt.core.bounded.give_back", lambda: asked.append(1))
     x = torch.zeros(rows, 4000)
-    assert graph_bytes(net, x, torch.zeros(rows)) == 16_000
+    assert graph_size(net, x, torch.zeros(rows), room=1e9).row == 16_000
     with bounded(10):
         call(net, x, torch.zeros(rows)).sum().backward()
     assert len(asked) == given

@@ -1,7 +1,8 @@
-"""Gradients in bounded memory: a graph that would be too large is kept of a part, and made again for the rest.
+"""Networks in bounded memory: a graph that would be too large is kept of a part, and made again for the rest.
 
 What an update keeps for its backward pass are the activations of its networks, so that is what is counted. Rows of a
-network are independent of each other: a part of them gives the same outputs and the same gradient.
+network are independent of each other: a part of them gives the same outputs and the same gradient. Without a gradient
+rows go through by as many as have room.
 """
 
 from __future__ import annotations
@@ -14,15 +15,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from biotilt.core import precision
+from biotilt.core.activations import blockwise, graph_size, working_bytes
+
 R = TypeVar("R")
 LARGE = 50e6  # bytes of activations: what less leaves behind is not worth the time
-_MEASURED: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], int]] = WeakKeyDictionary()
+BESIDE = 0.25  # part of the bound that rows take at a time which keep no graph, or whose graph is made again
 
 
 @dataclass
@@ -69,6 +72,14 @@ def _trimmer() -> Callable[[int], int] | None:
 
 
 @contextmanager
+def renewed() -> Iterator[None]:
+    """Let the graphs that are made inside keep as much as the bound allows: none of those before is there any more."""
+    budget = _BUDGET.get()
+    with _set(budget and _Budget(budget.limit, budget.limit)):
+        yield
+
+
+@contextmanager
 def _set(budget: _Budget | None) -> Iterator[None]:
     token = _BUDGET.set(budget)
     try:
@@ -78,8 +89,8 @@ def _set(budget: _Budget | None) -> Iterator[None]:
 
 
 def call(net: nn.Module, x: Tensor, t: Tensor) -> Tensor:
-    """Return the outputs `(B, ...)` of a network, in parts where the graph of all rows would be too large."""
-    return in_parts(net, net, x, t, shown=(x, t))
+    """Return the outputs `(B, ...)` of a network in the precision that is set, in parts where all rows have no room."""
+    return in_parts(lambda x, t: precision.asked(net, x, t), net, x, t, shown=(x, t))
 
 
 def in_parts(function: Callable[..., Tensor], net: nn.Module, *columns: Tensor, shown: tuple[Tensor, Tensor]) -> Tensor:
@@ -87,22 +98,39 @@ def in_parts(function: Callable[..., Tensor], net: nn.Module, *columns: Tensor, 
 
     `shown`: what the network is shown of one row or more. Where the graph of all rows would be larger than what is left
     of the bound, it is kept of as many rows as fit, and made again in the backward pass for the rest, part by part.
+    Where that of a single row takes more than a quarter of the bound, the graphs of a network's blocks are made again
+    one by one (`activations.block`).
     """
     budget, rows = _BUDGET.get(), len(columns[0])
-    if budget is None or rows == 0 or not _learns(net, columns):
+    if budget is None or rows == 0:
         return function(*columns)
-    row = max(graph_bytes(net, *shown), 1)
-    kept = int(min(rows, max(1, budget.left // row)))
+    if not _learns(net, columns):
+        return _one_by_one(function, columns, int(BESIDE * budget.limit // max(1, working_bytes(net, *shown))))
+    graph = graph_size(net, *shown, room=BESIDE * budget.limit)
+    kept = int(min(rows, max(1, (budget.left - graph.fixed) // graph.row)))
     # where little is left, parts that are made again go beyond it by a quarter of the bound and no more
-    size = int(max(1, budget.left // row, budget.limit / 4 // row))
-    budget.left = max(0.0, budget.left - kept * row)
+    size = int(max(1, budget.left // graph.row, BESIDE * budget.limit // graph.row))
+    budget.left = max(0.0, budget.left - kept * graph.row - graph.fixed)
+
+    def paid(*some: Tensor) -> Tensor:
+        with _set(None), blockwise(graph.blockwise):
+            return function(*some)
+
     parts = [
-        again(function, *(column[i : min(i + size, rows - kept)] for column in columns))
+        again(paid, *(column[i : min(i + size, rows - kept)] for column in columns))
         for i in range(0, rows - kept, size)
     ]
-    with _set(None):  # these rows are paid for
-        parts.append(function(*(column[rows - kept :] for column in columns)))
+    parts.append(paid(*(column[rows - kept :] for column in columns)))
     return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _one_by_one(function: Callable[..., Tensor], columns: tuple[Tensor, ...], size: int) -> Tensor:
+    """Return what a function says of rows without a gradient, of at most `size` ≥ 1 at a time."""
+    rows, size = len(columns[0]), max(1, size)
+    with _set(None):
+        if rows <= size:
+            return function(*columns)
+        return torch.cat([function(*(column[i : i + size] for column in columns)) for i in range(0, rows, size)])
 
 
 def again(function: Callable[..., R], *args: object) -> R:
@@ -110,7 +138,7 @@ def again(function: Callable[..., R], *args: object) -> R:
 
     It must do the same when it is called again: what it draws, it draws by a seed.
     """
-    budget = _BUDGET.get()
+    budget, function = _BUDGET.get(), precision.kept(function)
 
     def run(*inputs: object) -> R:
         with _set(budget and _Budget(budget.limit, budget.limit)):
@@ -122,29 +150,10 @@ def again(function: Callable[..., R], *args: object) -> R:
 def room(net: nn.Module, x: Tensor, t: Tensor) -> int:
     """Return of how many rows like those shown the graph fits into what is left of the bound; of any without one."""
     budget = _BUDGET.get()
-    return sys.maxsize if budget is None else int(budget.left // max(graph_bytes(net, x, t), 1))
-
-
-def graph_bytes(net: nn.Module, x: Tensor, t: Tensor) -> int:
-    """Return the bytes that a network keeps of a row for the backward pass; measured once for rows of a shape."""
-    known = _MEASURED.setdefault(net, {})
-    key = (x.shape[1:], x.dtype, x.device, x.requires_grad)
-    if key not in known:
-        weights = {p.untyped_storage().data_ptr() for p in net.parameters()}
-        found: dict[int, int] = {}
-
-        def keep(saved: Tensor) -> Tensor:
-            storage = saved.untyped_storage()
-            if storage.data_ptr() not in weights:
-                found[storage.data_ptr()] = storage.nbytes()
-            return saved
-
-        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
-            # not by __call__: this row is nobody's, and hooks are not to see it
-            outputs = net.forward(x[:1].detach().clone().requires_grad_(x.requires_grad), t[:1].detach().clone())
-        del outputs
-        known[key] = sum(found.values())
-    return known[key]
+    if budget is None:
+        return sys.maxsize
+    graph = graph_size(net, x, t, room=BESIDE * budget.limit)
+    return int(max(0, budget.left - graph.fixed) // graph.row)
 
 
 def _learns(net: nn.Module, columns: tuple[Tensor, ...]) -> bool:

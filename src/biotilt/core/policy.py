@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor, nn
 
+from biotilt.core.adapters import rest
 from biotilt.core.bounded import call, in_parts
 from biotilt.core.capabilities import (
     Density,
@@ -22,6 +23,8 @@ from biotilt.core.capabilities import (
     needed,
 )
 from biotilt.core.protocols import Process, in_full, kernel_at, reads_time
+
+CHUNK = 512  # chains at a time, where no more is kept of one than its end
 
 
 @dataclass
@@ -79,9 +82,14 @@ class Policy:
         return Policy(self.process, net)
 
     def frozen_view(self) -> Policy:
-        """Return the same policy with weights that take no gradient: the same memory, as it is and as it changes."""
+        """Return the same policy with weights that take no gradient: the same memory, as it is and as it changes.
+
+        Adapters that are nil now are nil for good there, and take no time.
+        """
         memo = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in self.net.parameters()}
-        return Policy(self.process, _copied(self.net, memo))
+        net = _copied(self.net, memo)
+        rest(net)
+        return Policy(self.process, net)
 
 
 @dataclass
@@ -341,10 +349,10 @@ def rollout(
 
 
 @torch.no_grad()
-def sample(policy: Policy, batch: int, generator: Generator, *, chunk: int = 512) -> Tensor:
-    """Draw `batch` designs, keeping no chain: memory does not grow with the number of steps."""
+def sample(policy: Policy, batch: int, generator: Generator, *, chunk: int = CHUNK) -> Tensor:
+    """Draw `batch` designs, keeping no chain: memory grows neither with their number nor with that of steps."""
     done = []
-    for size in [chunk] * (batch // chunk) + [batch % chunk] * (batch % chunk > 0):
+    for size in _sizes(batch, chunk):
         here = policy.at(policy.process.noise(size, generator), 0)
         for _ in range(policy.process.steps):
             here = here.after(_step(here, generator)[0])
@@ -353,12 +361,19 @@ def sample(policy: Policy, batch: int, generator: Generator, *, chunk: int = 512
 
 
 @torch.no_grad()
-def path_kl(p: Policy, q: Policy, batch: int, generator: Generator) -> Tensor:
+def path_kl(p: Policy, q: Policy, batch: int, generator: Generator, *, chunk: int = CHUNK) -> Tensor:
     """Return Σ_k KL(p(·|x[k]) ‖ q(·|x[k])) along `batch` chains of `p`, `(B,)`: its mean is the KL of paths."""
-    x = p.process.noise(batch, generator)
-    total = torch.zeros(batch, device=x.device)
-    for k in range(p.process.steps):
-        kernel = p.kernel_as(Divergence, x, k)
-        total = total + kernel.kl(q.kernel_as(Divergence, x, k))
-        x = kernel.sample(generator)
-    return total
+    found = []
+    for size in _sizes(batch, chunk):
+        x = p.process.noise(size, generator)
+        total = torch.zeros(size, device=x.device)
+        for k in range(p.process.steps):
+            kernel = p.kernel_as(Divergence, x, k)
+            total = total + kernel.kl(q.kernel_as(Divergence, x, k))
+            x = kernel.sample(generator)
+        found.append(total)
+    return torch.cat(found)
+
+
+def _sizes(count: int, chunk: int) -> list[int]:
+    return [chunk] * (count // chunk) + [count % chunk] * (count % chunk > 0)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biotilt.core.activations import block
 from biotilt.networks.blank import blank_copy
 from biotilt.networks.convolution import Convolution
 from biotilt.networks.one_hot import as_one_hot, classes
@@ -99,9 +100,13 @@ class CNN(nn.Module):
             told = self.condition(classes(condition, self.config.conditions, x)).unsqueeze(-1)
             shift = told if shift is None else shift + told
         for norm, conv in zip(self.norms, self.convs):
-            normal = _normalised(norm, h)
-            h = h + F.gelu(conv(normal if shift is None else normal + shift))
+            h = block(_residual, norm, conv, h, shift)
         return h.transpose(1, 2)
+
+
+def _residual(norm: nn.Module, conv: nn.Module, h: Tensor, shift: Tensor | None) -> Tensor:
+    normal = _normalised(norm, h)
+    return h + F.gelu(conv(normal if shift is None else normal + shift))
 
 
 def _normalised(norm: nn.Module, h: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biotilt.core.activations import block as in_turn
 from biotilt.errors import ConfigError
 from biotilt.networks.cnn import fourier_features
 from biotilt.networks.one_hot import as_one_hot, classes
@@ -82,7 +83,7 @@ class Transformer(nn.Module):
         seen = None if self.config.pad is None else _seen(one_hot[..., self.config.pad] > 0.5)
         angles = rotations(x.shape[1], self.config.width // self.config.heads, x.device)
         for block in self.blocks:
-            h = block(h, angles, seen)
+            h = in_turn(block, h, angles, seen)
         return h
 
 

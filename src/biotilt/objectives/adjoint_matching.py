@@ -26,6 +26,7 @@ from biotilt.core import (
     needed,
     rollout,
 )
+from biotilt.core.bounded import renewed
 from biotilt.options import Count, check_options
 
 
@@ -114,6 +115,7 @@ class AdjointMatching(Objective):
         adjoints = [a.where(scored.view(-1, *[1] * (a.dim() - 1)), torch.nan)]
         for k in range(chain.steps - 1, 0, -1):
             x = chain.states[k].detach().requires_grad_()
-            mean = base.kernel_as(Centred, x, k).mean
-            adjoints.append(torch.autograd.grad(mean, x, adjoints[-1])[0])
+            with renewed():
+                mean = base.kernel_as(Centred, x, k).mean
+                adjoints.append(torch.autograd.grad(mean, x, adjoints[-1])[0])
         return torch.stack(adjoints[::-1]), rewards.detach()

@@ -29,6 +29,7 @@ from biotilt.core import (
     rollout,
 )
 from biotilt.core.bounded import again, in_parts, room
+from biotilt.core.precision import asked
 from biotilt.errors import ConfigError
 from biotilt.options import Count, CountFrom0, Positive, check_options
 
@@ -134,7 +135,11 @@ class RewardBackprop(Objective):
 
         def base_outputs(x: Tensor, t: Tensor) -> Tensor:
             """The base, differentiable in its states and never in its weights."""
-            return in_parts(lambda *shown: torch.func.functional_call(base, weights, shown), base, x, t, shown=(x, t))
+
+            def said(*shown: Tensor) -> Tensor:
+                return torch.func.functional_call(base, weights, shown)
+
+            return in_parts(lambda *shown: asked(said, *shown), base, x, t, shown=(x, t))
 
         kernel = roles.policy.kernel_as(Divergence, x, k)
         kl = kernel.kl(needed(kernel_at(process, base_outputs, x, k), Divergence))

@@ -22,6 +22,7 @@ from biotilt.core import (
     needed,
     require_relaxed_states,
 )
+from biotilt.core.bounded import renewed
 from biotilt.options import NotNegative, check_options
 from biotilt.samplers.guided import draw_guided
 
@@ -69,11 +70,12 @@ class Guidance(Sampler):
     def _score(self, context: Context, kernel: Kernel, x: Tensor, k: int) -> Tensor:
         """Return q, in units of α, at states `x` of step `k` whose kernel is given."""
         policy = context.roles.proposal
-        if isinstance(policy.process, Reveals):
-            source = design = needed(kernel, Expecting).expected().detach().requires_grad_()
-        else:
-            source = needed(policy.process, Relaxable).relaxed(x).detach().requires_grad_()
-            design = policy.kernel_as(Expecting, source, k).expected()
-        (slope,) = torch.autograd.grad(context.target.relaxed_rewards(design).sum(), source)
+        with renewed():
+            if isinstance(policy.process, Reveals):
+                source = design = needed(kernel, Expecting).expected().detach().requires_grad_()
+            else:
+                source = needed(policy.process, Relaxable).relaxed(x).detach().requires_grad_()
+                design = policy.kernel_as(Expecting, source, k).expected()
+            (slope,) = torch.autograd.grad(context.target.relaxed_rewards(design).sum(), source)
         # relaxed letters have one more channel than the kernel has letters: the mask, which nothing is changed into
         return slope[..., : kernel.x0.shape[-1]] * (self.scale / context.target.alpha)

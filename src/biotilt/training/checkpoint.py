@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -19,6 +19,7 @@ from biotilt.errors import CheckpointError
 from biotilt.options import CountFrom0, Name
 from biotilt.schema import StoredTensors, checked
 from biotilt.tensors import load_tensors, save_tensors
+from biotilt.training.scaling import LossScale
 
 
 def _whole_row(row: dict[str, int | float | None]) -> dict[str, int | float | None]:
@@ -78,6 +79,7 @@ class TrainingState(StoredTensors):
     stopped: str = ""
     out_of_time: bool | None = None
     temperature: dict[Name, float] | None = None  # of a run with target_kl
+    loss_scale: dict[Name, float] | None = None  # of a run in float16
 
 
 class Resumable(Protocol):
@@ -94,6 +96,7 @@ class Resumable(Protocol):
     experiment: str
     stopped: str
     out_of_time: bool
+    scale: LossScale | None
 
     @property
     def optimiser(self) -> torch.optim.Optimizer: ...
@@ -132,6 +135,8 @@ def save_state(trainer: Resumable, path: Path, keep: Path | None = None) -> None
     }
     if trainer.context.temperature is not None:
         about["temperature"] = trainer.context.temperature.state()
+    if trainer.scale is not None:
+        about["loss_scale"] = asdict(trainer.scale)
     save_tensors(path, tensors, about, keep=keep)
 
 
@@ -161,6 +166,9 @@ def load_state(trainer: Resumable, path: Path, *, behind: bool = False) -> None:
     try:
         _restore(trainer, groups)
         _restore_temperature(trainer.context, about, path)
+        if trainer.scale is not None and about.loss_scale is not None:
+            stored = checked(about.loss_scale, LossScale, f"{path}: loss_scale", CheckpointError)
+            vars(trainer.scale).update(vars(stored))
         trainer.oracle.load_state_dict(about.oracle, behind=behind)
     except (
         KeyError,

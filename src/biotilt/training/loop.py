@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,7 @@ from biotilt.core import (
     trainable,
 )
 from biotilt.core.bounded import bounded
+from biotilt.core.precision import Precision, computed_in, settled
 from biotilt.core.protocols import CountingScorer, Demanding, Unhurried
 from biotilt.core.rows import RowCounter
 from biotilt.errors import (
@@ -43,6 +45,7 @@ from biotilt.folder import CHECKPOINT, CHECKPOINT_BEFORE
 from biotilt.options import BatchSize, Below1, Count, CountFrom0, Positive, Text, check_options
 from biotilt.training.callbacks import Callback, Row, RunInfo, Told
 from biotilt.training.checkpoint import load_state, save_state
+from biotilt.training.scaling import LEAST, LossScale
 from biotilt.training.stopping import EarlyStopping
 
 ROWS = "network_rows"
@@ -59,7 +62,9 @@ class TrainConfig:
     updates on the designs of earlier rounds are made while the oracle scores those of this one, which needs an oracle
     with workers to be of use, and an objective that learns from replay. `stop` ends the run before its budget is spent.
     An update keeps about `memory` megabytes of activations for its gradient: of what needs more, a part is computed
-    again in the backward pass, with the same gradient and up to a third more time.
+    again in the backward pass, with the same gradient and up to a third more time. Without a gradient a quarter of it
+    is taken at a time. Networks compute in `precision`, and log-probabilities, losses and weights are in float32;
+    "auto" is bfloat16 for large networks where the machine is measured to be faster with it (`core.precision`).
     `trackers`, names or tables with a `name` and options, are what `biotilt.tune` sends the figures to.
     """
 
@@ -75,6 +80,7 @@ class TrainConfig:
     stop: EarlyStopping = field(default_factory=EarlyStopping)
     trackers: Trackers = ("tensorboard",)
     memory: Count = 1000
+    precision: Precision | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
         check_options(self, "train")
@@ -143,6 +149,11 @@ class Trainer:
         self._accelerator = Accelerator(cpu=not is_initialized(), device_placement=False)
         if self._accelerator.num_processes > 1:
             raise ConfigError("tuning runs in one process for now; start it without `accelerate launch`")
+        precision, said = settled(self.config.precision, policy.net)
+        self.precision: Precision = precision
+        if said:
+            warnings.warn(said, stacklevel=3)
+        self.scale = LossScale() if self.precision == "float16" else None
         self.own = own_names(policy.net)
         if not self.own:
             raise ConfigError(
@@ -212,7 +223,8 @@ class Trainer:
         design got a finite score.
         """
         started = time.perf_counter()
-        with Told((self.config.stop, *self.callbacks), self._info()) as told, self._asked:
+        told_of = Told((self.config.stop, *self.callbacks), self._info())
+        with told_of as told, self._asked, computed_in(self.precision):
             while self.round < self.config.rounds and not self.stopped:
                 try:
                     self._one_round(started)
@@ -284,7 +296,8 @@ class Trainer:
         figures: Metrics = {}
         if self.config.overlap:
             needed(self.oracle, Unhurried).meanwhile = lambda: figures.update(self._updates())
-        collected = self.objective.collect(self.context, self.config.batch)
+        with bounded(self.config.memory):
+            collected = self.objective.collect(self.context, self.config.batch)
         if self.monitor is not None and not len(collected.designs):  # before the updates, as those of other objectives
             designs = sample(self.context.roles.proposal, self.config.batch, self.context.generator)
             collected = replace(collected, designs=designs)
@@ -301,24 +314,41 @@ class Trainer:
             factor = self.config.rate(self.update, total)
             for group, rate in zip(self.optimiser.param_groups, self._rates):
                 group["lr"] = rate * factor
-            with bounded(self.config.memory):
-                loss, metrics = draw_loss(self.objective, self.context)
-                self._require_finite("loss", loss.item())
-                self.optimiser.zero_grad(set_to_none=True)
-                self._accelerator.backward(loss)
-            for module in trainable(self.context):
-                norm = self._accelerator.clip_grad_norm_(module.parameters(), self.config.clip)
-                if norm is not None:
-                    # a finite loss can have an infinite gradient, which would spoil the next checkpoint
-                    self._require_finite("gradient", float(norm))
-                if module is self.context.roles.policy.net and norm is not None:
-                    metrics = metrics | {"gradient": float(norm)}
-            self.optimiser.step()
+            metrics = self._one_update()
             self.update += 1
             self._follow()
             for key, value in metrics.items():
                 sums[key] = sums.get(key, 0.0) + value
         return {key: value / self.objective.updates for key, value in sums.items()}
+
+    def _one_update(self) -> Metrics:
+        """Take one step down the gradient of a loss; return its figures."""
+        with bounded(self.config.memory):
+            loss, metrics = draw_loss(self.objective, self.context)
+            self._require_finite("loss", loss.item())
+            self.optimiser.zero_grad(set_to_none=True)
+            self._accelerator.backward(loss if self.scale is None else self.scale.up(loss))
+        if self._overflown():
+            return metrics
+        for module in trainable(self.context):
+            norm = self._accelerator.clip_grad_norm_(module.parameters(), self.config.clip)
+            if norm is not None:
+                # a finite loss can have an infinite gradient, which would spoil the next checkpoint
+                self._require_finite("gradient", float(norm))
+            if module is self.context.roles.policy.net and norm is not None:
+                metrics = metrics | {"gradient": float(norm)}
+        self.optimiser.step()
+        return metrics
+
+    def _overflown(self) -> bool:
+        """Bring gradients to their own size, and return whether 16 bits did not hold them: the update is left out."""
+        if self.scale is None:
+            return False
+        if self.scale.down(p for group in self._groups for p in group["params"]):
+            return False
+        if self.scale.factor < LEAST:
+            self._require_finite("gradient", math.inf)
+        return True
 
     def _require_finite(self, what: str, value: float) -> None:
         if not math.isfinite(value):

@@ -38,6 +38,7 @@ from biotilt.core import (
     needed,
     roll_in_metrics,
 )
+from biotilt.core.bounded import renewed
 from biotilt.values.foresight import Foresight
 from biotilt.values.learned import LearnedValueConfig
 from biotilt.values.state import StateNet
@@ -66,7 +67,7 @@ class LearnedV(nn.Module, ActionValue, Learned, InAlphas):
         with torch.no_grad():
             kernel = context.roles.proposal.kernel(x, k)
             y = kernel.sample(context.generator)
-        with torch.enable_grad():
+        with torch.enable_grad(), renewed():
             relaxed = needed(self.process, Relaxable).relaxed(y).detach().requires_grad_(True)
             (slope,) = torch.autograd.grad(self.state(relaxed, k).sum(), relaxed)
         # a mask is nothing that a tilt of letters could choose

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from biotilt.core import Batch, Context, Evaluates, Network, Preparation, Prepares, Process, rollout
+from biotilt.core.bounded import renewed
 from biotilt.errors import ConfigError, RewardError
 from biotilt.formulas.resampling import log_mean_exp
 from biotilt.options import Count, check_options
@@ -124,7 +125,8 @@ class SoftValue(nn.Module, Evaluates, Prepares):
             for _ in range(self.config.epochs):
                 for rows in torch.randperm(count, generator=generator, device=generator.device).split(BATCH):
                     optimiser.zero_grad(set_to_none=True)
-                    self._loss({key: column[rows] for key, column in train.items()}).mean().backward()
+                    with renewed():
+                        self._loss({key: column[rows] for key, column in train.items()}).mean().backward()
                     optimiser.step()
                 loss = self._held_out_loss(held_out)
                 since += 1

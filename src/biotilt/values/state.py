@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Constant, Network, Process, SeveralTargets, StateFunction
-from biotilt.core.bounded import in_parts
+from biotilt.core.bounded import call, in_parts
 from biotilt.options import Layers, Positive, Width, check_options
 from biotilt.values.standardised import Standardised
 
@@ -64,7 +64,7 @@ class StateNet(Standardised, StateFunction):
 
     def _mean(self, x: Tensor, k: Tensor) -> Tensor:
         """One head averaged over outputs, so that Adam's step does not grow with the design's length."""
-        return self.net(*self.process.inputs(x, k)).flatten(1).mean(1)
+        return call(self.net, *self.process.inputs(x, k)).flatten(1).mean(1)
 
 
 class LogZ(Standardised, Constant):
