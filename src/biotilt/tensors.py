@@ -71,6 +71,12 @@ def load_tensors(path: Path, schema: type[StoredTensors] | None = None) -> tuple
     return tensors, checked(metadata, schema, path, CheckpointError)
 
 
+def load_described(path: Path, schema: type[StoredTensors]) -> tuple[dict[str, Tensor], Any | None]:
+    """Read anybody's safetensors file as `load_tensors` does; None for the metadata of a file that has none of ours."""
+    tensors, text = _read(path)
+    return (tensors, None) if text is None else load_tensors(path, schema)
+
+
 def load_weights(path: Path) -> dict[str, Tensor]:
     """Read the tensors of anybody's safetensors file; CheckpointError when it is missing, damaged or a pickle."""
     tensors, text = _read(path)

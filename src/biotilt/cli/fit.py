@@ -251,7 +251,8 @@ def convert(
     weights = converted(kind, file, out)
     numbers = sum(tensor.numel() for tensor in weights.tensors.values())
     found = {"file": str(out), "kind": kind, "tensors": len(weights.tensors), "numbers": numbers, **weights.about}
-    return Answer(found, (f"wrote {out}: {len(weights.tensors)} tensors, {numbers:,} numbers",))
+    text = f"wrote {out}: {len(weights.tensors)} tensors, {numbers:,} numbers"
+    return Answer(found, (text, weights.note) if weights.note else (text,))
 
 
 @answering

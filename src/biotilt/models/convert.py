@@ -9,25 +9,62 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from biotilt.errors import ConfigError, DataError, one_line, suggest
+from biotilt.options import shown
 from biotilt.tensors import save_tensors
 
 
 class Weights(NamedTuple):
-    """Tensors of a public file by the names that they have there, and what else it says, as JSON holds it."""
+    """Tensors of a public file by the names that they have there, and what else it says, as JSON holds it.
+
+    `note`: what people should know of what was taken out of the file.
+    """
 
     tensors: dict[str, Tensor]
     about: dict[str, Any]
+    note: str = ""
 
 
-def restricted(path: Path) -> Mapping[str, Any]:
+class Setting:
+    """Stands for an object of somebody's settings (omegaconf): it holds what the file says of it, and does nothing."""
+
+    state: Any = None
+
+    def __init__(self, *arguments: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def at(self, *keys: str) -> Any:
+        """Return the value at the end of `keys`, None where there is none."""
+        state = self.state if isinstance(self.state, Mapping) else {}
+        if not keys:
+            return state.get("_val")
+        content = state.get("_content")
+        inner = content.get(keys[0]) if isinstance(content, Mapping) else None
+        return inner.at(*keys[1:]) if isinstance(inner, Setting) else None
+
+
+SETTINGS = ("omegaconf.", "typing.Any", "collections.defaultdict", *(f"builtins.{kind.__name__}" for kind in (
+    bool, dict, float, int, list, str, tuple,
+)))  # fmt: skip
+"""Names that the settings in a file may use, by how they begin. None is imported: a `Setting` stands for each."""
+
+
+def restricted(path: Path, *, settings: bool = False) -> Mapping[str, Any]:
     """Return what a torch file holds, by the reader that builds tensors and plain values and runs nothing else.
 
-    Raises DataError, with the reason, for a file that needs more, is damaged, or holds no table.
+    With `settings` those of omegaconf are passed over too, as `Setting`. Raises DataError, with the reason, for a file
+    that needs more, is damaged, or holds no table.
     """
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        names = get_unsafe_globals_in_checkpoint(str(path)) if settings else []
+        stand_ins: list[Any] = [(type("Setting", (Setting,), {}), name) for name in names if name.startswith(SETTINGS)]
+        with safe_globals(stand_ins):
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}: no file of tensors and plain values alone, so it is not read: {one_line(error)}"
@@ -75,9 +112,47 @@ def read_evodiff(path: Path) -> Weights:
     return Weights({name.removeprefix("module."): tensor for name, tensor in tensors.items()}, {})
 
 
+def read_mdlm_dna(path: Path) -> Weights:
+    """Return the network of a file of MDLM on DNA: of a Lightning checkpoint, or of a table of its weights alone.
+
+    Moving averages are returned beside the weights, as "ema." for "backbone.", where the file has them.
+    """
+    found = restricted(path, settings=True)
+    whole = found.get("state_dict", found)
+    names = list(whole) if isinstance(whole, Mapping) else []
+    tensors = tensors_in({name: whole[name] for name in names if str(name).startswith("backbone.")}, path)
+    if not tensors:
+        raise DataError(f'{path}: no file of MDLM: nothing in it is called "backbone.…", it has {shown(names)}')
+    averages = _averages(found.get("ema"), tensors, path)
+    hyper = found.get("hyper_parameters")
+    config = hyper.get("config") if isinstance(hyper, Mapping) else None
+    about: dict[str, Any] = {}
+    if isinstance(config, Setting):
+        known = {
+            "length": (config.at("model", "length"), int), "time": (config.at("time_conditioning"), bool),
+            "noise": (config.at("noise", "type"), str), "steps": (config.at("sampling", "steps"), int),
+        }  # fmt: skip
+        about = {key: value for key, (value, kind) in known.items() if type(value) is kind}
+    note = "the weights as trained, by which the original samples"
+    note += "; their moving averages are in the file too: ema = true takes those" if averages else ""
+    return Weights(tensors | averages, about, note)
+
+
+def _averages(ema: object, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return the moving averages of a file, which are a list in the order of the weights that are trained."""
+    values = ema.get("shadow_params") if isinstance(ema, Mapping) else None
+    if not isinstance(values, list):
+        return {}
+    trained = [name for name in tensors if not name.endswith("time_embedder.0.W")]
+    if [tensors[name].shape for name in trained] != [value.shape for value in values if isinstance(value, Tensor)]:
+        raise DataError(f"{path}: its moving averages are not of its {len(trained)} weights that are trained")
+    return tensors_in({f"ema.{name.removeprefix('backbone.')}": value for name, value in zip(trained, values)}, path)
+
+
 READERS: dict[str, Callable[[Path], Weights]] = {
     "esm": read_esm,
     "evodiff": read_evodiff,
+    "mdlm_dna": read_mdlm_dna,
     "proteinmpnn": read_proteinmpnn,
 }
 """How the public file of a family of models is read, by what `biotilt convert` calls the family."""

@@ -27,6 +27,7 @@ MODELS: Registry[Source] = Registry(
     lazy={
         "esm": "biotilt.models.esm:MaskedLM",
         "evodiff": "biotilt.models.evodiff:EvoDiff",
+        "mdlm_dna": "biotilt.models.mdlm_dna:MDLM",
         "proteinmpnn": "biotilt.models.proteinmpnn:ProteinMPNN",
         "reference": "biotilt.models.reference:Reference",
     },

@@ -13,7 +13,7 @@ from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import neg_log_prob, stratified_uniform
 from biotilt.options import Steps
 from biotilt.processes.revealing import RevealingProcess, RevealKernel
-from biotilt.processes.schedules import SCHEDULES, ScheduleName
+from biotilt.processes.schedules import MASKED_SCHEDULES, MaskedScheduleName
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MaskedKernel(RevealKernel):
 class Masked(RevealingProcess):
     """A hidden coordinate is revealed at step k with probability (a[k+1] − a[k]) / (1 − a[k]).
 
-    `a[k]` = probability that a coordinate is clean, from `schedule` ("loglinear", "cosine", "polynomial") at
+    `a[k]` = probability that a coordinate is clean, from `schedule` (`processes.schedules`: "loglinear", …) at
     time 1 − k/K; `num_steps` = K ≥ 1. The last step reveals all.
 
     >>> process = Masked(length=12, letters=4, num_steps=8)
@@ -49,7 +49,7 @@ class Masked(RevealingProcess):
     """
 
     num_steps: Steps = 64
-    schedule: ScheduleName = "loglinear"
+    schedule: MaskedScheduleName = "loglinear"
 
     name: ClassVar[str] = "masked"
     kernel_type: ClassVar[type[Kernel]] = MaskedKernel
@@ -65,7 +65,7 @@ class Masked(RevealingProcess):
         return NetInput(x, self._time(k, len(x), x.device))
 
     def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> MaskedKernel:
-        schedule = SCHEDULES[self.schedule]
+        schedule = MASKED_SCHEDULES[self.schedule]
         t = self._time(k, len(x), x.device)
         now, after = schedule.clean(t), schedule.clean((t - 1 / self.num_steps).clamp(min=0))
         reveal = torch.where(t * self.num_steps < 1.5, 1.0, (after - now) / (1 - now)).clamp(0, 1)
@@ -74,7 +74,7 @@ class Masked(RevealingProcess):
 
     def step_of(self, x: Tensor) -> Tensor:
         clean = 1 - self.hidden(x).sum(-1) / self.free
-        grid = SCHEDULES[self.schedule].clean(1 - torch.arange(self.steps, device=x.device) / self.steps)
+        grid = MASKED_SCHEDULES[self.schedule].clean(1 - torch.arange(self.steps, device=x.device) / self.steps)
         return (clean.unsqueeze(-1) - grid).abs().argmin(-1)
 
     def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor:
@@ -82,7 +82,7 @@ class Masked(RevealingProcess):
         return self._corrupt_at(design, self._time(k, len(design), design.device), generator)
 
     def _corrupt_at(self, design: Tensor, t: Tensor, generator: Generator) -> Tensor:
-        clean = SCHEDULES[self.schedule].clean(t).unsqueeze(-1)
+        clean = MASKED_SCHEDULES[self.schedule].clean(t).unsqueeze(-1)
         u = torch.rand(design.shape, generator=generator, device=design.device)
         return design.masked_fill((u >= clean) & self._free_mask(design.device), self.mask)
 
@@ -92,4 +92,4 @@ class Masked(RevealingProcess):
         t = stratified_uniform(len(design), generator).clamp(min=1e-4)
         x = self._corrupt_at(design, t, generator)
         loss = (neg_log_prob(self._logits(net(x, t)), design) * self.hidden(x)).sum(-1)
-        return loss * SCHEDULES[self.schedule].rate(t)
+        return loss * MASKED_SCHEDULES[self.schedule].rate(t)

@@ -45,10 +45,32 @@ class Cosine:
         return math.pi / 2 * angle.sin() / angle.cos()
 
 
+@dataclass(frozen=True)
+class QuarterCosine:
+    """a(t) = cos(π t / 2)^power, `power` 1 or 2: MDLM's cosine schedules, slow near the clean end."""
+
+    power: Literal[1, 2] = 1
+
+    def clean(self, t: Tensor) -> Tensor:
+        # = cos(π t / 2) without cancellation: near noise it must not round to 0
+        return ((1 - t) * math.pi / 2).sin() ** self.power
+
+    def rate(self, t: Tensor) -> Tensor:
+        angle = t * math.pi / 2
+        return math.pi / 2 / (angle / 2).tan() if self.power == 1 else math.pi * angle.cos() / angle.sin()
+
+
 ScheduleName = Literal["loglinear", "cosine", "polynomial"]
+MaskedScheduleName = Literal["loglinear", "cosine", "polynomial", "mdlm_cosine", "mdlm_cosine_squared"]
 
 SCHEDULES: dict[str, Schedule] = {
     "loglinear": Polynomial(1.0),
     "cosine": Cosine(),
     "polynomial": Polynomial(2.0),
 }
+
+MASKED_SCHEDULES: dict[str, Schedule] = SCHEDULES | {
+    "mdlm_cosine": QuarterCosine(1),
+    "mdlm_cosine_squared": QuarterCosine(2),
+}
+"""With those that only masked models of others have."""
