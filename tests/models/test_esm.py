@@ -306,7 +306,55 @@ def test_options_that_do_not_fit(folder: Path, tmp_path: Path) -> None:
         MaskedLM(str(folder), LENGTH, "proteins").build()
     with pytest.raises(ConfigError, match='"nowhere" is not a folder'):
         MaskedLM("nowhere", LENGTH).build()
+    net, vocabulary = nucleotides()
+    with pytest.raises(ConfigError, match=r"shortest: .* of the type bert, and only"):
+        MaskedLM(str(stored(net, tmp_path / "bert", vocabulary)), 8, shortest=4).build()
     long = stored(theirs("esm1b"), tmp_path / "long")
     with pytest.raises(ConfigError, match="knows 26 positions, and designs have 27"):
         MaskedLM(str(long), 27).build()
     assert len(MaskedLM(str(long), 26).build().with_process(per_step=13).sample(1)[0]) == 26
+
+
+def padded_states() -> Tensor:
+    """Of 3 to 6 letters, the pad being 20 and the mask 21: a pad is known, nothing is, and only the second letter."""
+    return torch.tensor([[10, 21, 17, 21, 20, 20], [21] * 6, [21, 3, 21, 21, 21, 21]])
+
+
+def test_a_pad_ends_the_sequence_that_the_network_sees(folder: Path) -> None:
+    net = network(MaskedLM(str(folder), 6, shortest=3).build())
+    x, tokens = padded_states(), [VOCABULARY.index(letter) for letter in PROTEIN.letters] + [1, 32]
+    with torch.no_grad():
+        found = net(x, torch.zeros(3)).log_softmax(-1).exp()
+    four = asked(theirs("esm2"), x[:1, :4], tokens, [0], [2])[..., :20].softmax(-1)[0]
+    rest = asked(theirs("esm2"), x[1:], tokens, [0], [2])[..., :20].softmax(-1)
+    # of 3 or 4 letters, as V is the third: the second is a letter, the fourth a pad half the time
+    assert found[0, 1, 20] < 1e-9 and found[0, 3, 20].item() == pytest.approx(0.5)
+    torch.testing.assert_close(found[0, 1, :20], four[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[0, 3, :20], four[3] / 2, atol=1e-5, rtol=0)
+    pads = torch.tensor([0.0, 0.0, 0.0, 1 / 4, 2 / 4, 3 / 4])  # of 3, 4, 5 or 6 letters
+    for row in (0, 1):
+        torch.testing.assert_close(found[row + 1, :, 20], pads, atol=1e-6, rtol=0)
+        torch.testing.assert_close(found[row + 1, :, :20], rest[row] * (1 - pads)[:, None], atol=1e-5, rtol=0)
+    relaxed = torch.nn.functional.one_hot(x, 22).float()
+    torch.testing.assert_close(net(relaxed, torch.zeros(3)), net(x, torch.zeros(3)), atol=1e-5, rtol=0)
+
+
+def test_all_lengths_are_alike_until_they_are_learned(folder: Path, tmp_path: Path) -> None:
+    model = MaskedLM(str(folder), 6, shortest=3).build()
+    counts = torch.tensor([len(design) for design in model.sample(400, seed=3)]).bincount(minlength=7)
+    assert counts[:3].sum() == 0
+    assert (counts[3:] - 100).abs().max() < 4 * (400 * 0.25 * 0.75) ** 0.5
+    before = model.policy.net(padded_states(), torch.zeros(3))
+    with torch.no_grad():
+        network(model).get_parameter("ends.bias").fill_(3.0)
+    assert (model.policy.net(padded_states(), torch.zeros(3)) - before)[..., 20].allclose(torch.tensor(3.0))
+    shorter = torch.tensor([float(len(design)) for design in model.sample(100, seed=3)])
+    assert shorter.mean() < 4
+    model.with_lora(rank=2).save(tmp_path / "m.safetensors")  # what was learned of lengths is not in the folder
+    with pytest.raises(BiotiltError, match="frozen weights"):
+        biotilt.load_model(tmp_path / "m.safetensors")
+
+
+def test_the_whole_way_of_designs_of_several_lengths(folder: Path, tmp_path: Path) -> None:
+    keys = 'source = "esm"\npath = "esm2"\noptions = { length = 8, shortest = 5 }'
+    assert {len(design) for design in acceptance.check(keys, tmp_path, "K")} <= {5, 6, 7, 8}

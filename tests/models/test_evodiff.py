@@ -169,3 +169,22 @@ def test_a_file_of_another_family(tmp_path: Path) -> None:
     save_tensors(tmp_path / "w.safetensors", {"a": torch.zeros(2)}, {"kind": "weights of esm"})
     with pytest.raises(CheckpointError, match='not weights of EvoDiff, such as "biotilt convert evodiff" writes'):
         EvoDiff(str(tmp_path / "w.safetensors"), LENGTH).build()
+
+
+def test_a_pad_ends_the_sequence_that_the_network_sees(file: Path) -> None:
+    net = EvoDiff(str(file), 20, shortest=5).build().policy.net
+    text = "MKV#TAYI##--"
+    x = torch.tensor([[(PROTEIN.letters + "-#").index(sign) for sign in text + "-" * 8]])
+    letters = [TOKENS.index(letter) for letter in PROTEIN.letters]
+    wanted = torch.tensor(by_hand(text.rstrip("-"))[:, letters]).float().softmax(-1)
+    with torch.no_grad():
+        found = net(x, torch.zeros(1)).log_softmax(-1).exp()[0]
+    torch.testing.assert_close(found[3, :20], wanted[3], atol=1e-5, rtol=0)
+    # of 8, 9 or 10 residues, as I is the eighth
+    for place, pad in ((8, 1 / 3), (9, 2 / 3)):
+        torch.testing.assert_close(found[place, :20], wanted[place] * (1 - pad), atol=1e-5, rtol=0)
+        assert found[place, 20].item() == pytest.approx(pad, abs=1e-6)
+    sizes = {len(design) for design in EvoDiff(str(file), 7, shortest=5).build().sample(40, seed=1)}
+    assert sizes == {5, 6, 7}
+    with pytest.raises(ConfigError, match="shortest: must be below length = 5, got 5"):
+        EvoDiff(str(file), 5, shortest=5)

@@ -16,12 +16,12 @@ from biotilt.files import read_json
 from biotilt.model import Model
 from biotilt.models.foreign import Foreign, tensor_of
 from biotilt.models.hugging_face import CONFIG, Tokens, opened, tokens_of, weights
+from biotilt.models.lengths import check_shortest, letters_of, new_ends
 from biotilt.models.origin import SourceOrigin
 from biotilt.networks.esm import ESM, ESMConfig, frequencies
 from biotilt.options import Count, CountFrom0, Layers, Length, PathText, Positive, Symbols, Text, Width, check_options
 from biotilt.processes import PROCESSES
 from biotilt.schema import Name, Stored
-from biotilt.spaces import Letters
 
 # what our layers are called in the files
 _BLOCK = {
@@ -76,6 +76,7 @@ class MaskedLM:
         alphabet: "protein", "dna" or "rna"; by default what the vocabulary has.
         process: "any_order", one letter or `per_step` of them a step in random order; or "masked".
         temperature: logits are divided by it.
+        shortest: designs have any length from this to `length`, all alike at first (for the layout of ESM2 only).
     """
 
     path: PathText
@@ -83,11 +84,13 @@ class MaskedLM:
     alphabet: Text | None = None
     process: Literal["any_order", "masked"] = "any_order"
     temperature: Positive = 1.0
+    shortest: Length | None = None
 
     name: ClassVar[str] = "esm"
 
     def __post_init__(self) -> None:
         check_options(self, "model.options")
+        check_shortest(self.shortest, self.length)
 
     def build(self) -> Model:
         """Return the model; ConfigError or CheckpointError say what is missing in the folder, or does not fit."""
@@ -99,11 +102,17 @@ class MaskedLM:
         alphabet = tokens.alphabet(self.alphabet, folder)
         letters = tokens.letters(alphabet, folder)
         if is_esm(config):
-            net: nn.Module = encoder(folder, tokens, letters, self.length, self.temperature)
+            net: nn.Module = encoder(folder, tokens, letters, self.length, self.temperature, self.shortest or 0)
+        elif self.shortest is not None:
+            raise ConfigError(
+                f"model.options.shortest: {folder} is of the type {one_line(config.get('model_type'))}, and only "
+                "networks of the layout of ESM2 make designs of several lengths: leave it out"
+            )
         else:
             net = by_transformers(folder, tokens, letters, self.temperature)
-        process = PROCESSES.of_table({"name": self.process, "length": self.length, "letters": len(letters)})
-        return Model(Policy(process, net.eval()), Letters(alphabet), SourceOrigin(self.name, dict(vars(self))))
+        space = letters_of(alphabet, self.length, self.shortest)
+        process = PROCESSES.of_table({"name": self.process, "length": self.length, "letters": len(space.symbols)})
+        return Model(Policy(process, net.eval()), space, SourceOrigin(self.name, dict(vars(self))))
 
 
 def is_esm(config: Mapping[str, Any]) -> bool:
@@ -112,7 +121,9 @@ def is_esm(config: Mapping[str, Any]) -> bool:
     return config.get("model_type") == "esm" and known and not config.get("is_folding_model")
 
 
-def encoder(folder: Path, tokens: Tokens, letters: tuple[int, ...], length: int, temperature: float = 1.0) -> ESM:
+def encoder(
+    folder: Path, tokens: Tokens, letters: tuple[int, ...], length: int, temperature: float = 1.0, shortest: int = 0
+) -> ESM:  # fmt: skip
     """Return the network of a folder with its weights.
 
     Raises ConfigError where designs are longer than its table of positions, CheckpointError where the weights are not
@@ -128,14 +139,14 @@ def encoder(folder: Path, tokens: Tokens, letters: tuple[int, ...], length: int,
         (*letters, tokens.mask), tokens.first, tokens.last, said.vocab_size, said.hidden_size, said.num_hidden_layers,
         said.num_attention_heads, said.intermediate_size, 0 if rotary else said.max_position_embeddings, skipped,
         said.layer_norm_eps, bool(said.token_dropout), bool(said.emb_layer_norm_before), said.tie_word_embeddings,
-        temperature,
+        temperature, shortest,
     )  # fmt: skip
     with torch.device("meta"):  # the weights of a file take the place of random ones that nobody drew
         net = ESM(config)
     found = ours(net, weights(folder), folder)
     if rotary and "frequency" not in found:
         found["frequency"] = frequencies(said.hidden_size // said.num_attention_heads, said.rope_theta)
-    net.load_state_dict(found, assign=True)
+    net.load_state_dict(found | new_ends(net.ends), assign=True)
     return net
 
 
@@ -146,7 +157,7 @@ def ours(net: ESM, tensors: Mapping[str, Tensor], folder: Path) -> dict[str, Ten
     are there than such a network has.
     """
     known = {_modern(name): tensor for name, tensor in tensors.items()}
-    wanted = {_theirs(name): name for name in net.state_dict()}
+    wanted = {_theirs(name): name for name in net.state_dict() if not name.startswith("ends.")}
     shapes = {name: tensor.shape for name, tensor in net.state_dict().items()}
     _refuse(sorted(wanted.keys() - known.keys() - {_FREQUENCY}), folder, "the weights lack {}")
     odd = sorted(name for name in known.keys() - wanted.keys() if not name.startswith(_UNUSED))

@@ -13,12 +13,13 @@ from torch import Tensor
 from biotilt.core import Policy
 from biotilt.errors import CheckpointError, ConfigError, one_line
 from biotilt.model import Model
+from biotilt.models.lengths import check_shortest, letters_of, new_ends
 from biotilt.models.origin import SourceOrigin
 from biotilt.networks.bytenet import ByteNet, ByteNetConfig
 from biotilt.options import Length, PathText, Positive, check_options
 from biotilt.processes import AnyOrder
 from biotilt.schema import StoredTensors
-from biotilt.spaces import PROTEIN, Letters
+from biotilt.spaces import PROTEIN
 from biotilt.tensors import load_tensors
 
 TOKENS = "ACDEFGHIKLMNPQRSTVWYBZXJOU-*#@!"
@@ -50,25 +51,29 @@ class EvoDiff:
         path: a file that `biotilt convert evodiff` made of oaar-38M.tar or oaar-640M.tar.
         length: residues of a design.
         temperature: logits are divided by it.
+        shortest: designs have any length from this to `length`, all alike at first.
     """
 
     path: PathText
     length: Length
     temperature: Positive = 1.0
+    shortest: Length | None = None
 
     name: ClassVar[str] = "evodiff"
 
     def __post_init__(self) -> None:
         check_options(self, "model.options")
+        check_shortest(self.shortest, self.length)
 
     def build(self) -> Model:
         """Return the model; ConfigError or CheckpointError say what is wrong with the file."""
-        net = network(Path(self.path), self.temperature)
-        process = AnyOrder(length=self.length, letters=len(PROTEIN.letters))
-        return Model(Policy(process, net.eval()), Letters(PROTEIN), SourceOrigin(self.name, dict(vars(self))))
+        net = network(Path(self.path), self.temperature, self.shortest or 0)
+        space = letters_of(PROTEIN, self.length, self.shortest)
+        process = AnyOrder(length=self.length, letters=len(space.symbols))
+        return Model(Policy(process, net.eval()), space, SourceOrigin(self.name, dict(vars(self))))
 
 
-def network(path: Path, temperature: float = 1.0) -> ByteNet:
+def network(path: Path, temperature: float = 1.0, shortest: int = 0) -> ByteNet:
     """Return the network of a file, whose sizes are those of its weights."""
     if path.suffix != ".safetensors":
         raise ConfigError(
@@ -79,9 +84,11 @@ def network(path: Path, temperature: float = 1.0) -> ByteNet:
         raise ConfigError(f'model.options.path: "{one_line(path)}" is not a file')
     tensors, _ = load_tensors(path, WeightsFile)
     with torch.device("meta"):  # the weights of the file take the place of random ones that nobody drew
-        net = ByteNet(sizes(tensors, path, temperature))
+        net = ByteNet(sizes(tensors, path, temperature, shortest))
     found = {}
     for name, place in net.state_dict().items():
+        if name.startswith("ends."):
+            continue
         theirs = _theirs(name)
         if theirs not in tensors:
             raise CheckpointError(f'{path}: the weights lack "{theirs}": is it another model?')
@@ -91,11 +98,11 @@ def network(path: Path, temperature: float = 1.0) -> ByteNet:
             raise CheckpointError(f'{path}: "{theirs}" is {list(tensor.shape)}, not {list(place.shape)} as the others')
     if odd := sorted(tensors.keys() - {_theirs(name) for name in found}):
         raise CheckpointError(f'{path}: there are weights "{one_line(odd[0])}", which an OADM does not have')
-    net.load_state_dict(found, assign=True)
+    net.load_state_dict(found | new_ends(net.ends), assign=True)
     return net
 
 
-def sizes(tensors: Mapping[str, Tensor], path: Path, temperature: float) -> ByteNetConfig:
+def sizes(tensors: Mapping[str, Tensor], path: Path, temperature: float, shortest: int) -> ByteNetConfig:
     """Return the sizes of a network with these weights; CheckpointError where they are not EvoDiff's."""
     told = [
         tensors.get(f"{name}.weight")
@@ -110,7 +117,7 @@ def sizes(tensors: Mapping[str, Tensor], path: Path, temperature: float) -> Byte
     tokens = (*map(TOKENS.index, PROTEIN.letters), TOKENS.index(MASK))
     return ByteNetConfig(
         tokens, len(TOKENS), embedding.shape[1], start.shape[0], conv.shape[0], len(layers), conv.shape[2],
-        temperature=temperature,
+        temperature=temperature, shortest=shortest,
     )  # fmt: skip
 
 

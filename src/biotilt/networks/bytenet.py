@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.networks.convolution import Convolution
+from biotilt.networks.lengths import shown_length, with_pads
 from biotilt.networks.one_hot import as_one_hot
 from biotilt.options import Count, CountFrom0, Kernel, Layers, Positive, Symbols, Width, check_options
 
@@ -18,7 +19,8 @@ class ByteNetConfig:
     """`tokens`: the network's token of each of V letters, and last of its mask, out of `vocabulary`.
 
     Tokens are embedded in `embedded` channels, then made `width`; `blocks` whose convolution has `hidden` channels, an
-    odd `kernel`, and the dilation 2^(block mod `period`). Logits are divided by `temperature`.
+    odd `kernel`, and the dilation 2^(block mod `period`). Logits are divided by `temperature`. `shortest` > 0: designs
+    may be shorter, down to it; the last of their letters is then a pad, and V has one more than `tokens` of letters.
     """
 
     tokens: tuple[CountFrom0, ...]
@@ -30,6 +32,7 @@ class ByteNetConfig:
     kernel: Kernel = 5
     period: Count = 8
     temperature: Positive = 1.0
+    shortest: CountFrom0 = 0
 
     def __post_init__(self) -> None:
         check_options(self, "network")
@@ -48,6 +51,7 @@ class ByteNet(nn.Module):
         self.blocks = nn.ModuleList(Block(config, 2 ** (b % config.period)) for b in range(config.blocks))
         self.norm = nn.LayerNorm(config.width)
         self.head = nn.Linear(config.width, config.vocabulary)
+        self.ends = nn.Linear(config.width, 1) if config.shortest else None  # of pads, beyond what the state says
         # on the CPU also where the rest has no memory yet
         tokens = torch.tensor(config.tokens, dtype=torch.long, device="cpu")
         self.register_buffer("tokens", tokens, persistent=False)
@@ -55,15 +59,23 @@ class ByteNet(nn.Module):
     tokens: Tensor
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        logits = self.head(self.features(x, t)).index_select(-1, self.tokens[:-1])
-        return logits.float() / self.config.temperature
+        features = self.features(x, t)
+        logits = self.head(features).index_select(-1, self.tokens[:-1]).float() / self.config.temperature
+        if self.ends is None:
+            return logits
+        return with_pads(logits, self.ends(features).squeeze(-1).float(), x, self.config.shortest)
 
     def features(self, x: Tensor, t: Tensor) -> Tensor:
         """Return what the last layer reads, `(B, L, width)`."""
-        weight = self.embed.weight
-        h = self.start(as_one_hot(x, len(self.tokens), weight.dtype) @ weight[self.tokens])
+        weight, letters = self.embed.weight, len(self.tokens) - 1
+        one_hot = as_one_hot(x, letters + (1 if self.ends is None else 2), weight.dtype)
+        h = self.start(torch.cat([one_hot[..., :letters], one_hot[..., -1:]], -1) @ weight[self.tokens])
+        seen = None
+        if self.ends is not None:  # what comes after a design is as what comes after its last place: nothing
+            shown = shown_length(x, letters).unsqueeze(1)
+            seen = (torch.arange(x.shape[1], device=x.device) < shown).unsqueeze(-1).to(h.dtype)
         for block in self.blocks:
-            h = block(h)
+            h = block(h, seen)
         return self.norm(h)
 
 
@@ -78,8 +90,10 @@ class Block(nn.Module):
         padding = dilation * (config.kernel // 2)
         self.conv = Convolution(config.hidden, config.hidden, config.kernel, padding=padding, dilation=dilation)
 
-    def forward(self, h: Tensor) -> Tensor:
+    def forward(self, h: Tensor, seen: Tensor | None) -> Tensor:
+        """Return the new `h` `(B, L, C)`; `seen` `(B, L, 1)` is 1 where a design is, and 0 after it."""
         first, second, third = self.norms
         inside = nn.functional.gelu(second(self.into(nn.functional.gelu(first(h)))))
+        inside = inside if seen is None else inside * seen
         mixed = self.conv(inside.transpose(1, 2)).transpose(1, 2)
         return h + self.out(nn.functional.gelu(third(mixed)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.errors import ConfigError
+from biotilt.networks.lengths import shown_length, with_pads
 from biotilt.networks.one_hot import as_one_hot
 from biotilt.networks.transformer import rotated
 from biotilt.options import Count, CountFrom0, Layers, Positive, Symbols, Width, check_options
@@ -25,6 +26,8 @@ class ESMConfig:
     `positions`: the rows of a table of positions, of which `skipped` come before the first, and 0 for rotations.
     `token_dropout`: masks are shown as nothing, and what else is shown is scaled by how much is masked. `norm_before`:
     a norm after the embedding. `tied`: the last layer is the embedding. Logits are divided by `temperature`.
+    `shortest` > 0: designs may be shorter, down to it. The last of their letters is then a pad, which ends a design and
+    is never shown: V has one letter more than there are `tokens` of letters.
     """
 
     tokens: tuple[CountFrom0, ...]
@@ -42,6 +45,7 @@ class ESMConfig:
     norm_before: bool = False
     tied: bool = True
     temperature: Positive = 1.0
+    shortest: CountFrom0 = 0
 
     def __post_init__(self) -> None:
         check_options(self, "network")
@@ -69,6 +73,7 @@ class ESM(nn.Module):
         self.head_norm = nn.LayerNorm(config.width, config.eps)
         self.decoder = None if config.tied else nn.Parameter(torch.zeros(config.vocabulary, config.width))
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
+        self.ends = nn.Linear(config.width, 1) if config.shortest else None  # of pads, beyond what the state says
         self.register_buffer("frequency", None if config.positions else frequencies(config.width // config.heads))
         for name, tokens in (("tokens", config.tokens), ("first", config.first), ("last", config.last)):
             # on the CPU also where the rest has no memory yet
@@ -80,36 +85,62 @@ class ESM(nn.Module):
     last: Tensor
 
     def forward(self, x: Tensor, t: Tensor) -> Tensor:
-        h = self.head_norm(F.gelu(self.dense(self.features(x, t))))
+        features = self.features(x, t)
+        h = self.head_norm(F.gelu(self.dense(features)))
         letters = self.tokens[:-1]
         table = self.embed.weight if self.decoder is None else self.decoder
-        return F.linear(h, table[letters], self.bias[letters]).float() / self.config.temperature
+        logits = F.linear(h, table[letters], self.bias[letters]).float() / self.config.temperature
+        if self.ends is None:
+            return logits
+        return with_pads(logits, self.ends(features).squeeze(-1).float(), x, self.config.shortest)
 
     def features(self, x: Tensor, t: Tensor) -> Tensor:
         """Return what the last layers read, `(B, L, width)`."""
-        h = self.before(self._embedded(x))
+        shown = None if self.ends is None else shown_length(x, len(self.tokens) - 1)
+        h, seen = self._embedded(x, shown)
+        h = self.before(h)
         angles = None if self.frequency is None else _angles(h.shape[1], self.frequency)
         for block in self.blocks:
-            h = block(h, angles)
+            h = block(h, angles, seen)
         ends = len(self.first), h.shape[1] - len(self.last)
         return self.norm(h)[:, ends[0] : ends[1]]
 
-    def _embedded(self, x: Tensor) -> Tensor:
-        """Return the embedding of a design and of what stands around it, `(B, L', width)`."""
+    def _embedded(self, x: Tensor, shown: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the embedding of designs and of what stands around them, `(B, L', width)`, and what of it is seen.
+
+        `shown` `(B,)`: how many letters come before the first pad, where there may be pads; what stands after a design
+        follows the last of them, and the rest is not seen, `(B, 1, 1, L')`.
+        """
         weight = self.embed.weight
-        one_hot = as_one_hot(x, len(self.tokens), weight.dtype)
+        one_hot, masks = self._read(x)
         table = weight[self.tokens]
         if self.config.token_dropout:
             table = torch.cat([table[:-1], torch.zeros_like(table[-1:])])
         ends = [weight[end].expand(len(x), -1, -1) for end in (self.first, self.last)]
         h = torch.cat([ends[0], one_hot @ table, ends[1]], 1)
+        length: int | Tensor = h.shape[1]
+        seen = None
+        if shown is not None:
+            place = torch.arange(h.shape[1], device=h.device)
+            end, pads = (len(self.first) + shown).unsqueeze(1), (x.shape[1] - shown).unsqueeze(1)
+            taken = torch.where(place < end, place, place + pads).clamp(max=h.shape[1] - 1)
+            h = h.gather(1, taken.unsqueeze(-1).expand_as(h))
+            length = end.squeeze(1) + len(self.last)
+            seen = (place < length.unsqueeze(1))[:, None, None]
+            masks = masks * (place[: x.shape[1]] < shown.unsqueeze(1))
         if self.config.token_dropout:
-            masked = one_hot[..., -1].sum(-1) / h.shape[1]
-            shown = (1 - masked).clamp(min=1 / h.shape[1])  # where all is masked, nothing is scaled
-            h = h * ((1 - MASKED_IN_TRAINING) / shown)[:, None, None]
+            left = (1 - masks.sum(-1) / length).clamp(min=1 / h.shape[1])  # where all is masked, nothing is scaled
+            h = h * ((1 - MASKED_IN_TRAINING) / left)[:, None, None]
         if self.position is not None:
             h = h + self.position[self.config.skipped : self.config.skipped + h.shape[1]]
-        return h
+        return h, seen
+
+    def _read(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return shares of letters and mask `(B, L, tokens)`, without those of pads, and of the mask `(B, L)`."""
+        pads = 0 if self.ends is None else 1
+        one_hot = as_one_hot(x, len(self.tokens) + pads, self.embed.weight.dtype)
+        masks = one_hot[..., -1]
+        return torch.cat([one_hot[..., : len(self.tokens) - 1], masks.unsqueeze(-1)], -1), masks
 
 
 class Block(nn.Module):
@@ -123,7 +154,8 @@ class Block(nn.Module):
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.up, self.down = nn.Linear(width, config.hidden), nn.Linear(config.hidden, width)
 
-    def forward(self, h: Tensor, angles: tuple[Tensor, Tensor] | None) -> Tensor:
+    def forward(self, h: Tensor, angles: tuple[Tensor, Tensor] | None, seen: Tensor | None = None) -> Tensor:
+        """Return the new `h` `(B, L, C)`; `seen` `(B, 1, 1, L)` says which positions are looked at, None for all."""
         normed = self.norms[0](h)
         q, k, v = (
             layer(normed).unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -131,7 +163,7 @@ class Block(nn.Module):
         )
         if angles is not None:
             q, k = rotated(q, angles), rotated(k, angles)
-        mixed = F.scaled_dot_product_attention(q, k, v)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         h = h + self.out(mixed.transpose(1, 2).flatten(2))
         return h + self.down(F.gelu(self.up(self.norms[1](h))))
 
