@@ -27,6 +27,7 @@ _PUBLIC = {
     "Images": "biotilt.spaces",
     "Letters": "biotilt.spaces",
     "LoRA": "biotilt.models.lora",
+    "Loglik": "biotilt.models.likelihood",
     "Masked": "biotilt.processes",
     "Measure": "biotilt.evaluation.measure",
     "Model": "biotilt.model",
@@ -45,6 +46,7 @@ _PUBLIC = {
     "Uniform": "biotilt.processes",
     "UntrustedRun": "biotilt.errors",
     "alphabet": "biotilt.spaces",
+    "finetune": "biotilt.finetuning",
     "fit_oracle": "biotilt.fitting",
     "load_model": "biotilt.run",
     "measure": "biotilt.evaluation.functions",
@@ -61,8 +63,10 @@ if TYPE_CHECKING:
     from biotilt.evaluation.functions import measure
     from biotilt.evaluation.measure import Measure
     from biotilt.experiment import Experiment
+    from biotilt.finetuning import finetune
     from biotilt.fitting import fit_oracle, pretrain_model
     from biotilt.model import Model
+    from biotilt.models.likelihood import Loglik
     from biotilt.models.lora import LoRA
     from biotilt.models.wrap import wrap
     from biotilt.processes import AnyOrder, Flow, Gaussian, Masked, RandomWalk, Simplex, Uniform
@@ -92,6 +96,7 @@ __all__ = [
     "Images",
     "Letters",
     "LoRA",
+    "Loglik",
     "Masked",
     "Measure",
     "Model",
@@ -111,6 +116,7 @@ __all__ = [
     "UntrustedRun",
     "__version__",
     "alphabet",
+    "finetune",
     "fit_oracle",
     "load_model",
     "measure",

@@ -87,6 +87,20 @@ def read_data(
     return read_letters(path, letters, column, pads)
 
 
+def read_for(path: Path, space: Space[Any], column: str | None = None) -> list[Any]:
+    """Return the designs of a file, as a space that is there already has them; `column`: of a table, of the texts.
+
+    Raises DataError for what cannot be read, ConfigError for a column that is not there.
+    """
+    if isinstance(space, Points):
+        return list(read_points(path, space.columns)[1])
+    if isinstance(space, Images):
+        return list(read_images(path))
+    if isinstance(space, Text) and space.written_in is not None:
+        return [record.design for record in read_designs(path, space.written_in, column=column, empty="error")]
+    return _texts(path, column)
+
+
 def read_labels(path: Path, column: str, count: int) -> list[str]:
     """Return the label of each of `count` designs of a file, the text in a column of its table.
 

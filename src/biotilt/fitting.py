@@ -146,7 +146,7 @@ def pretrain_model(
     split = split or Split()
     clusters = split.clusters(designs, space)
     train, validation, test = split.parts(clusters, seed)
-    plain = _plain_nats(space, states[train], states[test])
+    plain = plain_nats(space, states[train], states[test])
     generator = torch.Generator(device).manual_seed(seed)
     if state is not None and labelled is not None:
         state = state.with_({"label_dropout": label_dropout})
@@ -168,8 +168,9 @@ def _untrained(
 ) -> Policy:  # fmt: skip
     """Return a policy for designs of these `sizes`, its weights drawn by `seed`."""
     made = _process(process, space, sizes)
-    # where nothing is masked, the states do not tell how much noise there is in them
-    known = sizes | {"time": not isinstance(made, Reveals)}
+    # where nothing is masked, the states do not tell how much noise there is in them; and where all is, not which
+    # place is which
+    known = sizes | {"time": not isinstance(made, Reveals), "positions": True}
     torch.manual_seed(seed)
     return Policy(made, _network(network, space, known, labelled))
 
@@ -204,7 +205,7 @@ def _known(part: Any, options: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key in names}
 
 
-def _plain_nats(space: Space[Any], train: Tensor, test: Tensor) -> dict[str, float]:
+def plain_nats(space: Space[Any], train: Tensor, test: Tensor) -> dict[str, float]:
     """Return what a model without any structure needs, in nats a design of the test part."""
     if isinstance(space, Text):
         size = len(space.symbols)

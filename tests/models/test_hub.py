@@ -12,6 +12,7 @@ import torch
 import biotilt
 from biotilt.core import Policy
 from biotilt.errors import CheckpointError, ConfigError
+from biotilt.finetuning import start_of
 from biotilt.model import Model
 from biotilt.models.hub import Repository, fetched, generator_file, named
 from biotilt.models.origin import FileOrigin
@@ -128,7 +129,7 @@ def test_folders_without_a_model_of_ours(tmp_path):
     (tmp_path / "b.safetensors").unlink()
     assert generator_file(tmp_path) == tmp_path / "a.safetensors"
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(CheckpointError, match=r'a model of transformers \(model_type "bert"\).*\[model\] source'):
+    with pytest.raises(CheckpointError, match=r'a model of transformers \(model_type "bert"\).*source = "esm"'):
         Model.pretrained(tmp_path)
 
 
@@ -137,3 +138,20 @@ def test_a_source_by_its_name():
     assert [point.shape for point in points.sample(2)] == [(3,), (3,)]
     with pytest.raises(ConfigError, match=r"model\.options\.sizes: unknown"):
         Model.pretrained("reference", size=3, sizes=3)
+
+
+def test_a_masked_language_model_of_the_hub(monkeypatch, tmp_path):
+    pytest.importorskip("transformers")
+    from test_esm import stored, theirs
+
+    fetched.cache_clear()
+    folder = stored(theirs("esm2"), tmp_path / "snapshot")
+    monkeypatch.setattr(hub, "snapshot_download", lambda *asked, **named: str(folder))
+    wanted = Model.pretrained("esm", path=str(folder), length=12).sample(3, seed=1)
+    assert Model.pretrained("someone/esm2", length=12).sample(3, seed=1) == wanted
+    toml = '[model]\nsource = "esm"\npath = "hub:someone/esm2"\noptions = { length = 12 }\n'
+    (tmp_path / "mine.toml").write_text(toml)
+    assert start_of(str(tmp_path / "mine.toml")).sample(3, seed=1) == wanted
+    with pytest.raises(CheckpointError, match="is told how long designs are"):
+        Model.pretrained("someone/esm2")
+    fetched.cache_clear()

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from biotilt.cli.console import MOST_SEED, Answer, answering, note, take_threads
-from biotilt.errors import ConfigError, DataError
-from biotilt.progress import Show, progress
+from biotilt.cli.further import about_data, given, quality, refuse_new, train_further, watching
+from biotilt.errors import ConfigError
+from biotilt.progress import progress
 
 if TYPE_CHECKING:
     from biotilt.model import Model
-
-SECONDS_BETWEEN = 1.0  # two looks at a training
 
 FitDevice = Annotated[str, typer.Option("--device", help="Where networks are fitted: cpu, cuda, cuda:1, mps.")]
 FitSeed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the split and the weights.")]
@@ -47,6 +43,16 @@ Labels = Annotated[
 LabelDropout = Annotated[
     float, typer.Option(help="Share of designs that are learned without their label, for guidance.")
 ]
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="MODEL", help="Train this one further: a file, run, folder, hub:owner/name, or mine.toml."
+    ),
+]
+Adapters = Annotated[int | None, typer.Option("--lora", min=1, help="With --from: adapters of this rank, alone.")]
+Patience = Annotated[
+    int | None, typer.Option(min=0, help="Looks at validation without a gain, then it ends; 0: all steps.")
+]
 AS = {"mean": "the mean of replicates", "keep": "replicates as they are"}
 Data = Annotated[
     Path,
@@ -67,7 +73,9 @@ def pretrain(
     pads: Pads = None,
     steps: Annotated[int, typer.Option(min=1, max=10**9, help="Gradient steps.")] = 4000,
     batch: Annotated[int, typer.Option(min=1, max=10**6)] = 128,
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 2e-3,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate; default 2e-3, with --from 3e-4, with --lora 1e-3.")
+    ] = None,
     network: Annotated[str | None, typer.Option(help="cnn, mlp, vector_mlp or unet; default by the space.")] = None,
     channels: Annotated[int | None, typer.Option(min=1, max=65_536, help="Width of the cnn or unet.")] = None,
     blocks: Annotated[int | None, typer.Option(min=1, max=500, help="Depth of the cnn or unet.")] = None,
@@ -81,57 +89,64 @@ def pretrain(
     labels: Labels = None,
     label_dropout: LabelDropout = 0.1,
     identity: Identity = 0.8,
+    start: Start = None,
+    lora: Adapters = None,
+    patience: Patience = None,
+    trust: Annotated[bool, typer.Option("--trust", help="With --from: run the code that the model names.")] = False,
     seed: FitSeed = 0,
     device: FitDevice = "cpu",
 ) -> Answer:
     """Train a generator on sequences, tokens, points or images; what is interrupted goes on when it is run again."""
-    from biotilt.data import read_data, read_labels
     from biotilt.experiment import device_named
-    from biotilt.fitting import Split, check_outputs, pretrain_model, state_of, write_card
-    from biotilt.training import PretrainConfig, resumable
+    from biotilt.fitting import check_outputs
 
     there = device_named(device)
     check_outputs(out)
-    more = _options(assignments)
+    said = given(
+        alphabet=alphabet_name, pads=pads, network=network, channels=channels, blocks=blocks, process=process,
+        per_step=per_step, num_steps=num_steps, schedule=schedule, set=assignments, labels=labels,
+    )  # fmt: skip
+    how = {"steps": steps, "batch": batch, "lr": lr, "patience": patience, "identity": identity, "seed": seed}
+    if start is not None:
+        refuse_new(start, said if space == "letters" else said | {"space": space})
+        return train_further(data, out, start, column, lora=lora, trust=trust, device=there, **how)
+    if lora is not None:
+        raise ConfigError("--lora adds adapters to a model that is there: say --from MODEL too")
+    return _train_new(data, out, space, column, said, label_dropout, there, **how)
+
+
+def _train_new(
+    data: Path, out: Path, space: str, column: str | None, said: dict[str, Any], label_dropout: float, device: Any, *,
+    steps: int, batch: int, lr: float | None, patience: int | None, identity: float, seed: int,
+) -> Answer:  # fmt: skip
+    """Train a new generator on a file, as it is `said` to be made, and write it and its card."""
+    from biotilt.data import read_data, read_labels
+    from biotilt.fitting import Split, pretrain_model, state_of, write_card
+    from biotilt.training import PretrainConfig, resumable
+
+    more, labels = _options(said.get("set")), said.get("labels")
     made, designs = read_data(
-        data, space, more["space"], letters=alphabet_name, column=column, pads=pads, labels=labels
+        data, space, more["space"], letters=said.get("alphabet"), column=column, pads=said.get("pads"), labels=labels
     )
     told = None if labels is None else read_labels(data, labels, len(designs))
-    config = PretrainConfig(steps=steps, batch=batch, lr=lr, warmup=min(200, max(steps // 10, 1)))
-    choices = given(name=process, per_step=per_step, num_steps=num_steps, schedule=schedule) | more["process"]
+    rate, warmup = 2e-3 if lr is None else lr, min(200, max(steps // 10, 1))
+    config = PretrainConfig(steps=steps, batch=batch, lr=rate, warmup=warmup, patience=patience or 0)
+    of_process = {key: said[key] for key in ("per_step", "num_steps", "schedule") if key in said}
+    choices = given(name=said.get("process")) | of_process | more["process"]
+    network = given(name=said.get("network"), channels=said.get("channels"), blocks=said.get("blocks"))
     take_threads()
     state = resumable(state_of(out), lambda step: note(f"going on after step {step} of {steps}, from {state_of(out)}"))
-    with _about(data), state as file, progress("step", steps) as show:
+    with about_data(data), state as file, progress("step", steps) as show:
         model, metrics = pretrain_model(
-            designs, made,
-            network=given(name=network, channels=channels, blocks=blocks) | more["network"],
-            process=_process(choices, space), config=config, split=Split(identity=identity),
-            labels=told, label_dropout=label_dropout, seed=seed, device=there, **_watching(show), state=file,
+            designs, made, network=network | more["network"], process=_process(choices, space), config=config,
+            split=Split(identity=identity), labels=told, label_dropout=label_dropout, seed=seed, device=device,
+            **watching(show), state=file,
         )  # fmt: skip
         model.save(out)
     options = vars(config) | {"identity": identity, "seed": seed, "labels": labels, "label_dropout": label_dropout}
     card = write_card(out, data, metrics, options=options)
     text = f"{len(designs)} designs, split by {metrics['clusters']} clusters of {identity:.0%} identity"
-    return Answer({"out": str(out), **card}, (f"wrote {out}: {_quality(metrics)}; {text}{_told(model)}",))
-
-
-def _watching(show: Show) -> dict[str, Any]:
-    """Return what shows, about once a second, the training loss and the last bound on validation."""
-    figures: dict[str, float] = {}
-    last = -math.inf
-
-    def tell(step: int, loss: float) -> None:
-        nonlocal last
-        figures["loss"] = loss
-        if time.monotonic() - last >= SECONDS_BETWEEN:
-            last = time.monotonic()
-            show(step, figures)
-
-    def report(step: int, loss: float, bound: float) -> None:
-        figures.update(loss=loss, bound=bound)
-        show(step, figures)
-
-    return {"tell": tell, "report": report}
+    return Answer({"out": str(out), **card}, (f"wrote {out}: {quality(metrics)}; {text}{_told(model)}",))
 
 
 def _process(choices: dict[str, Any], space: str) -> dict[str, Any] | None:
@@ -139,13 +154,6 @@ def _process(choices: dict[str, Any], space: str) -> dict[str, Any] | None:
     if choices and "name" not in choices:
         choices = {"name": "gaussian" if space in ("points", "images") else "any_order"} | choices
     return None if choices in ({}, {"name": "any_order"}) else choices
-
-
-def _quality(metrics: dict[str, Any]) -> str:
-    """Say how well a generator knows designs that it never saw, beside the simplest law of them."""
-    plain = "test_nats_of_letter_frequencies"
-    what, key = ("letter frequencies", plain) if plain in metrics else ("a gaussian", "test_nats_of_a_gaussian")
-    return f"{metrics['test_nats']:.2f} nats a design on held-back designs ({what} alone: {metrics[key]:.2f})"
 
 
 def _told(model: Model) -> str:
@@ -203,7 +211,7 @@ def fit_oracle(
     values = numbers(records, target, data)
     split, config = fitting.Split(validation, test, identity), FitConfig(epochs=epochs)
     take_threads()
-    with _about(data), progress("epoch", members * epochs) as show:
+    with about_data(data), progress("epoch", members * epochs) as show:
         reward, metrics = fitting.fit_oracle(
             [record.design for record in records], values, space, name=name or target, units=units,
             members=members, config=config, split=split, replicates=replicates, seed=seed, device=there,
@@ -222,19 +230,6 @@ def fit_oracle(
         f"{metrics['clusters']} clusters of {identity:.0%} identity"
     )
     return Answer({"out": str(out), **card}, (text,))
-
-
-def given(**options: Any) -> dict[str, Any]:
-    return {key: value for key, value in options.items() if value is not None}
-
-
-@contextmanager
-def _about(data: Path) -> Iterator[None]:
-    """Put the file before an error about what it holds."""
-    try:
-        yield
-    except DataError as error:
-        raise DataError(f"{data}: {error}") from error
 
 
 @answering

@@ -16,6 +16,7 @@ WANTED = ("*.safetensors", "*.json", "*.toml", "*.txt")
 """What is asked for of a repository: never a pickle, and no code."""
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 """What `Model.save_pretrained` writes into a folder."""
+MASKED = "esm"  # the source of masked language models, whatever their architecture
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -115,13 +116,20 @@ def generator_file(said: str | Path, base: Path = Path()) -> Path:
     family = _family(place)
     if family is not None:
         raise CheckpointError(
-            f'"{said}" is a model of transformers (model_type "{family}"), whose network has to be built: name the '
-            "family as [model] source (`biotilt list models`), or wrap it (docs/bring_your_own_model.md)"
+            f'"{said}" is a model of transformers (model_type "{family}"), which is told how long designs are: '
+            f'[model] source = "{MASKED}", options = {{ path = "{said}", length = … }}, in Python '
+            f'Model.pretrained("{said}", length=…); or wrap it (docs/bring_your_own_model.md)'
         )
     if place / WEIGHTS not in found and len(found) > 1:
         names = ", ".join(path.name for path in found)
         raise CheckpointError(f'"{said}" holds several files ({names}), none called {WEIGHTS}: name one of them')
     return place / WEIGHTS if place / WEIGHTS in found else found[0]
+
+
+def is_of_transformers(said: str | Path) -> bool:
+    """Whether what is named is a folder, or a repository, as transformers writes a model."""
+    place = place_of(said)
+    return place.is_dir() and _family(place) is not None
 
 
 def _no_weights(said: str | Path, place: Path) -> str:

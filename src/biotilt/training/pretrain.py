@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from biotilt.core import Net, Policy, move_toward
 from biotilt.errors import DataError
-from biotilt.options import BatchSize, Below1, Count, NotNegative, Positive, Share, check_options
+from biotilt.options import BatchSize, Below1, Count, CountFrom0, NotNegative, Positive, Share, check_options
 from biotilt.training.pretraining_state import Pretraining, StateFile, hash_of
 from biotilt.training.put_off import interrupt_put_off
 
@@ -25,8 +25,9 @@ class PretrainConfig:
     """`steps` of AdamW at `lr` on batches of `batch`; weights averaged by `ema`.
 
     The rate rises in a line for `warmup` steps and falls to 0, as a cosine does, in the last `decay` of those that
-    follow: 1 for a fall from the beginning, 0 for none. `bfloat16`: the network's products are taken in 16 bits, twice
-    as fast or more where the processor has them.
+    follow: 1 for a fall from the beginning, 0 for none. `patience`: training ends after so many looks at validation,
+    one each `check_every` steps, that found nothing better, the network as it came being looked at first; 0 for all
+    steps. `bfloat16`: the network's products are taken in 16 bits, twice as fast or more where the processor has them.
     """
 
     steps: Count = 4000
@@ -38,6 +39,7 @@ class PretrainConfig:
     decay: Share = 1.0
     clip: Positive = 1.0
     check_every: Count = 250
+    patience: CountFrom0 = 0
     bfloat16: bool = False
 
     def __post_init__(self) -> None:
@@ -121,9 +123,11 @@ def learn(
     now = Pretraining.start(net.to(generator.device), config, generator)
     if state is not None and state.path.exists():
         now.read(state)
+    elif config.patience:
+        now.checked(bound(now.average))  # what was there before may be the best
     told_every = 1 if generator.device.type == "cpu" else TOLD_EVERY
     with interrupt_put_off() if state is not None else contextlib.nullcontext(lambda: False) as interrupted:
-        while now.step < config.steps:
+        while not _done(now, config):
             since = now.step % config.check_every + 1  # the last report
             now.running += _step(loss, config, now)
             if now.step % told_every == 0:
@@ -133,16 +137,20 @@ def learn(
                 report(now.step, now.running.item() / since, reached)
                 now.checked(reached)
             if state is not None:
-                now.write(state, at_once=interrupted() or now.step == config.steps)
+                now.write(state, at_once=interrupted() or _done(now, config))
                 if interrupted():
                     raise KeyboardInterrupt(f"interrupted after step {now.step}")
     if not math.isfinite(now.best):
         if state is not None:
             state.path.unlink(missing_ok=True)  # there is nothing to go on with, and it must not refuse a lower rate
         raise DataError(f"training diverged: no bound on validation is finite; lower lr (it is {config.lr})")
-    net.load_state_dict(now.best_weights)
+    now.keep_best()
     net.to(home).eval()
     return now.best
+
+
+def _done(now: Pretraining, config: PretrainConfig) -> bool:
+    return now.step >= config.steps or (config.patience > 0 and now.waited >= config.patience)
 
 
 def _device_of(net: nn.Module) -> torch.device:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Generator, Tensor, nn
 
+from biotilt.core import share
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.options import CountFrom0
 from biotilt.schema import StoredTensors
@@ -33,6 +34,7 @@ class PretrainingFile(StoredTensors):
     step: CountFrom0
     running: float
     best: float | None
+    waited: CountFrom0 = 0
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class Pretraining:
     """Weights, their average, the best averages so far with their bound, the optimiser, and how far it is.
 
     `of` tells what decides how it goes: options, seed, a hash of the first weights. `running` is the sum of the losses
-    since the last check, on the device, which need not be waited for.
+    since the last check, on the device, which need not be waited for; `waited`: checks since the best. What takes no
+    gradient, a backbone under adapters, is in memory once and in no file: its names are `frozen`.
     """
 
     of: dict[str, int | float | str | bool]
@@ -107,26 +110,39 @@ class Pretraining:
     optimiser: torch.optim.Optimizer
     generator: Generator
     running: Tensor
+    frozen: frozenset[str] = frozenset()
     step: int = 0
     best: float = math.inf
+    waited: int = 0
     written: float = field(default_factory=time.monotonic)
 
     @classmethod
     def start(cls, net: nn.Module, config: PretrainOptions, generator: Generator) -> Pretraining:
         device = generator.device
         fused = device.type == "cuda"
-        optimiser = torch.optim.AdamW(net.parameters(), config.lr, weight_decay=config.weight_decay, fused=fused)
-        average = copy.deepcopy(net).eval().requires_grad_(False)
+        own = [parameter for parameter in net.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.AdamW(own, config.lr, weight_decay=config.weight_decay, fused=fused)
+        everything = net.named_parameters(remove_duplicate=False)
+        frozen = frozenset(name for name, parameter in everything if not parameter.requires_grad)
+        average = share(net).requires_grad_(False)
         first = hash_of(*net.state_dict().values())
-        of = {**vars(config), "seed": generator.initial_seed(), "the network's first weights": first}
+        # states of before there was patience say nothing of it
+        said = {key: value for key, value in vars(config).items() if value or key != "patience"}
+        of = {**said, "seed": generator.initial_seed(), "the network's first weights": first}
         running = torch.zeros((), dtype=torch.float64, device=device)
-        return cls(of, net, average, copy.deepcopy(net.state_dict()), optimiser, generator, running)
+        best = copy.deepcopy(_own(net, frozen))
+        return cls(of, net, average, best, optimiser, generator, running, frozen)
 
     def checked(self, bound: float) -> None:
         """Take note of the bound of the averaged weights."""
         self.running.zero_()
+        self.waited += 1
         if bound < self.best:
-            self.best, self.best_weights = bound, copy.deepcopy(self.average.state_dict())
+            self.best, self.best_weights, self.waited = bound, copy.deepcopy(_own(self.average, self.frozen)), 0
+
+    def keep_best(self) -> None:
+        """Give the network the averaged weights that were best."""
+        _put(self.net, self.best_weights, self.frozen)
 
     def write(self, file: StateFile, *, at_once: bool) -> None:
         """Write all of it, whole or not at all, `at_once` or when the last time is long ago."""
@@ -139,7 +155,7 @@ class Pretraining:
             tensors |= {f"optimiser/{index}/{key}": value for key, value in moments.items()}
         about = {"of": self.of | file.also, "step": self.step, "running": self.running.item()}
         best = self.best if math.isfinite(self.best) else None
-        save_tensors(file.path, tensors, {"kind": PretrainingFile.kind, **about, "best": best})
+        save_tensors(file.path, tensors, {"kind": PretrainingFile.kind, **about, "best": best, "waited": self.waited})
         self.written = time.monotonic()
 
     def read(self, file: StateFile) -> None:
@@ -155,8 +171,8 @@ class Pretraining:
             groups.setdefault(group, {})[rest] = value
         moments: dict[int, dict[str, Tensor]] = {}
         try:
-            self.net.load_state_dict(groups["net"])
-            self.average.load_state_dict(groups["average"])
+            _put(self.net, groups["net"], self.frozen)
+            _put(self.average, groups["average"], self.frozen)
             self.best_weights = {
                 key: groups["best"][key].to(value, copy=True) for key, value in self.best_weights.items()
             }
@@ -172,11 +188,24 @@ class Pretraining:
             ) from error
         self.step = about.step
         self.running.fill_(about.running)
-        self.best = math.inf if about.best is None else about.best
+        self.best, self.waited = math.inf if about.best is None else about.best, about.waited
         file.resumed(self.step)
 
     def _weights(self) -> dict[str, dict[str, Tensor]]:
-        return {"net": self.net.state_dict(), "average": self.average.state_dict(), "best": self.best_weights}
+        net, average = (_own(each, self.frozen) for each in (self.net, self.average))
+        return {"net": net, "average": average, "best": self.best_weights}
+
+
+def _own(net: nn.Module, frozen: frozenset[str]) -> dict[str, Tensor]:
+    """Return what training changes of a network: all that it stores but for the `frozen` weights."""
+    return {name: tensor for name, tensor in net.state_dict().items() if name not in frozen}
+
+
+def _put(net: nn.Module, weights: Mapping[str, Tensor], frozen: frozenset[str]) -> None:
+    """Put into a network what `_own` returned; KeyError where it is of another one."""
+    if odd := _own(net, frozen).keys() ^ weights.keys():
+        raise KeyError(min(odd))
+    net.load_state_dict(weights, strict=False)
 
 
 def _dropout_state(device: torch.device) -> Tensor:

@@ -1,0 +1,128 @@
+"""Training a pretrained generator further on sequences of one's own: what `biotilt pretrain --from` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from biotilt.assemble import load_base
+from biotilt.config import ModelSection
+from biotilt.core import Policy, own_names, share
+from biotilt.core.capabilities import SeveralTargets
+from biotilt.core.fixed import Holding
+from biotilt.core.protocols import sizes_of
+from biotilt.errors import ConfigError, DataError
+from biotilt.fitting import Split, plain_nats
+from biotilt.keys import read_toml
+from biotilt.model import Model
+from biotilt.models.lora import LoRA
+from biotilt.options import plain
+from biotilt.run import load_model
+from biotilt.schema import checked
+from biotilt.training import PretrainConfig, StateFile, pretrain
+from biotilt.training.pretrain import validation_bound
+
+FULL, ADAPTERS = 3e-4, 1e-3  # learning rates where none is said
+
+
+def finetune(
+    model: Model,
+    designs: list[Any],
+    *,
+    lora: LoRA | None = None,
+    config: PretrainConfig | None = None,
+    split: Split | None = None,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    report: Callable[[int, float, float], None] = lambda step, train, validation: None,
+    tell: Callable[[int, float], None] = lambda step, train: None,
+    state: StateFile | None = None,
+) -> tuple[Model, dict[str, float]]:
+    """Train a copy of any model on designs of its space; return it and its metrics (nats a design, on the test part).
+
+    `lora`: adapters, which alone are trained; without, all that takes a gradient is, or the adapters that the model
+    has. The data are split by clusters of related sequences (`Split`), so that what is validated on is no near-copy of
+    what is learned, and training ends early by it (`config.patience`, by default after five looks that were no better);
+    the model as it came is among those that are looked at. `device`, `report`, `tell`, `state` as in `pretrain_model`.
+
+    Raises ConfigError where the model takes no adapters or has nothing to train, DataError for designs that it does not
+    make.
+
+    >>> import biotilt, random
+    >>> model, draw = biotilt.Experiment.for_task("utr").model, random.Random(0)
+    >>> designs = ["".join(draw.choices("ACGT", [5, 1, 1, 1], k=50)) for _ in range(100)]
+    >>> few = biotilt.training.PretrainConfig(steps=4, batch=8, warmup=1, lr=1e-3)
+    >>> tuned, metrics = finetune(model, designs, config=few)
+    >>> metrics["test_nats"] < metrics["test_nats_before"], metrics["steps"]
+    (True, 4)
+    """
+    config, split = config or PretrainConfig(steps=2000, lr=ADAPTERS if lora else FULL, patience=5), split or Split()
+    states = _states(model, designs)
+    model = _to_train(model, lora)
+    clusters = split.clusters(designs, model.space)
+    train, validation, test = split.parts(clusters, seed)
+    before = validation_bound(model.policy, states[test])
+    reached = 0
+
+    def told(step: int, loss: float, bound: float) -> None:
+        nonlocal reached
+        reached = step
+        report(step, loss, bound)
+
+    torch.manual_seed(seed)  # dropout
+    generator = torch.Generator(device).manual_seed(seed)
+    bound = pretrain(
+        model.policy, states[train], states[validation], config, generator, report=told, tell=tell, state=state
+    )
+    return model, {
+        "train_designs": len(train), "clusters": len(set(clusters)), "steps": reached,
+        "validation_nats": bound, "test_nats": validation_bound(model.policy, states[test]), "test_nats_before": before,
+        **plain_nats(model.space, states[train], states[test]),
+    }  # fmt: skip
+
+
+def start_of(named: str, *, trust: bool = False) -> Model:
+    """Return the model to begin with: what `load_model` reads, or what `[model]` of an experiment's file names."""
+    if Path(named).suffix != ".toml":
+        return load_model(named, trust=trust)
+    data, _ = read_toml(Path(named))
+    if "model" not in data:
+        raise ConfigError(f"{named} has no [model], which would say what to begin with")
+    section = checked(plain(data["model"], "model"), ModelSection, f"{named}: model", ConfigError)
+    model = load_base(section, Path(named).absolute().parent)
+    if section.lora is not None:
+        raise ConfigError(f"{named}: model.lora: adapters are asked for by --lora here")
+    return model if section.condition is None else model.with_condition(section.condition, guidance=section.guidance)
+
+
+def _to_train(model: Model, lora: LoRA | None) -> Model:
+    """Return a copy of a model whose weights can be changed, those that take no gradient shared."""
+    if isinstance(model.policy.process, SeveralTargets):
+        raise ConfigError("the model is told several conditions: name the one that these designs have")
+    if lora is not None and model.lora is not None:
+        raise ConfigError("the model has adapters already, which are trained further: leave out --lora, or merge them")
+    made = replace(model, policy=Policy(model.policy.process, share(model.policy.net)))
+    if lora is not None:
+        return made.with_lora(lora)
+    if not own_names(made.policy.net):
+        raise ConfigError("nothing of this network takes a gradient: train adapters, --lora RANK")
+    return made
+
+
+def _states(model: Model, designs: list[Any]) -> Tensor:
+    """Return the states of designs; DataError for those that the model does not make."""
+    states, process = model.space.encode(designs), model.policy.process
+    size = sizes_of(process).get("length", sizes_of(process).get("size"))
+    if size is not None and states.shape[1] != size:
+        raise DataError(f"the model makes designs of {size} positions, and these have {states.shape[1]}")
+    fixed = process.fixed if isinstance(process, Holding) else None
+    if fixed is not None:
+        other = (states[:, fixed.mask] != fixed.letters[fixed.mask].to(states)).any(-1).nonzero().flatten().tolist()
+        if other:
+            raise DataError(f"design {other[0] + 1} has other letters than the model holds, and so do {len(other) - 1}")
+    return states
