@@ -2,18 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Many tests start processes, and each would compile the package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint results clean
 
 demo: .venv/ready
 	$(BIN)/biotilt demo
 
-# One torch thread a worker: two workers with two threads each would fight over two cores.
+# One torch thread a worker: two workers with two threads each would fight over two cores. Files are taken in the order
+# of tests/conftest.py, long ones first; by itself xdist leaves files of few tests, however long, to the end.
 test: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --durations 15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 15
 
 # Hours; it goes on where it stopped. DATA=FOLDER adds what needs data from elsewhere.
 results: .venv/ready

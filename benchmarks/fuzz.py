@@ -15,6 +15,8 @@ The exit code is 1 when there was any.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import itertools
 import json
 import sys
@@ -31,6 +33,8 @@ from fuzzing.doors import DOORS
 from fuzzing.kit import make_kit
 from fuzzing.watch import Found, in_folder, run
 
+# what takes long to import: once, and not in every child that runs some of the cases
+SHARED = ("matplotlib.backends.backend_svg", "pandas", "meeko", "vina", "RNA", "biotite.structure.io.pdbx")
 KINDS = ("fine", "ours", "not_ours", "lines", "hang")
 FAULTS = KINDS[2:]
 
@@ -47,7 +51,7 @@ def cases(doors: list[str], seed: int, count: int | None, minutes: float | None)
 
 def summary(found: list[Found], doors: list[str]) -> dict[str, Any]:
     """Return counts by door and, for each place at fault, how often, and the first case and message."""
-    counts = {door: dict.fromkeys(("cases", *KINDS), 0) for door in doors}
+    counts: dict[str, dict[str, int]] = {door: dict.fromkeys(("cases", *KINDS), 0) for door in doors}
     places: dict[tuple[str, str], dict[str, Any]] = {}
     for one in found:
         door = one.case.partition(":")[0]
@@ -82,6 +86,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
         (made := Path(temporary) / "kit").mkdir()
         kit = make_kit(made)
+        for name in SHARED:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
         if options.case:
             print(in_folder(options.case, DOORS, kit, Path(temporary) / "case", show=True))
             return 0

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
+
+import fresh_processes
 
 collect_ignore = ["far"]  # test_far.py runs them, in processes of their own
 LENGTH = 10
@@ -22,14 +23,20 @@ WEIGHTS = {"A": 4, "C": 3, "G": 1, "T": 2}
 REWARD = "def count(designs):\n    return [float(d.count('G')) for d in designs]\n"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with a slow test come first: workers that take file after file then end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def forget_modules(tmp_path):
     """Rewards that one test imports from its folder must not be found by the next."""
-    path = list(sys.path)
+    path, before = list(sys.path), dict(sys.modules)
     yield
     sys.path[:] = path
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+    for name, module in list(sys.modules.items()):  # thousands: to ask each for its file takes milliseconds
+        if before.get(name) is not module and str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
 
 
@@ -42,6 +49,20 @@ def _home_of_the_tests(tmp_path_factory: pytest.TempPathFactory):
     os.environ.pop("XDG_STATE_HOME")
     if before is not None:
         os.environ["XDG_STATE_HOME"] = before
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built_again_by_an_interpreter():
+    """Networks of other people are built again in processes that need not import torch first.
+
+    Gives the function that starts an interpreter for it.
+    """
+    from biotilt.models import checks
+
+    with pytest.MonkeyPatch.context() as patch:
+        before = checks.run_python
+        patch.setattr(checks, "run_python", fresh_processes.run_python)
+        yield before
 
 
 @pytest.fixture

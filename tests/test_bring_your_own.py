@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import biotilt
+import fresh_processes
 
 PAGE = Path(__file__).parents[1] / "docs/bring_your_own_model.md"
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(biotilt.__file__).parents[1])}
@@ -22,7 +21,7 @@ def blocks(language: str) -> list[str]:
 
 
 def run(folder: Path, *words: str) -> str:
-    done = subprocess.run([sys.executable, *words], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    done = fresh_processes.run(*words, cwd=folder, environment=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -71,6 +71,16 @@ def test_an_interrupted_run_may_be_given_more_too(tmp_path):
     assert [row["calls"] for row in run.rows] == [8, 16, 24]
 
 
+def test_an_interrupted_run_is_not_given_less_time_than_it_has_taken(tmp_path):
+    with pytest.raises(CallbackError):
+        biotilt.tune(experiment_of(), tmp_path, callbacks=[CutAt(1)])
+    before = (tmp_path / "experiment.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"has taken .* and its limit is .* more with --max-seconds"):
+        biotilt.resume(tmp_path, max_seconds=1e-6)
+    assert (tmp_path / "experiment.json").read_bytes() == before
+    assert [row["calls"] for row in biotilt.resume(tmp_path, max_seconds=1e6).rows] == [8, 16]
+
+
 def test_a_run_that_its_time_ended_goes_on_with_more_time(tmp_path):
     limited = experiment_of(max_calls=24, stop={"seconds": 1e-6})
     run = biotilt.tune(limited, tmp_path / "run")

@@ -8,8 +8,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
@@ -17,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+import fresh_processes
 
 ROOT = Path(__file__).parents[1]
 UTR = ROOT / "src/biotilt/tasks/utr"
@@ -71,6 +71,7 @@ def code_spans(page: Path) -> list[str]:
     return re.findall(r"`([^`\n]+)`", prose(page))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["README.md", "CONTRIBUTING.md", "docs/python.md", "docs/oracles.md", "docs/models.md"]
 )
@@ -79,12 +80,10 @@ def test_python_blocks_run_in_order_as_one_session(name, tmp_path):
     for start, code in blocks(ROOT / name, "python"):
         lines += [""] * (start - len(lines)) + code.splitlines()  # a traceback then shows the line of the page
     assert lines
-    script = tmp_path / f"{Path(name).stem}.py"
+    script, small = tmp_path / f"{Path(name).stem}.py", tmp_path / "small_tasks.py"
     script.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", SMALL, script], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    small.write_text(SMALL, encoding="utf-8")
+    done = fresh_processes.run(small, script, cwd=tmp_path, environment=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     if name == "README.md":
         made = {f.name + "/" * f.is_dir() for f in (tmp_path / "runs/utr").iterdir()}

@@ -11,6 +11,7 @@ import pytest
 HERE = Path(__file__).parent / "far"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["device.py", "experiments.py"])
 def test_runs_on_a_device_that_refuses_tensors_of_the_processor(file):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / file)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,8 +17,10 @@ import biotilt
 from biotilt.assemble import sampler_and_value
 from biotilt.core import Roles
 from biotilt.errors import ConfigError, UntrustedRun
+from biotilt.models import checks
 from biotilt.models.origin import FactoryOrigin
 from biotilt.tensors import load_tensors
+from fresh_processes import Fresh
 
 LINES = '''
 import torch, biotilt
@@ -98,12 +99,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def command(folder: Path, *words: str) -> subprocess.Popen[str]:
+def command(folder: Path, *words: str) -> Fresh:
     environment = os.environ | {"PYTHONPATH": str(Path(biotilt.__file__).parents[1])}
-    return subprocess.Popen(
-        [sys.executable, "-m", "biotilt.cli", *words], cwd=folder, env=environment, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    return Fresh("-m", "biotilt.cli", *words, cwd=folder, environment=environment)
 
 
 def run(folder: Path, *words: str) -> str:
@@ -199,6 +197,26 @@ def test_a_factory_that_draws_other_weights_each_time_is_refused(folder, monkeyp
     (folder / "mine.py").write_text(LINES.replace("torch.manual_seed(0)", "torch.seed()"))
     with pytest.raises(ConfigError, match=r"not those that this was tuned with|not the same"):
         biotilt.Experiment.load("own.toml")
+
+
+def test_an_interpreter_of_its_own_builds_the_network_again(folder, monkeypatch, built_again_by_an_interpreter):
+    asked = []
+
+    def run_python(*words):
+        asked.append(built_again_by_an_interpreter(*words))
+        return asked[-1]
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(checks, "run_python", run_python)
+    model = biotilt.Experiment.load("own.toml").model
+    (done,) = asked
+    assert done.args[0] == sys.executable and done.returncode == 0
+    # the number is of the network with all that is trained moved by 0.01
+    assert float(done.stdout) != pytest.approx(checks.answer(model.policy), rel=1e-3)
+    with torch.no_grad():
+        for name in ("net.up.0.weight", "net.up.0.bias", "net.up.3.weight", "net.up.3.bias"):
+            model.policy.net.get_parameter(name).add_(0.01)
+    assert float(done.stdout) == pytest.approx(checks.answer(model.policy), rel=1e-4)
 
 
 def test_roles_of_a_wrapped_network_share_its_frozen_half(folder, monkeypatch):

@@ -61,7 +61,7 @@ def experiment(folder, name, function, objective, more=""):
         f'alpha = 0.5\n[model]\npath = "{name}.safetensors"\n'
         f'[reward]\nkind = "python"\nfunction = "mine.py:{function}"\n'
         f'[objective]\nname = "{objective}"\nupdates = 2\n{more}\n[train]\nmax_calls = 32\nbatch = 16\n'
-        '[sampler]\nname = "importance"\n'
+        '[sampler]\nname = "importance"\n[output]\nsamples = 64\n'
     )
     return folder / f"{name}.toml"
 

@@ -8,7 +8,6 @@ import re
 import shlex
 import signal
 import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,13 +16,14 @@ from pathlib import Path
 import pytest
 
 import biotilt
+import fresh_processes
 from biotilt.files import read_json
 from biotilt.tensors import load_tensors
 from biotilt.training import EachRound
+from fresh_processes import Fresh
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
 
-BIOTILT = [sys.executable, "-m", "biotilt.cli"]
 ROUNDS = 14
 PATIENCE = 60.0
 # Slow only in the killed runs: pieces of four designs make a round of eight two commits to the ledger.
@@ -47,22 +47,25 @@ def experiment(experiment_file, tmp_path) -> Path:
     )
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("kept") / "undisturbed"
+
+
 @pytest.fixture
-def undisturbed(experiment, tmp_path) -> Path:
-    biotilt.tune(experiment, tmp_path / "undisturbed")
-    return tmp_path / "undisturbed"
+def undisturbed(experiment, kept) -> Path:
+    """The experiment left alone: what it makes depends on no folder, so once is enough."""
+    if not kept.exists():
+        biotilt.tune(experiment, kept)
+    return kept
 
 
-def start(*words: str | Path, seconds_a_call: float = 0.1) -> subprocess.Popen[str]:
+def start(*words: str | Path, seconds_a_call: float = 0.1) -> Fresh:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SECONDS_A_CALL": str(seconds_a_call)}
-    command = [*BIOTILT, "tune", *map(str, words), "--no-evaluate"]
-    # a shell in the background has its children ignore Ctrl-C
-    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, text=True, **pipes, **heeding)  # type: ignore[call-overload]
+    return Fresh("-m", "biotilt.cli", "tune", *words, "--no-evaluate", environment=environment)
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def wait_until(condition: Callable[[], bool], process: Fresh) -> None:
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -76,7 +79,7 @@ def rounds_done(folder: Path) -> int:
     return load_tensors(path)[1]["round"] if path.is_file() else 0
 
 
-def wait_for_round(number: int, folder: Path, process: subprocess.Popen[str]) -> None:
+def wait_for_round(number: int, folder: Path, process: Fresh) -> None:
     wait_until(lambda: rounds_done(folder) >= number, process)
 
 
@@ -143,7 +146,7 @@ def test_stopped_politely(experiment, undisturbed, tmp_path, stop):
     assert line is not None, stderr
     assert shlex.split(line[1]) == ["tune", "--resume", str(folder)]
     assert not list(folder.glob(".*.tmp"))
-    again = subprocess.run([*BIOTILT, *shlex.split(line[1]), "--no-evaluate"], capture_output=True, text=True)
+    again = fresh_processes.run("-m", "biotilt.cli", *shlex.split(line[1]), "--no-evaluate")
     assert again.returncode == 0, again.stderr
     assert_same_run(folder, undisturbed)
 

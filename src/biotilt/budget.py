@@ -9,7 +9,7 @@ from biotilt.digits import count, duration
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment
 from biotilt.folder import MADE_BY_EVALUATE, TUNED, shown
-from biotilt.folder_state import ended_by_time, is_finished, read_history
+from biotilt.folder_state import ended_by_time, is_finished, read_history, seconds_at_checkpoint
 from biotilt.provenance import write_record
 
 
@@ -40,12 +40,9 @@ def reopen(experiment: Experiment, folder: Path) -> bool:
     What judging made is deleted, since it tells of another model; the tuned model of the smaller budget is kept as
     `tuned.CALLS.safetensors`. Raises ConfigError where more budget would not make the run go on.
     """
-    if not is_finished(folder):
-        write_record(experiment, folder)
-        return False
-    rows, stopped = read_history(folder)
-    train, here = experiment.config.build_train(), shown(folder)
-    spent, seconds = (int(rows[-1]["calls"]), rows[-1]["seconds"]) if rows else (0, 0.0)
+    train, here, finished = experiment.config.build_train(), shown(folder), is_finished(folder)
+    rows, stopped = read_history(folder) if finished else ([], "")
+    seconds = rows[-1]["seconds"] if rows else seconds_at_checkpoint(folder)
     if stopped and not ended_by_time(folder):
         raise ConfigError(
             f"{here} ended early ({stopped}), which more budget does not change; start a run from {here / TUNED} "
@@ -56,6 +53,10 @@ def reopen(experiment: Experiment, folder: Path) -> bool:
             f"{here} has taken {duration(seconds)}, and its limit is {duration(train.stop.seconds)}; give it more with "
             "--max-seconds"
         )
+    if not finished:
+        write_record(experiment, folder)
+        return False
+    spent = int(rows[-1]["calls"]) if rows else 0
     if len(rows) >= train.rounds:
         raise ConfigError(
             f"{here} has spent {count(spent)} calls, and {count(train.max_calls)} pay for no further round of "

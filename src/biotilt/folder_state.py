@@ -17,7 +17,7 @@ from biotilt.provenance import digests, read_record, scores_version
 from biotilt.tensors import load_tensors
 from biotilt.training import Trainer
 from biotilt.training.callbacks import Row
-from biotilt.training.checkpoint import OUT_OF_TIME, STOPPED, StoredHistory, state_size, was_time
+from biotilt.training.checkpoint import OUT_OF_TIME, STOPPED, StoredHistory, TrainingState, state_size, was_time
 from biotilt.wiring import build_trainer
 
 
@@ -70,6 +70,15 @@ def read_history(folder: Path) -> tuple[list[Row], str]:
     rows = read_json(folder / HISTORY, StoredHistory)
     stopped = str(rows[-1].get(STOPPED, "")) if rows else ""
     return [{key: value for key, value in row.items() if key not in (STOPPED, OUT_OF_TIME)} for row in rows], stopped
+
+
+def seconds_at_checkpoint(folder: Path) -> float:
+    """Return how long an unfinished run has taken, by the newest checkpoint that is whole; 0 without one."""
+    for name in CHECKPOINTS:
+        with contextlib.suppress(CheckpointError):
+            _, about = load_tensors(folder / name, TrainingState)
+            return about.history[-1]["seconds"] if about.history else 0.0
+    return 0.0
 
 
 def ended_by_time(folder: Path) -> bool:

@@ -6,7 +6,8 @@ whole rounds can be run for a card where there is none. Torch knows one such dev
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 from biotilt.testing import same_noise
@@ -41,7 +41,7 @@ class Far(Tensor):
         made.here = here
         return made
 
-    __torch_function__ = torch._C._disabled_torch_function_impl
+    __torch_function__: ClassVar[Any] = torch._C._disabled_torch_function_impl
 
     @classmethod
     def __torch_dispatch__(cls, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -64,27 +64,54 @@ def is_far(where: Any) -> bool:
     return where is not None and torch.device(where).type == "far"
 
 
+def _leaves(nested: Any) -> Iterator[Tensor]:
+    """Yield the tensors in what an operator takes: lists and tuples of them at most, so no general tree is walked."""
+    for one in nested:
+        if isinstance(one, Tensor):
+            yield one
+        elif isinstance(one, list | tuple):
+            yield from _leaves(one)
+
+
+def _mapped(change: Callable[[Tensor], Any], one: Any) -> Any:
+    if isinstance(one, Tensor):
+        return change(one)
+    return type(one)(_mapped(change, each) for each in one) if type(one) in (list, tuple) else one
+
+
+def _here(one: Tensor) -> Tensor:
+    return one.here if isinstance(one, Far) else one
+
+
+@functools.cache
+def _kind(function: Any) -> tuple[bool, bool]:
+    """Return whether an operator returns anything, and whether that is its first argument."""
+    schema = function._schema
+    in_place = function is ATEN.copy_.default or (schema.is_mutable and function.__name__.split(".")[0][-1] == "_")
+    return bool(schema.returns), in_place
+
+
 def _there(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Do on the processor what an operator would do on the device, and refuse what it would refuse."""
-    leaves = tree_leaves((args, kwargs))
+    leaves = [*_leaves(args), *_leaves(kwargs.values())]
     target, to = args[0] if args and isinstance(args[0], Tensor) else None, kwargs.get("device")
     checked = leaves if function not in MOVES else []
     if function in INDEXED and isinstance(target, Far):  # indices may be on the processor
-        checked = tree_leaves((args[0], args[2:]))
-    alien = [leaf for leaf in checked if isinstance(leaf, Tensor) and not isinstance(leaf, Far) and leaf.dim()]
-    far = [leaf for leaf in leaves if isinstance(leaf, Far)]
-    if alien and far:
+        checked = [args[0], *_leaves(args[2:])]
+    alien = [leaf for leaf in checked if not isinstance(leaf, Far) and leaf.dim()]
+    if alien and any(isinstance(leaf, Far) for leaf in leaves):
         raise RuntimeError(f"{function}: {alien[0].dtype} {tuple(alien[0].shape)} of the processor met the device")
-    here = tree_map(lambda leaf: leaf.here if isinstance(leaf, Far) else leaf, (args, kwargs))
+    options = {key: _mapped(_here, value) for key, value in kwargs.items()}
     if to is not None:
-        here[1]["device"] = torch.device("cpu")
-    found = function(*here[0], **here[1])
-    if not function._schema.returns:
+        options["device"] = torch.device("cpu")
+    found = function(*_mapped(_here, tuple(args)), **options)
+    returns, in_place = _kind(function)
+    if not returns:
         return None
-    if function is ATEN.copy_.default or (function._schema.is_mutable and function.__name__.split(".")[0][-1] == "_"):
+    if in_place:
         return args[0]
     stays = is_far(to) if to is not None else True
-    return tree_map(lambda leaf: Far(leaf) if stays and isinstance(leaf, Tensor) else leaf, found)
+    return _mapped(Far, found) if stays else found
 
 
 class _Operators(TorchDispatchMode):

@@ -122,14 +122,17 @@ def answer(policy: Policy) -> float:
 
 
 def _in_another_process(path: Path) -> float:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-m", "biotilt.models.rebuild", str(path)], env=environment, capture_output=True, text=True
-    )
+    done = run_python("-m", "biotilt.models.rebuild", str(path))
     if done.returncode:
         last = next(reversed(done.stderr.strip().splitlines()), "it died")
         raise ConfigError(f"the model cannot be loaded again in another process: {one_line(last)}")
     return float(done.stdout.split()[-1])
+
+
+def run_python(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, which finds modules where this one does."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)}
+    return subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)
 
 
 def device_of(net: nn.Module) -> torch.device:

@@ -22,7 +22,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.special import betaln, digamma, xlogy
 from torch import Generator, Tensor
 
 EPS = 1e-5
@@ -137,6 +136,8 @@ def lineage_law(letters: int, steps: int) -> tuple[Array, Array]:
 
 def _lineages(b: float, times: Array) -> list[Array]:
     """Return the law of the number of lineages of one stick at falling times; trailing zeros are left out."""
+    from scipy.special import digamma
+
     # four times as many as are left at the last time. Coming down to these from infinity takes Σ_{m > most} 1/rate on
     # average; how many are left then scatters by a third of their number (Griffiths 1984)
     most = max(int(4 * (1 + b) / times[-1]), 64)
@@ -177,6 +178,8 @@ def _advance(law: Array, losses: Array) -> Array:
 
 def _log_weights(law: Array, b: float, v: Array) -> tuple[Array, Array]:
     """Return log of chance(m) · Beta(v; law given m) / Beta(v; 1, b), `(G, M)` each, for a start at 1 and at 0."""
+    from scipy.special import betaln, xlogy
+
     m = np.arange(len(law))
     with np.errstate(divide="ignore"):
         log_law = np.log(law) + betaln(1, b)
@@ -206,6 +209,8 @@ def _pulls(times: Array, laws: Array) -> Array:
 
 def _prior(law: Array) -> Array:
     """Return Σ_i KL(q(v_i | letter) ‖ Beta(1, b_i)) `(V,)` for a law `(V−1, M)` of lineages, by quadrature."""
+    from scipy.special import xlogy
+
     nodes, weights = np.polynomial.legendre.leggauss(400)
     v, weights = (nodes + 1) / 2, weights / 2
     kl = np.empty((len(law), 2))
