@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import biotilt
+from biotilt.core import precision
+from biotilt.core.activations import blockwise
 from biotilt.errors import BiotiltError, CheckpointError, ConfigError
 from biotilt.model import Model
 from biotilt.models.convert import convert
@@ -358,3 +360,30 @@ def test_all_lengths_are_alike_until_they_are_learned(folder: Path, tmp_path: Pa
 def test_the_whole_way_of_designs_of_several_lengths(folder: Path, tmp_path: Path) -> None:
     keys = 'source = "esm"\npath = "esm2"\noptions = { length = 8, shortest = 5 }'
     assert {len(design) for design in acceptance.check(keys, tmp_path, "K")} <= {5, 6, 7, 8}
+
+
+def test_blocks_made_again_have_the_same_gradient(folder: Path) -> None:
+    net, x = network(MaskedLM(str(folder), 6, shortest=3).build()), padded_states()
+
+    def gradient() -> list[Tensor]:
+        net.zero_grad()
+        net(x, torch.zeros(3)).log_softmax(-1)[..., 3].sum().backward()
+        return [p.grad.clone() for p in net.parameters() if p.grad is not None]
+
+    kept = gradient()
+    with blockwise() as blocks:
+        again = gradient()
+    assert blocks.called == 2 and len(kept) == len(again) > 20
+    for one, other in zip(kept, again):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_half_the_bits_are_near(folder: Path) -> None:
+    net, x, t = network(MaskedLM(str(folder), 6, shortest=3).build()), padded_states(), torch.zeros(3)
+    with torch.no_grad(), precision.computed_in("bfloat16"):
+        found = precision.asked(net, x, t)
+    assert found.dtype == torch.float32
+    with torch.no_grad():
+        wanted = net(x, t)
+    assert not torch.equal(found, wanted)
+    torch.testing.assert_close(found.softmax(-1), wanted.softmax(-1), atol=0.02, rtol=0)

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from biotilt.core.activations import block as in_turn
 from biotilt.networks.convolution import Convolution
 from biotilt.networks.lengths import shown_length, with_pads
 from biotilt.networks.one_hot import as_one_hot
@@ -75,7 +76,7 @@ class ByteNet(nn.Module):
             shown = shown_length(x, letters).unsqueeze(1)
             seen = (torch.arange(x.shape[1], device=x.device) < shown).unsqueeze(-1).to(h.dtype)
         for block in self.blocks:
-            h = block(h, seen)
+            h = in_turn(block, h, seen)
         return self.norm(h)
 
 

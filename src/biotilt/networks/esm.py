@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biotilt.core.activations import block as in_turn
 from biotilt.errors import ConfigError
 from biotilt.networks.lengths import shown_length, with_pads
 from biotilt.networks.one_hot import as_one_hot
@@ -101,7 +102,7 @@ class ESM(nn.Module):
         h = self.before(h)
         angles = None if self.frequency is None else _angles(h.shape[1], self.frequency)
         for block in self.blocks:
-            h = block(h, angles, seen)
+            h = in_turn(block, h, angles, seen)
         ends = len(self.first), h.shape[1] - len(self.last)
         return self.norm(h)[:, ends[0] : ends[1]]
 
