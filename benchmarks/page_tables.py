@@ -91,6 +91,11 @@ def probes() -> str:
     return markdown(rows)
 
 
+def panels_by(part: str) -> str:
+    """The medians of all methods on all tasks by the judge, of fresh designs or of the harvest."""
+    return task_panels.summary(lines("task_panels.jsonl"), part)
+
+
 def floor() -> str:
     """Distances to p* where kernels reveal several letters a step."""
     cases = whole("factorised_floor.json")["cases"]
@@ -289,6 +294,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "matrix": lambda kind: matrix.table(lines("matrix.jsonl"), kind),
     "objectives_value": objectives_value,
     "panel_of": panel_of,
+    "panels_by": panels_by,
     "pmo_cost": lambda calls: pmo_table.cost(lines("pmo.jsonl"), int(calls)),
     "pmo_published": pmo_table.published,
     "pmo_table": lambda calls: pmo_table.table(lines("pmo.jsonl"), int(calls)),

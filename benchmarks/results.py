@@ -97,10 +97,8 @@ STEPS = (
     Step("known_answer.jsonl", "known_answer.py --all --json --data {data}/tfbind8 --out {out} --seeds 3"),
     Step("matrix.jsonl", "matrix.py --out {out}"),
     Step("factorised_floor.json", "factorised_floor.py", prints=True),
-    Step(
-        "task_panels.jsonl",
-        "task_panels.py --out {out} --set train.max_calls=256 --set train.batch=32 --samples 128",
-    ),
+    Step("task_panels.jsonl", "task_panels.py --out {out}"),
+    Step("task_panels.jsonl", "task_panels.py --out {out} --tasks molecule --methods ppo_slow vidd_refills"),
     Step("probe.jsonl", "probe.py --out {out}"),
     Step("speed.jsonl", "speed.py --out {out}"),
     Step("speed.jsonl", "speed.py --peers --out {out}"),

@@ -29,6 +29,7 @@ CASES: dict[str, tuple[Facts, dict[str, Any], bool]] = {
     "parts_and_a_probe_that_fails": (replace(MOLECULE, unknown=0.95), {"name": "evolve"}, False),
     "parts": (replace(MOLECULE, unknown=0.4, seconds=1e-4), {"name": "evolve"}, True),
     "not_aligned": (replace(MOLECULE, constraints=True), {"name": "ppo"}, False),
+    "of_a_structure": (replace(UTR, shaped=True, calls=4096, seconds=1e-4), {"name": "evolve"}, True),
     "probe_fails": (replace(UTR, unknown=0.95, seconds=10.0), {"name": "ppo"}, False),
     "cheap_or_many": (replace(UTR, seconds=1e-4), {"name": "ppo"}, False),
     "few_calls": (replace(UTR, seconds=3.0, unknown=0.3), {"name": "vidd", "value": "surrogate"}, False),
@@ -72,7 +73,13 @@ TRAIN = {"max_calls": 48, "batch": 16, "trackers": []}
 
 @pytest.mark.parametrize(
     ("task", "calls", "objective"),
-    [("utr", 512, "vidd"), ("utr", 2048, "ppo"), ("molecule", 512, "evolve"), ("protein", 512, "vidd")],
+    [
+        ("utr", 512, "vidd"),
+        ("utr", 2048, "ppo"),
+        ("molecule", 512, "evolve"),
+        ("protein", 512, "vidd"),
+        ("rna_fold", 512, "evolve"),
+    ],
 )
 def test_experiments_are_read_as_what_they_are(task, calls, objective):
     experiment = biotilt.Experiment.for_task(task, objective={"name": "auto"}, train={"max_calls": calls})

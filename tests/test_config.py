@@ -114,7 +114,8 @@ def test_the_starter_file_states_the_defaults_of_its_task(task, tmp_path):
     defaults = parse_config(find_task(task).defaults())
     started = parse_config(merge(find_task(task).defaults(), said))
     assert started.build_train() == defaults.build_train()
-    assert started.build_objective() == defaults.build_objective()
+    assert started.is_auto == defaults.is_auto
+    assert defaults.is_auto or started.build_objective() == defaults.build_objective()
     assert started.build_sampler() == defaults.build_sampler()
     assert started.value_options(VIDD(), "objective") == defaults.value_options(VIDD(), "objective")
     same = ("name", "seed", "alpha", "device", "model", "reward", "held_out", "design", "oracle", "output")

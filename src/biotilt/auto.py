@@ -14,7 +14,7 @@ from typing import Any
 from biotilt.config import AUTO, Config
 from biotilt.constraints.tempered import FEWEST
 from biotilt.core import OfLetters, Reveals, SeveralTargets
-from biotilt.core.space import Aligned, Counted
+from biotilt.core.space import Aligned, Counted, Shaped
 from biotilt.model import Model
 
 SHORT = 8  # letters up to which values that are learned one letter at a time are the best there is
@@ -32,8 +32,8 @@ class Facts:
     `letters`: designs are written in letters, `length` of them; `hidden`: which a step reveals; `aligned`: the same
     position means the same in all designs; `parts`: the space counts the parts of a design; `several`: conditions, more
     than one; `constraints`: on means; `calls`: the budget, in rounds of `batch`, None where that is given, and of
-    `least` or more. Where they were measured (`biotilt check`): `seconds` a call, and `unknown`, the part of the
-    variance of scores that a process fitted to others leaves.
+    `least` or more; `shaped`: designs have a structure that is given. Where they were measured (`biotilt check`):
+    `seconds` a call, and `unknown`, the part of the variance of scores that a process fitted to others leaves.
     """
 
     letters: bool
@@ -46,6 +46,7 @@ class Facts:
     calls: int
     batch: int | None
     least: int = 1
+    shaped: bool = False
     seconds: float | None = None
     unknown: float | None = None
 
@@ -124,6 +125,16 @@ RULES: dict[str, Rule] = {
         _chosen("positions mean nothing by themselves, so letters have no values to learn", name="ppo"),
         "one seed on molecules, which no command here repeats: fresh designs of ppo are a little ahead of vidd's",
     ),
+    "of_a_structure": Rule(
+        lambda f: f.shaped and f.parts and not f.constraints,
+        _chosen(
+            "designs of one given structure: a search with a screen, which hides together what is near in it",
+            {"name": "gp"},
+            name="evolve",
+        ),
+        "docs/tasks/panels.md, rna_fold, 512 calls: by the judge its fresh designs and its best hundred are the first "
+        "of nine methods",
+    ),
     "probe_fails": Rule(
         lambda f: f.unknown is not None and f.unknown > NOTHING,
         _chosen("what was fitted to scores of the base does not know others: no surrogate", name="ppo"),
@@ -175,6 +186,7 @@ def facts_of(config: Config, model: Model) -> Facts:
         calls=train.max_calls,
         batch=None if "batch" in config.train else train.batch,
         least=1 if config.target_kl is None else FEWEST,
+        shaped=isinstance(model.space, Shaped),
     )
 
 

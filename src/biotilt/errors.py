@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import requires
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any, TypeVar
 
 LONGEST = 2_000  # characters of a message
@@ -124,7 +124,11 @@ def needs_extra(package: str, extra: str) -> Any:
 
 def _packages(extra: str) -> str:
     """Return the packages of one of our extras, as pip takes them: no index has biotilt, so no `biotilt[extra]`."""
-    lines = [line.partition("; extra == ") for line in requires("biotilt") or []]
+    try:
+        told = requires("biotilt") or []
+    except PackageNotFoundError:  # a checkout that is on the path and not installed
+        return f'the packages that pyproject.toml lists for "{extra}"'
+    lines = [line.partition("; extra == ") for line in told]
     return " ".join(f'"{what.strip()}"' for what, _, name in lines if name.strip("\"'") == extra)
 
 
