@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import random
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from biotilt.rewards import GCFraction
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-import panel_methods
-import task_panels
-from asked import Asked, Spent
-from biotilt.rewards import GCFraction
-from genetic import Genetic
+panel_methods, task_panels = (import_module(name) for name in ("panel_methods", "task_panels"))
+Genetic, asked = import_module("genetic").Genetic, import_module("asked")
 
 
 def test_children_are_new_of_the_letters_and_lengths_that_there_were():
@@ -43,10 +43,10 @@ def test_better_parents_are_drawn_more_often():
 def test_it_climbs_and_asks_no_more_than_it_may():
     """The share of G and C of 12 letters, from designs that have half at most."""
     first = ["A" * 12, "AGTACTAGTACT", "T" * 12, "C" * 6 + "T" * 6]
-    asked = Asked(GCFraction(), 300)
-    with pytest.raises(Spent):
-        panel_methods.bred(asked, first, random.Random(0))
-    scores = list(asked.scores.values())
+    known = asked.Asked(GCFraction(), 300)
+    with pytest.raises(asked.Spent):
+        panel_methods.bred(known, first, random.Random(0))
+    scores = list(known.scores.values())
     assert len(scores) == 300 and max(scores) > 0.9 > 0.6 > max(scores[:4])
 
 
