@@ -69,13 +69,13 @@ def judged(experiment: Experiment, method: str, designs: list[str], found: Found
         reference=reference(experiment), comparable=experiment.comparable,
         kl_policy_base=kls[0], kl_base_policy=kls[1], calls=0 if found is None else len(found.scored), seconds=seconds,
     )  # fmt: skip
-    problems, more = Problems(), {"name": method}
+    problems = Problems()
     row = panel(method, known, problems)
-    measure_all(task_measures(experiment.config), [(more, known)], problems)
+    measure_all(task_measures(experiment.config), [(row, known)], problems)
     for problem in problems:  # a package that is not there: the designs are dearer than the measure
         print(problem, flush=True)
-    del more["name"]
-    return row | {"more": more}
+    row.setdefault("more", {})
+    return row
 
 
 def natural(row: Row) -> float | None:
