@@ -135,8 +135,9 @@ def is_of_transformers(said: str | Path) -> bool:
 def _no_weights(said: str | Path, place: Path) -> str:
     pickles = sorted(path.name for path in place.iterdir() if path.suffix in PICKLES)
     what = f"and {', '.join(pickles)}, which is a pickle" if pickles else "and its weights, if it has any, are pickles"
+    named = f'"{said}"' if is_hub(said) else f"{said} is not the folder of a run, and"
     return (
-        f'"{said}" holds no .safetensors file, {what}: these can run code when they are read, so none is fetched or '
+        f"{named} holds no .safetensors file, {what}: these can run code when they are read, so none is fetched or "
         "loaded. Get the file yourself; biotilt convert FAMILY FILE OUT.safetensors makes tensors of it"
     )
 
