@@ -17,7 +17,7 @@ from biotilt import folder
 ROOT = Path(biotilt.__file__).parent
 EVERYTHING = "everything"
 FOR_ALL = {
-    *("atomic", "declared", "digits", "errors", "files", "folder", "loading", "options", "registry", "schema"),
+    *("atomic", "declared", "digits", "errors", "files", "folder", "loading", "options", "ranks", "registry", "schema"),
     *("supervise", "tensors"),
 }
 ALLOWED: dict[str, set[str] | str] = {

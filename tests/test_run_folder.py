@@ -214,10 +214,6 @@ def test_nothing_is_deleted_before_everything_else_is_checked(keys, tmp_path, mo
     refused("another program's SQLite file", oracle={"cache": str(foreign)})
     refused("device", device="cuda:7")
     with monkeypatch.context() as patch:
-        # `accelerate launch` starts several processes, which know each other by these
-        patch.setattr("accelerate.Accelerator.num_processes", 2)
-        refused("without `accelerate launch`")
-    with monkeypatch.context() as patch:
         patch.setattr("biotilt.atomic.shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
         refused("No space left on device")
 

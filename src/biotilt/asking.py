@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from biotilt.config import OracleSection
+from biotilt.core.team import several
 from biotilt.folder import LEDGER
 from biotilt.model import Model
 from biotilt.oracle import Backend, Oracle, Place, Shared, Store, place
+from biotilt.oracle.shared import SharedOracle
+from biotilt.ranks import is_first
 from biotilt.rewards import NamedReward
 from biotilt.rewards.generic.columns import Source, plan
 
@@ -36,12 +39,12 @@ class Oracles:
         Only one with a budget, `max_calls`, ends a run for designs that cannot be scored: judging goes on.
         """
         most = 1.0 if max_calls is None else self.section.max_unscored
-        shared = plan(reward)
-        if shared is None:
-            backend = self._backend(reward)
+        kind = SharedOracle if several() else Oracle
+        if kind is SharedOracle and not is_first():  # the first process asks
+            store, backend = Store(None), None
         else:
-            backend = Shared(shared, reward, store, account, [self._backend(part) for part in shared.parts])
-        return Oracle(
+            backend = self._answers(reward, store, account)
+        return kind(
             reward, store=store, max_calls=max_calls, space=self.model.space, run_id=account,
             decode=self.model.decode, bare=self.model.bare_design,
             batch_size=self.section.batch_size, max_unscored=most, backend=backend,
@@ -49,7 +52,7 @@ class Oracles:
 
     def store(self, folder: Path | None) -> Store:
         """Return where tuning in a folder keeps scores and ledgers: in memory without one."""
-        if folder is None:
+        if folder is None or not is_first():
             return Store(None)
         return Store(folder / LEDGER if self.section.cache is None else self.base / self.section.cache)
 
@@ -66,6 +69,12 @@ class Oracles:
         """End the workers that score designs; they start again when they are needed."""
         while self._backends:
             self._backends.popitem()[1].close()
+
+    def _answers(self, reward: NamedReward, store: Store, account: str) -> Backend | Shared:
+        shared = plan(reward)
+        if shared is None:
+            return self._backend(reward)
+        return Shared(shared, reward, store, account, [self._backend(part) for part in shared.parts])
 
     def _backend(self, reward: NamedReward | Source) -> Backend:
         """Return where a reward is asked."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from biotilt.errors import BiotiltError
+from biotilt.ranks import is_first
 
 TEMPORARY = ".biotilt-"
 
@@ -23,8 +24,10 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, keep: Path | No
     The file keeps the mode of the one that it replaces, which goes to the name `keep` where one is given; killed in
     between, that one is left under that name. It is on disk, with its name, when this returns. Raises
     BiotiltError with the path when the disk is full or the folder cannot be written; whatever was at `path` before is
-    then untouched.
+    then untouched. Of several processes of a run (`biotilt.ranks`) the first one writes.
     """
+    if not is_first():
+        return
     path = Path(path)
     temporary, given = temporary_name(path.parent), None
     try:
@@ -70,6 +73,8 @@ def check_output(path: Path, size: int = 1 << 16) -> None:
     Raises BiotiltError when the path is a folder or has a file for one, the folder cannot be written, or the disk is
     full. Nothing is left behind, no folder either.
     """
+    if not is_first():
+        return
     path = Path(path)
     try:
         if "\0" in str(path):

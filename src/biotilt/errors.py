@@ -81,6 +81,10 @@ class FolderInUse(BiotiltError):
     """Another process writes into the folder of a run; the message says which."""
 
 
+class ProcessLost(BiotiltError):
+    """A process that computes a run together with this one has ended, or cannot be reached."""
+
+
 class UntrustedRun(BiotiltError):
     """The folder of a run that somebody else made would run code of its choice.
 

@@ -16,6 +16,7 @@ from typing import Any
 from biotilt.atomic import make_folder, reason
 from biotilt.errors import BiotiltError, FolderInUse
 from biotilt.folder import LOCK
+from biotilt.ranks import is_first
 
 try:
     import fcntl
@@ -33,6 +34,9 @@ def only_writer(folder: Path, doing: str) -> Iterator[None]:
     cannot be written. The system frees the lock of a process that dies, however it dies.
     """
     path = folder / LOCK
+    if not is_first():  # the lock is that of the first process of the run
+        yield
+        return
     try:
         make_folder(folder)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biotilt.core import Target
+from biotilt.core import Target, team
 from biotilt.errors import Problems
 from biotilt.evaluation.attainable import attainable
 from biotilt.evaluation.checks import made_and_not, sentences
@@ -31,8 +31,10 @@ from biotilt.folder import ACCOUNTS, LEDGER, SUMMARY, TABLES
 from biotilt.harvest import harvest, scored_in_order, within
 from biotilt.judge import Finished, Judge, alpha_of, alphabet_of
 from biotilt.measures import task_measures, together
+from biotilt.oracle import Store
 from biotilt.pages import write_page
 from biotilt.provenance import git_commit, versions
+from biotilt.ranks import is_first
 from biotilt.report.words import verdict_words
 from biotilt.rewards.generic.combine import Combination, Sum
 from biotilt.rewards.generic.declare import Declared
@@ -48,25 +50,43 @@ def evaluate(run: Finished, samples: int) -> dict[str, Any]:
 
     Writes a table a row, `summary.json` and `report.html` into the run's folder; returns the summary. No score of the
     fresh designs was seen in tuning, and none counts as one of its oracle calls. What fails on the way to the tables'
-    further columns, the checks or the page is told there, and costs nothing else.
+    further columns, the checks or the page is told there, and costs nothing else. Of several processes all draw, and
+    the first one judges and writes.
     """
     problems = Problems()
     experiment, folder = run.experiment, run.folder
-    judge = Judge(experiment, folder / LEDGER, f"{folder}:evaluation", problems)
-    calls = int(run.rows[-1]["calls"]) if run.rows else 0
-    spent = run.rows[-1]["seconds"] if run.rows else 0.0
-    space = experiment.model.space
+    if team.several() and not is_first():
+        for _ in _drawn(run, samples, None, problems):
+            raise AssertionError("what was drawn is judged by the first process")
+        team.wait()
+        return read_json(folder / SUMMARY)
+    with team.alone():
+        judge = Judge(experiment, folder / LEDGER, f"{folder}:evaluation", problems)
     rows: dict[str, Designs] = {}
-    for designs in _drawn(run, samples, judge, calls, spent, problems):
+    for designs in _drawn(run, samples, judge, problems):
         rows[designs.name] = designs
-        write_table(folder, designs, space)
+        write_table(folder, designs, experiment.model.space)
+    with team.alone():
+        summary = _told(run, judge, rows, problems)
+    team.wait()
+    return summary
+
+
+def _spent(run: Finished) -> tuple[int, float]:
+    """Return the calls and the seconds of tuning."""
+    return (int(run.rows[-1]["calls"]), run.rows[-1]["seconds"]) if run.rows else (0, 0.0)
+
+
+def _told(run: Finished, judge: Judge, rows: Mapping[str, Designs], problems: Problems) -> dict[str, Any]:
+    """Complete the tables, and write the summary and the page."""
+    experiment, folder, space = run.experiment, run.folder, run.experiment.model.space
     for name in TABLES.keys() - rows.keys():
         (folder / TABLES[name]).unlink(missing_ok=True)  # of an earlier evaluation with more rows
     about = finish(experiment, judge, rows, problems, alpha_of(run))
     for designs in rows.values():
         problems.attempt(f"the table of {designs.name}", None, lambda d=designs: write_table(folder, d, space))
     progress = problems.attempt("what it took to reach a level", None, lambda: _progress(run, rows))
-    summary = _summary(run, calls, spent) | about | {"progress": progress, "problems": list(problems)}
+    summary = _summary(run, *_spent(run)) | about | {"progress": progress, "problems": list(problems)}
     write_json(folder / SUMMARY, summary)
 
     problems.attempt("the page", None, lambda: write_page(run, summary, rows, judge, problems))
@@ -76,56 +96,77 @@ def evaluate(run: Finished, samples: int) -> dict[str, Any]:
     return summary
 
 
-def _drawn(
-    run: Finished, samples: int, judge: Judge, calls: int, spent: float, problems: Problems
-) -> Iterator[Designs]:
-    """Yield the rows as they are drawn and judged, each before the next is begun."""
-    experiment = run.experiment
+def _drawn(run: Finished, samples: int, judge: Judge | None, problems: Problems) -> Iterator[Designs]:
+    """Yield the rows as they are drawn and judged, each before the next is begun; without a judge they are drawn."""
+    experiment, (calls, spent) = run.experiment, _spent(run)
     experiment.model.policy.net.to(experiment.device)
     base, tuned = experiment.model.policy.frozen_view(), run.model.policy
-    # a cache that runs share is another file than the judge's
-    tuned_by = judge.store if experiment.config.oracle.cache is None else experiment.oracles.store(run.folder)
     tuned.net.to(experiment.device)
     generator = torch.Generator(experiment.device).manual_seed(experiment.config.seed + 1_000_003)
 
     def fresh(
         name: str, designs: Tensor, calls: int, seconds: float, kls: tuple[float | None, float | None]
-    ) -> Designs:
+    ) -> list[Designs]:
         loglik = likelihood(base, designs, generator).tolist()
-        items = experiment.model.decode(designs)
-        judge.learn(tuned_by, items)
-        return judge.row(name, items, kls, calls, seconds, loglik=loglik)
+        if judge is None:
+            return []
+        with team.alone():
+            items = experiment.model.decode(designs)
+            judge.learn(_tuned_by(judge, run), items)
+            return [judge.row(name, items, kls, calls, seconds, loglik=loglik)]
 
     kept = min(samples, calls // 3)  # to keep more would hardly be a choice
     # best-of-N's designs are the base's too: the first of them are its row, and all show how far tuning has left it
     of_base = draw_beside(base, tuned, max(samples, calls if kept >= 2 else 0), generator, samples=samples)
-    yield fresh("base", of_base.designs[:samples], 0, of_base.seconds * samples / len(of_base.designs), (0.0, 0.0))
+    yield from fresh("base", of_base.designs[:samples], 0, of_base.seconds * samples / len(of_base.designs), (0.0, 0.0))
     if kept >= 2:
         # the law of the best part q of many draws has density 1/q on part of the base: KL = -log q, and the KL the
         # other way is infinite
         started = time.perf_counter()
-        target = Target(judge.optimised, alpha_of(run))
-        scores = target.scores(of_base.designs[:calls])
-        best = target.log_weight(scores).argsort(descending=True, stable=True)[:kept]  # as the sampler ranks them
+        scores, best = team.from_first(lambda: _best(run, judge, of_base.designs[:calls], kept))
         seconds = time.perf_counter() - started + of_base.seconds * calls / len(of_base.designs)
-        chosen = fresh("best_of_n", of_base.designs[best], calls, seconds, (math.log(calls / kept), None))
-        chosen.among = scores.tolist()
-        yield chosen
+        for chosen in fresh("best_of_n", of_base.designs[best], calls, seconds, (math.log(calls / kept), None)):
+            chosen.among = scores
+            yield chosen
     of_tuned = draw_beside(tuned, base, samples, generator, samples=samples)
     kls = (of_tuned.mean_kl, of_base.mean_kl)
-    yield fresh("tuned", of_tuned.designs, calls, spent + of_tuned.seconds, kls)
+    yield from fresh("tuned", of_tuned.designs, calls, spent + of_tuned.seconds, kls)
+    if judge is not None:
+        with team.alone():
+            found = _harvested(run, samples, judge, generator, problems)
+        yield from found
+
+
+def _tuned_by(judge: Judge, run: Finished) -> Store:
+    """Return where tuning kept its scores: a cache that runs share is another file than the judge's."""
+    experiment = run.experiment
+    return judge.store if experiment.config.oracle.cache is None else experiment.oracles.store(run.folder)
+
+
+def _best(run: Finished, judge: Judge | None, designs: Tensor, kept: int) -> tuple[list[float], list[int]]:
+    """Return the scores of designs, and the places of the best, as the sampler best_of_n ranks them."""
+    assert judge is not None  # of the first process
+    target = Target(judge.optimised, alpha_of(run))
+    scores = target.scores(designs)
+    return scores.tolist(), target.log_weight(scores).argsort(descending=True, stable=True)[:kept].tolist()
+
+
+def _harvested(
+    run: Finished, samples: int, judge: Judge, generator: torch.Generator, problems: Problems
+) -> list[Designs]:
+    """Return the best of all that tuning scored, as a row; nothing where there is none."""
+    experiment, base = run.experiment, run.experiment.model.policy.frozen_view()
     best_scored = problems.attempt("the harvest", [], lambda: harvest(experiment, run.folder, samples))
-    if len(best_scored) >= 2:
-        items, scores = [item for item, _ in best_scored], [score for _, score in best_scored]
-        judge.learn(tuned_by, items)
-        states = problems.attempt("states of the harvest", None, lambda: experiment.model.encode(items))
-        loglik = None
-        if states is not None:
-            states = states.to(experiment.device)
-            loglik = problems.attempt(
-                "log p of the harvest", None, lambda: likelihood(base, states, generator).tolist()
-            )
-        yield judge.row("harvest", items, (None, None), calls, spent, loglik=loglik, optimised=scores)
+    if len(best_scored) < 2:
+        return []
+    items, scores = [item for item, _ in best_scored], [score for _, score in best_scored]
+    judge.learn(_tuned_by(judge, run), items)
+    states = problems.attempt("states of the harvest", None, lambda: experiment.model.encode(items))
+    loglik = None
+    if states is not None:
+        states = states.to(experiment.device)
+        loglik = problems.attempt("log p of the harvest", None, lambda: likelihood(base, states, generator).tolist())
+    return [judge.row("harvest", items, (None, None), *_spent(run), loglik=loglik, optimised=scores)]
 
 
 def _progress(run: Finished, rows: Mapping[str, Designs]) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from html import escape
 from importlib import import_module
 
+from biotilt.ranks import is_first
+
 SECONDS_BETWEEN_LINES = 5.0
 Show = Callable[[int, Mapping[str, float]], None]
 
@@ -46,7 +48,7 @@ def counting(unit: str) -> Iterator[Callable[[int], None]]:
 
     def report(count: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= SECONDS_BETWEEN_LINES:
+        if is_first() and time.monotonic() - last >= SECONDS_BETWEEN_LINES:
             last = time.monotonic()
             print(f"{count} {unit} in {last - started:.0f} s", file=sys.stderr, flush=True)
 

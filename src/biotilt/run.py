@@ -16,7 +16,7 @@ from biotilt.assemble import fixed_positions
 from biotilt.atomic import check_output, remove_leftovers, write_each
 from biotilt.budget import reopen, with_budget
 from biotilt.constraints import unpriced
-from biotilt.core import needed
+from biotilt.core import needed, team
 from biotilt.core.space import Record, Space
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.experiment import Experiment
@@ -154,6 +154,7 @@ class Run:
         count = self.experiment.config.output.samples if samples is None else samples
         if count < 2:
             raise ConfigError(f"samples: a row of the table needs at least 2 designs, got {count}")
+        team.join()
         for name in MADE_BY_EVALUATE:
             check_output(self.folder / name)
         with only_writer(self.folder, "judging"), closing(self.experiment):
@@ -255,6 +256,7 @@ def tune_in(
     progress: bool | None = None,
 ) -> Run:
     """Tune in a folder that only this process writes; `more`: the run there goes on with a larger budget."""
+    team.join()
     folder = Path(folder).absolute()  # a reward may change the working folder
     told = [*experiment.config.build_trackers()]
     for tracker in told:
@@ -262,13 +264,19 @@ def tune_in(
     show = [Progress()] if progress or (progress is None and in_notebook()) else []
     check_run(experiment, folder)
     with only_writer(folder, "tuning"), closing(experiment), _terminate_like_interrupt():
-        if overwrite:
-            clear(folder)
-        again = more and reopen(experiment, folder)
-        refuse_other(experiment, folder)
-        remove_leftovers(folder)
+        again = team.from_first(lambda: _made_ready(experiment, folder, overwrite, more))
         with at_work(threads_of(experiment, folder)):
             return _tune(experiment, folder, [*show, *told, *callbacks], again)
+
+
+def _made_ready(experiment: Experiment, folder: Path, overwrite: bool, more: bool) -> bool:
+    """Leave in a folder what a run may go on from; return whether one there had ended and is to go on."""
+    if overwrite:
+        clear(folder)
+    again = more and reopen(experiment, folder)
+    refuse_other(experiment, folder)
+    remove_leftovers(folder)
+    return again
 
 
 def _tune(experiment: Experiment, folder: Path, callbacks: Sequence[Callback], again: bool) -> Run:
@@ -292,7 +300,10 @@ def _tune(experiment: Experiment, folder: Path, callbacks: Sequence[Callback], a
 
 def _go_on(trainer: Trainer, folder: Path) -> None:
     """Bring a new trainer to where the run in its folder stopped."""
-    if has_checkpoint(folder):
+    there = has_checkpoint(folder)
+    if there != team.from_first(lambda: has_checkpoint(folder)):
+        raise ConfigError(f"{folder} is not the same for all processes of this run: name one on a disk that they share")
+    if there:
         try:
             amiss = trainer.resume()
         except CheckpointError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from biotilt.core import sample
+from biotilt.core import sample, team
 from biotilt.errors import Problems
 from biotilt.evaluation.levels import levels_of, took
 from biotilt.evaluation.likelihood import likelihood
@@ -43,7 +43,8 @@ def report_steered(found: Steered, experiment: Experiment, out: Path, page: Path
     found.write(out)  # before anything that can fail
     problems = Problems()
     try:
-        rows, summary, judge = _summary(found, experiment, out, problems)
+        with team.alone():  # of several processes the first one is here
+            rows, summary, judge = _summary(found, experiment, out, problems)
         problems.attempt("the table", None, lambda: experiment.model.space.write(out, rows["steered"].records()))
         sampler = summary["objective"]
         data = report_data(

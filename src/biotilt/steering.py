@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from biotilt.assemble import sampler_and_value
 from biotilt.config import Config
-from biotilt.core import Context, Preparation, Prepares, Roles, Sampler, Target, Value
+from biotilt.core import Context, Preparation, Prepares, Roles, Sampler, Target, Value, team
 from biotilt.core.rows import RowCounter
 from biotilt.core.space import Measured, Space
 from biotilt.errors import ConfigError, RewardError
@@ -117,6 +117,7 @@ def steer(
     (4, 1.0)
     """
     check_option(Count, count, "", "count")
+    team.join()
     alpha_given(experiment.config)
     with torch.random.fork_rng(devices=[]):  # weights of a value's network
         torch.manual_seed(experiment.config.seed)

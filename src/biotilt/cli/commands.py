@@ -12,6 +12,7 @@ from biotilt.cli.fit import convert, export, fit_oracle, given, pretrain
 from biotilt.cli.shown import checked, steered, summarised
 from biotilt.errors import ConfigError
 from biotilt.progress import counting
+from biotilt.ranks import is_first, require_one
 
 # torch takes seconds to import: whatever needs it is imported inside the commands
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ def check(
     ] = 16,
 ) -> Answer:
     """Build an experiment, score a few designs, try one round, and estimate what a run costs and alpha can give."""
+    require_one("biotilt check")
     from biotilt.check import check as check_experiment
     from biotilt.experiment import Experiment
 
@@ -256,7 +258,7 @@ def steer(
     with counting("oracle calls") as report:
         found = steer_experiment(experiment, count, proposal=model, value=value, report=report)
     document = found.document() | {"out": None if out is None else str(out)}
-    if out is None or not page:
+    if out is None or not page or not is_first():
         if out is not None:
             found.write(out)
         return Answer(document, (steered(found, out),))

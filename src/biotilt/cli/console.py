@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 
 from biotilt.errors import LONGEST, BiotiltError, ConfigError, one_line, suggest
 from biotilt.oracle.workers.isolation import stdout_to_stderr
+from biotilt.ranks import is_first
 
 ERROR, UNEXPECTED, INTERRUPTED, CLOSED = 2, 70, 130, 141  # as sysexits.h and shells have it
 MOST_SEED, MOST_DESIGNS = 2**63 - 1, 1_000_000  # that a command takes; as in `options.py`
@@ -86,8 +87,9 @@ def take_threads(said: int | None = None) -> None:
 
 
 def note(message: str) -> None:
-    """Tell people on stderr what happens."""
-    typer.echo(message, err=True)
+    """Tell people on stderr what happens, once where several processes do the same."""
+    if is_first():
+        typer.echo(message, err=True)
 
 
 def _make_printable() -> None:
@@ -108,9 +110,17 @@ def _plain_warnings() -> Iterator[None]:
 
     warnings.formatwarning = plain
     try:
-        yield
+        with contextlib.nullcontext() if is_first() else _no_warnings():  # the first of several processes says it
+            yield
     finally:
         warnings.formatwarning = usual
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def _print_json(text: str) -> None:
@@ -123,6 +133,8 @@ def _print_json(text: str) -> None:
 
 
 def _print(answer: Answer, as_json: bool) -> None:
+    if not is_first():
+        return
     if as_json:
         from biotilt.files import strict_json
 

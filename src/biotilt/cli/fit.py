@@ -12,6 +12,7 @@ from biotilt.cli.console import MOST_SEED, Answer, answering, note, take_threads
 from biotilt.cli.further import about_data, given, quality, refuse_new, train_further, watching
 from biotilt.errors import ConfigError
 from biotilt.progress import progress
+from biotilt.ranks import require_one
 
 if TYPE_CHECKING:
     from biotilt.model import Model
@@ -97,6 +98,7 @@ def pretrain(
     device: FitDevice = "cpu",
 ) -> Answer:
     """Train a generator on sequences, tokens, points or images; what is interrupted goes on when it is run again."""
+    require_one("biotilt pretrain")
     from biotilt.experiment import device_named
     from biotilt.fitting import check_outputs
 
@@ -198,6 +200,7 @@ def fit_oracle(
     device: FitDevice = "cpu",
 ) -> Answer:
     """Fit a predictor to measurements; it reports correlations on rows it never saw."""
+    require_one("biotilt fit-oracle")
     from biotilt import fitting
     from biotilt.data import read_letters
     from biotilt.experiment import device_named

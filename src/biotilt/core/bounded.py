@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from biotilt.core import precision
+from biotilt.core import precision, team
 from biotilt.core.activations import blockwise, graph_size, working_bytes
 
 R = TypeVar("R")
@@ -102,6 +102,8 @@ def in_parts(function: Callable[..., Tensor], net: nn.Module, *columns: Tensor, 
     one by one (`activations.block`).
     """
     budget, rows = _BUDGET.get(), len(columns[0])
+    if rows and team.several():
+        return team.divided(lambda *some: in_parts(function, net, *some, shown=shown), net, columns)
     if budget is None or rows == 0:
         return function(*columns)
     if not _learns(net, columns):
@@ -113,7 +115,7 @@ def in_parts(function: Callable[..., Tensor], net: nn.Module, *columns: Tensor, 
     budget.left = max(0.0, budget.left - kept * graph.row - graph.fixed)
 
     def paid(*some: Tensor) -> Tensor:
-        with _set(None), blockwise(graph.blockwise):
+        with team.alone(), _set(None), blockwise(graph.blockwise):
             return function(*some)
 
     parts = [

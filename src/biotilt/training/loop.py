@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ from biotilt.core import (
     own_names,
     sample,
     share,
+    team,
     trainable,
 )
 from biotilt.core.bounded import bounded
@@ -43,6 +45,7 @@ from biotilt.errors import (
 )
 from biotilt.folder import CHECKPOINT, CHECKPOINT_BEFORE
 from biotilt.options import BatchSize, Below1, Count, CountFrom0, Positive, Text, check_options
+from biotilt.ranks import is_first
 from biotilt.training.callbacks import Callback, Row, RunInfo, Told
 from biotilt.training.checkpoint import load_state, save_state
 from biotilt.training.scaling import LEAST, LossScale
@@ -132,9 +135,6 @@ class Trainer:
     out_of_time: bool = False
 
     def __post_init__(self) -> None:
-        from accelerate import Accelerator
-        from accelerate.state import is_initialized
-
         policy = self.context.roles.policy
         self.objective.check_calls(self.config.batch)
         if self.config.overlap and self.objective.capacity is None:
@@ -145,13 +145,11 @@ class Trainer:
         if self.config.stop.hacking and self.monitor is None:
             raise ConfigError("train.stop.hacking: there is no held-out oracle to tell it by; add [held_out]")
         self.context.memory.columns = self.objective.columns(self.context.value)
-        # it keeps one device a process, and refuses another: networks are where they are to be, so it gets none to keep
-        self._accelerator = Accelerator(cpu=not is_initialized(), device_placement=False)
-        if self._accelerator.num_processes > 1:
-            raise ConfigError("tuning runs in one process for now; start it without `accelerate launch`")
-        precision, said = settled(self.config.precision, policy.net)
+        if self.config.overlap and team.several():
+            raise ConfigError("train.overlap: several processes ask one oracle, and wait for it; leave the key out")
+        precision, said = team.from_first(lambda: settled(self.config.precision, policy.net))
         self.precision: Precision = precision
-        if said:
+        if said and is_first():
             warnings.warn(said, stacklevel=3)
         self.scale = LossScale() if self.precision == "float16" else None
         self.own = own_names(policy.net)
@@ -176,7 +174,7 @@ class Trainer:
     @property
     def optimiser(self) -> torch.optim.Optimizer:
         """What takes the steps, in one pass over the weights; made when it is needed, since torch then imports more."""
-        made = self._optimiser or self._accelerator.prepare(torch.optim.Adam(self._groups, fused=True))
+        made = self._optimiser or torch.optim.Adam(self._groups, fused=True)
         self._optimiser = made
         return made
 
@@ -223,8 +221,11 @@ class Trainer:
         design got a finite score.
         """
         started = time.perf_counter()
-        told_of = Told((self.config.stop, *self.callbacks), self._info())
-        with told_of as told, self._asked, computed_in(self.precision):
+        roles, value = self.context.roles, self.context.value
+        given = [roles.base.net, roles.policy.net, roles.proposal.net, self.average]
+        team.as_the_first(given + ([value] if isinstance(value, nn.Module) else []))
+        callbacks = (self.config.stop, *self.callbacks) if is_first() else ()
+        with Told(callbacks, self._info()) as told, self._asked, computed_in(self.precision):
             while self.round < self.config.rounds and not self.stopped:
                 try:
                     self._one_round(started)
@@ -240,8 +241,7 @@ class Trainer:
                 finally:
                     self.stopped, self.out_of_time = told.stopped, told.out_of_time
                     self._close_round(at_once=bool(self.stopped) or fault is not None)
-                if fault is not None:
-                    raise fault
+                self.stopped, self.out_of_time = team.from_first(partial(self._said, fault))
             told.stopped = self.stopped  # of a run that was stopped before it was interrupted
             self._require_scores()
         for name in self.own:  # as in the network that tuning started from
@@ -266,10 +266,11 @@ class Trainer:
             metrics |= self.context.screen.figures()
         row: Row = {"round": self.round, "update": self.update, "calls": self.oracle.calls, **metrics}
         if self._rows_before is not None:
-            row[ROWS] = self._rows_before + self._asked.total.total
+            row[ROWS] = self._rows_before + int(team.total(self._asked.total.total))
         if self.monitor is not None:
             row |= self.monitor(collected.designs)
-        row["seconds"] = self._before + time.perf_counter() - started
+        team.require_agreement(lambda: f"{row} {collected.designs.tolist()}")
+        row["seconds"] = team.from_first(lambda: self._before + time.perf_counter() - started)
         self.history.append(row)
 
     def _close_round(self, at_once: bool) -> None:
@@ -277,9 +278,15 @@ class Trainer:
         if self.stopped and self.config.overlap and self.round < self.config.rounds:
             self._updates()  # the designs of this round, which is the last now
         due = self.round == self.config.rounds or self.round % self.config.checkpoint_every == 0
-        if self.folder is not None and (due or at_once):
+        if self.folder is not None and (due or at_once) and is_first():
             save_state(self, self.checkpoint, self.checkpoint_before if self._keep else None)
             self._keep = True
+
+    def _said(self, fault: CallbackError | None) -> tuple[str, bool]:
+        """Return why callbacks end the run, "" where they do not, and whether that is its time; raise their error."""
+        if fault is not None:
+            raise fault
+        return self.stopped, self.out_of_time
 
     def _require_scores(self) -> None:
         """Raise NothingScored at the end of a run that has learned nothing."""
@@ -327,16 +334,16 @@ class Trainer:
             loss, metrics = draw_loss(self.objective, self.context)
             self._require_finite("loss", loss.item())
             self.optimiser.zero_grad(set_to_none=True)
-            self._accelerator.backward(loss if self.scale is None else self.scale.up(loss))
+            (loss if self.scale is None else self.scale.up(loss)).backward()
+        team.sum_gradients(trainable(self.context))
         if self._overflown():
             return metrics
         for module in trainable(self.context):
-            norm = self._accelerator.clip_grad_norm_(module.parameters(), self.config.clip)
-            if norm is not None:
-                # a finite loss can have an infinite gradient, which would spoil the next checkpoint
-                self._require_finite("gradient", float(norm))
-            if module is self.context.roles.policy.net and norm is not None:
-                metrics = metrics | {"gradient": float(norm)}
+            norm = float(nn.utils.clip_grad_norm_(module.parameters(), self.config.clip))
+            # a finite loss can have an infinite gradient, which would spoil the next checkpoint
+            self._require_finite("gradient", norm)
+            if module is self.context.roles.policy.net:
+                metrics = metrics | {"gradient": norm}
         self.optimiser.step()
         return metrics
 
