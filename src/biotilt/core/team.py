@@ -57,7 +57,7 @@ def _leave() -> None:
 
 def several() -> bool:
     """Return whether other processes do the same as this one now."""
-    return dist.is_initialized() and dist.get_world_size() > 1 and not _ALONE.get()
+    return dist.is_initialized() and launched() > 1 and not _ALONE.get()
 
 
 @contextmanager
