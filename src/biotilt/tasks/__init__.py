@@ -10,11 +10,14 @@ from biotilt.tasks.docking import Docking
 from biotilt.tasks.enhancer import Enhancer
 from biotilt.tasks.molecule import Molecule
 from biotilt.tasks.protein import Protein
+from biotilt.tasks.redesign import Redesign
 from biotilt.tasks.rna_fold import RNAFold
 from biotilt.tasks.utr import UTR
 from biotilt.tasks.utr_varying import VaryingUTR
 
-TASKS: Registry[Task] = Registry("tasks", "task", (Docking, Enhancer, Molecule, Protein, RNAFold, UTR, VaryingUTR))
+TASKS: Registry[Task] = Registry(
+    "tasks", "task", (Docking, Enhancer, Molecule, Protein, Redesign, RNAFold, UTR, VaryingUTR)
+)
 
 
 def find_task(name: str, key: str = "task") -> Task:
