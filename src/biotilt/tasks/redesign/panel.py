@@ -12,7 +12,6 @@ from typing import Any
 from biotilt.errors import ConfigError
 from biotilt.evaluation.measure import Limit, Measure, Values
 from biotilt.models.likelihood import BackboneLikelihood
-from biotilt.rewards.generic.base import NamedReward
 from biotilt.rewards.protein.exposure import BackboneSurface
 from biotilt.rewards.protein.properties import Instability, IsoelectricPoint, NetCharge
 from biotilt.rewards.protein.sequence import AvoidedMotifs, Identity, ResidueCount
@@ -64,13 +63,18 @@ def measures(config: Any) -> list[Measure]:
 
 
 def _measure(
-    key: str, header: str, meaning: str, reward: NamedReward, sign: float = 1.0, limit: Limit | None = None
+    key: str,
+    header: str,
+    meaning: str,
+    reward: Callable[[list[str]], list[float]],
+    sign: float = 1.0,
+    limit: Limit | None = None,
 ) -> Measure:
     each = partial(_each, reward, sign)
     return Measure(key, header, meaning, _mean_of(each), each, limit)
 
 
-def _each(reward: NamedReward, sign: float, designs: list[str]) -> Values:
+def _each(reward: Callable[[list[str]], list[float]], sign: float, designs: list[str]) -> Values:
     return [None if math.isnan(score) else sign * score for score in reward(designs)]
 
 
