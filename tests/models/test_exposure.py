@@ -12,8 +12,9 @@ import torch
 from biotilt.errors import ConfigError
 from biotilt.rewards.protein.backbone import beta_carbons, read_backbone
 from biotilt.rewards.protein.exposure import BackboneSurface, exposed, neighbours
+from biotilt.tasks import find_task
 
-UBIQUITIN = Path(__file__).parent / "1ubq.pdb"
+UBIQUITIN = find_task("redesign").folder / "1ubq.pdb"
 
 
 def test_two_residues_by_hand() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from biotilt.errors import ConfigError, DataError
 from biotilt.rewards.protein.pdb import read_pdb, sequence_of
 
 ATOMS = ("N", "CA", "C", "O")
+PEPTIDE_BOND = 2.0  # Å from C to the next N, at most: 1.33, and what coordinates are wrong by
 _RANGE = re.compile(r"(-?[0-9]{1,9})([A-Za-z]?)(?:-(-?[0-9]{1,9})([A-Za-z]?))?", re.ASCII)
 
 
@@ -49,19 +51,27 @@ class Backbone:
 
     @property
     def place(self) -> Tensor:
-        """Where each residue is along its chain, `(N,)`: by its number, so that residues that are not there count."""
+        """Where each residue is along its chain, `(N,)`: residues that are not there count, by the file's numbers.
+
+        The order is the file's where each fall of the numbers in it is across a peptide bond, since numbers need not
+        rise along a chain: what is inserted is lettered either way, or stands before the number it is inserted at.
+        Else residues are scattered over the file, and the order is that of their numbers.
+        """
         place = torch.zeros(len(self), dtype=torch.long)
         for chain in dict.fromkeys(self.chains):
             rows = [row for row, name in enumerate(self.chains) if name == chain]
-            numbers = sorted({self.numbers[row] for row in rows})
-            inserted = 0
-            places = {}
-            for i, (number, code) in enumerate(numbers):
-                inserted += i > 0 and number == numbers[i - 1][0]
-                places[number, code] = number + inserted
+            if any(self.numbers[b] < self.numbers[a] and not self._bonded(a, b) for a, b in itertools.pairwise(rows)):
+                rows.sort(key=lambda row: self.numbers[row])
+            last = at = self.numbers[rows[0]][0] - 1
             for row in rows:
-                place[row] = places[self.numbers[row]]
+                number, _ = self.numbers[row]
+                at += max(1, number - last)  # where a number does not rise, the next place
+                place[row], last = at, number
         return place
+
+    def _bonded(self, before: int, after: int) -> bool:
+        """Return whether C of a residue is as near as a bond to N of another."""
+        return bool((self.atoms[before, 2] - self.atoms[after, 0]).norm() < PEPTIDE_BOND)
 
     def without(self, rows: Sequence[int]) -> Backbone:
         """Return the backbone with some residues left out."""
