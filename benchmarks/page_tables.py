@@ -16,6 +16,8 @@ import known_answer_table
 import matrix
 import page_gpu
 import pmo_table
+import recovery
+import redesign
 import task_panels
 import utr_objectives
 import utr_table
@@ -300,6 +302,13 @@ TABLES: dict[str, Callable[..., str]] = {
     "pmo_table": lambda calls: pmo_table.table(lines("pmo.jsonl"), int(calls)),
     "probes": probes,
     "pmo_verdict": lambda calls: pmo_table.verdict(lines("pmo.jsonl"), int(calls)),
+    "recovery": lambda: markdown(recovery.table(lines("recovery.jsonl"))),
+    "recovery_mean": lambda weights: f"{recovery.mean(lines('recovery.jsonl'), weights, 'recovery'):.1%}",
+    "redesign": lambda: markdown(redesign.table(lines("redesign.jsonl"))),
+    "redesign_native": lambda backbone: redesign.native(lines("redesign.jsonl"), backbone),
+    "redesign_value": lambda backbone, method, key, how: redesign.value(
+        lines("redesign.jsonl"), backbone, method, key, how
+    ),
     "scaffolds": scaffolds,
     "speed": speed,
     "speed_peers": speed_peers,

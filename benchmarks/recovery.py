@@ -4,8 +4,8 @@
 
 FOLDER holds structures (.pdb, .cif, also .gz). A line for each of them and each of `--weights`: the share of residues
 that `--designs` designs at temperature 0.1, eight residues revealed at once, have in common with the native sequence,
-and the mean log p of the native sequence, nats a residue, at temperature 1. The native recovery of the paper, 52.4 %,
-is of its own test set. A run that was stopped goes on with what has no line yet.
+and the mean log p of the native sequence, nats a residue, at temperature 1. A run that was stopped goes on with what
+has no line yet.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,34 @@ def recovery(path: Path, weights: str, designs: int) -> Row:
         "structure": path.name, "weights": weights, "residues": len(native), "designs": designs,
         "recovery": statistics.fmean(shares), "native_log_p": likelihood, "cpu_s": time.process_time() - start,
     }  # fmt: skip
+
+
+def table(rows: list[Row]) -> list[list[str]]:
+    """Return the cells of the table: a row a structure, and the mean over all residues; columns for each weights."""
+    found = [row for row in rows if "error" not in row]
+    weights = list(dict.fromkeys(row["weights"] for row in found))
+    cells = [["", "residues", *(f"{what}, `{name}`" for name in weights for what in ("recovery", "log p, native"))]]
+    for structure in dict.fromkeys(row["structure"] for row in found):
+        of = {row["weights"]: row for row in found if row["structure"] == structure}
+        shown = structure.partition(".")[0].removesuffix("_clean")
+        cells.append([shown, str(of[weights[0]]["residues"]), *_pair(weights, lambda name, key, of=of: of[name][key])])
+    total = sum(row["residues"] for row in found if row["weights"] == weights[0])
+    cells.append(["all residues", f"{total:,}", *_pair(weights, lambda name, key: mean(rows, name, key))])
+    return cells
+
+
+def mean(rows: list[Row], weights: str, key: str) -> float:
+    """Return the mean over all residues of a number of these weights."""
+    found = [row for row in rows if row["weights"] == weights and "error" not in row]
+    return sum(row[key] * row["residues"] for row in found) / sum(row["residues"] for row in found)
+
+
+def _pair(weights: list[str], of: Callable[[str, str], float]) -> list[str]:
+    """Return the cells of recovery and of log p for each of the weights."""
+    return [
+        cell for name in weights
+        for cell in (f"{of(name, 'recovery'):.0%}", f"{of(name, 'native_log_p'):.2f}".replace("-", "−"))
+    ]  # fmt: skip
 
 
 def main() -> None:

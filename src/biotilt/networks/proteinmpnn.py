@@ -16,7 +16,7 @@ from biotilt.options import Layers, Length, Positive, Symbols, Width, check_opti
 
 KINDS = 21  # of letters that the embedding and the output have: 20 residues and X
 SCALE = 30.0  # sums over neighbours are divided by this, however many there are
-NEAR = 1_500_000  # numbers of a layer that stay near the processor: without a gradient, rows go through by so many
+NEAR = 1_500_000  # numbers of a layer that stay near the processor: rows without a gradient go through by so many
 
 
 @dataclass(frozen=True)
@@ -112,15 +112,21 @@ class BackboneDecoder(nn.Module):
         rank = self.rank if rank is None else rank
         before = (rank[near] < rank.unsqueeze(-1)).to(placed.dtype)
         fixed = [block.of_backbone(self.nodes, self.edges, near) for block in self._decoding]
-        if len(placed) <= rows or torch.is_grad_enabled():
-            return self._logits(placed, before, fixed)
-        return torch.cat([self._logits(part, before, fixed) for part in placed.split(rows)])
+        if len(placed) <= rows or self._learns(placed):
+            return self.head(self._read(placed, before, fixed))
+        return self.head(torch.cat([self._read(part, before, fixed) for part in placed.split(rows)]))
+
+    def _learns(self, placed: Tensor) -> bool:
+        """Return whether a gradient goes through the layers; with adapters on the last one alone none does."""
+        weights = (*self.embed.parameters(), *self.blocks.parameters())
+        return torch.is_grad_enabled() and (placed.requires_grad or any(weight.requires_grad for weight in weights))
 
     @property
     def _decoding(self) -> list[DecoderBlock]:
         return [needed(block, DecoderBlock) for block in self.blocks]
 
-    def _logits(self, placed: Tensor, before: Tensor, fixed: list[tuple[Tensor, Tensor]]) -> Tensor:
+    def _read(self, placed: Tensor, before: Tensor, fixed: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return what the head is given of each residue `(B, N, C)`."""
         v, near = self.config.letters, self.neighbours.long()
         shown = 1 - placed[..., v]
         letters = placed[..., :v] @ self.embed.weight[:v]
@@ -129,7 +135,7 @@ class BackboneDecoder(nn.Module):
         h = self.nodes.expand(len(placed), -1, -1)
         for block, there in zip(self._decoding, fixed):
             h = block(h, letters, seen.unsqueeze(-1), near, there)
-        return self.head(h)
+        return h
 
 
 class DecoderBlock(nn.Module):
