@@ -21,6 +21,7 @@ from typing import Any
 from biotilt.errors import BiotiltError
 from biotilt.models.likelihood import BackboneLikelihood
 from biotilt.models.proteinmpnn import PUBLISHED, ProteinMPNN
+from biotilt.spaces.residues import Residues
 
 Row = dict[str, Any]
 
@@ -35,6 +36,7 @@ def recovery(path: Path, weights: str, designs: int) -> Row:
     """Return how alike designs and the native sequence are, and how likely the latter is."""
     start = time.process_time()
     model = ProteinMPNN(str(path), weights).build().with_process(per_step=8)
+    assert isinstance(model.space, Residues)
     native = model.space.native
     drawn = model.sample(designs)
     shares = [sum(a == b for a, b in zip(design, native)) / len(native) for design in drawn]

@@ -151,7 +151,8 @@ def main() -> None:
     options = parser.parse_args()
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
     known = {(row["backbone"], row["method"], row["seed"]) for row in done}
-    for seed, backbone, method in itertools.product(range(options.seeds), options.backbones, options.methods):
+    cells = itertools.product(options.backbones, options.methods)
+    for seed, (backbone, method) in itertools.product(range(options.seeds), list(cells)):
         if (backbone, method, seed) in known:
             continue
         file = BACKBONES[backbone]

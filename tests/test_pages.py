@@ -30,7 +30,6 @@ TYPED = {
     "docs/tasks/docking.md": "1.2",  # version of AutoDock Vina
     "docs/tasks/molecule.md": "17.9",  # of the generator before, which the runs are of
     "docs/tasks/protein.md": "4.05 2.2 0.38 0.3",  # Biopython's range of pI, a formula, a limit that was set
-    "docs/tasks/redesign.md": "0.1 7.4 5.2",  # the usual temperature, a pH, and a count of neighbours
     "docs/tasks/rna_fold.md": "0.15",  # a setting of the training data
     "docs/tasks/utr_varying.md": "0.88",  # published
 }

@@ -18,7 +18,7 @@ from biotilt.models.convert import convert
 from biotilt.models.origin import SourceOrigin
 from biotilt.models.proteinmpnn import PUBLISHED, SOLUBLE, VANILLA, ProteinMPNN, published
 from biotilt.networks.proteinmpnn import BackboneDecoder
-from biotilt.rewards.protein.backbone import Backbone, read_backbone
+from biotilt.rewards.protein.backbone import read_backbone
 from biotilt.spaces import PROTEIN
 
 pytestmark = pytest.mark.skipif(
@@ -297,21 +297,6 @@ def test_a_residue_without_its_backbone_is_left_out(tmp_path: Path) -> None:
     path.write_text("".join(kept))
     found = read_backbone(path)
     assert len(found) == 29 and found.place.tolist() == [*range(1, 7), *range(8, 31)]
-
-
-def test_a_chain_goes_on_in_the_order_of_its_bonds(tmp_path: Path) -> None:
-    """What is inserted is lettered up or down, or before its number; scattered residues go by their numbers."""
-    places = torch.from_numpy(backbones.wandering(6, 8)).float()
-
-    def place(numbers: list[tuple[int, str]], order: list[int]) -> list[int]:
-        return Backbone(places[order], "AAAAAA", ("A",) * 6, tuple(numbers)).place.tolist()
-
-    along = list(range(6))
-    assert place([(7, ""), (8, ""), (8, "A"), (8, "B"), (9, ""), (12, "")], along) == [7, 8, 9, 10, 11, 14]
-    assert place([(7, ""), (8, "B"), (8, "A"), (8, ""), (9, ""), (12, "")], along) == [7, 8, 9, 10, 11, 14]
-    assert place([(1, "X"), (2, "X"), (3, "X"), (2, ""), (3, ""), (4, "")], along) == [1, 2, 3, 4, 5, 6]
-    scattered = [(1, ""), (2, ""), (4, ""), (5, ""), (6, ""), (3, "")]
-    assert place(scattered, [0, 1, 3, 4, 5, 2]) == [1, 2, 4, 5, 6, 3]
 
 
 def test_converted_weights_are_those_of_the_file(tmp_path: Path) -> None:
