@@ -204,6 +204,11 @@ class BackboneLikelihood:
         _ = self._judge  # what is missing is said before any design is scored
 
     @property
+    def native(self) -> str:
+        """The structure's own letters at the positions that are designed."""
+        return self._judge[1].native
+
+    @property
     def version(self) -> str:
         said = repr((self.chains, self.fixed, self.exclude, self.symmetric, self.tied, self.orders))
         weights = file_mark(Path(self.weights)) if Path(self.weights).is_file() else self.weights

@@ -7,16 +7,26 @@ import statistics
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from biotilt.errors import ConfigError
 from biotilt.evaluation.measure import Limit, Measure, Values
-from biotilt.models.likelihood import BackboneLikelihood
 from biotilt.rewards.protein.exposure import BackboneSurface
 from biotilt.rewards.protein.properties import Instability, IsoelectricPoint, NetCharge
 from biotilt.rewards.protein.sequence import AvoidedMotifs, Identity, ResidueCount
+from biotilt.rewards.registry import build
 
 SAME = ("backbone", "chains", "fixed", "exclude", "symmetric", "tied")  # of the generator's options: which residues
+
+
+@runtime_checkable
+class OnBackbone(Protocol):
+    """A reward of designs for a structure, which has letters of its own."""
+
+    @property
+    def native(self) -> str:
+        """The structure's letters at the positions that are designed."""
+        ...
 
 
 def measures(config: Any) -> list[Measure]:
@@ -27,18 +37,18 @@ def measures(config: Any) -> list[Measure]:
     if config.model.source != "proteinmpnn":
         raise ConfigError('the panel of redesign is for [model] source = "proteinmpnn"; name another panel')
     options = {key: value for key, value in config.model.options.items() if key in SAME}
-    judge = BackboneLikelihood(**options)
-    _, space = judge._judge
+    judge = build("backbone_likelihood", options)  # by name: models know tasks, so a task imports none
+    assert isinstance(judge, OnBackbone)
     found = [
         _measure(
             "likelihood", "log p a residue, soluble",
             "Mean log-likelihood of a residue on the backbone, nats, under the soluble ProteinMPNN: what a redesign "
-            f"should keep. The structure's own sequence: {judge([space.native])[0]:.2f}.", judge,
+            f"should keep. The structure's own sequence: {judge([judge.native])[0]:.2f}.", judge,
             limit=Limit(fall=0.15),
         ),
         _measure(
             "native", "as in the structure", "Mean share of positions with the structure's own residue.",
-            Identity(space.native),
+            Identity(judge.native),
         ),
         _measure("cysteines", "cysteines", "Mean number of cysteines.", ResidueCount("C")),
         _measure("glycosylation", "N-sites", "Mean number of sites of N-glycosylation, N[^P][ST][^P].",
