@@ -124,5 +124,6 @@ def _states(model: Model, designs: list[Any]) -> Tensor:
     if fixed is not None:
         other = (states[:, fixed.mask] != fixed.letters[fixed.mask].to(states)).any(-1).nonzero().flatten().tolist()
         if other:
-            raise DataError(f"design {other[0] + 1} has other letters than the model holds, and so do {len(other) - 1}")
+            more = f", and so have {len(other) - 1} more" if len(other) > 1 else ""
+            raise DataError(f"design {other[0] + 1} has other letters than the model holds{more}")
     return states
