@@ -22,7 +22,7 @@ _CONTEXT.set_forkserver_preload(PRELOADED)
 
 
 class Fresh:
-    """`python WORDS…`, where the words are `-m MODULE …` or a script and its arguments."""
+    """`python WORDS…`, where the words are `-m MODULE …`, `-c CODE …` or a script and its arguments."""
 
     def __init__(self, *words: str | Path, cwd: Path | None = None, environment: Mapping[str, str] = os.environ):
         self.words = tuple(map(str, words))
@@ -91,6 +91,10 @@ def _become(words: tuple[str, ...], cwd: Path, environment: dict[str, str], file
         sys.argv = list(words[1:])
         sys.path[:] = [str(cwd), *ahead, *stays]
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    elif words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        sys.path[:] = ["", *ahead, *stays]
+        exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
         sys.argv = list(words)
         sys.path[:] = [str(Path(words[0]).absolute().parent), *ahead, *stays]

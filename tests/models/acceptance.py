@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 import biotilt
+import fresh_processes
 from biotilt.training import EachRound
 
 SAMPLE = "import sys, biotilt; print(*biotilt.load_model(sys.argv[1]).sample(6, seed=4), sep=chr(10))"
@@ -78,8 +78,6 @@ def check(model: str, folder: Path, letter: str) -> list[str]:
         with torch.no_grad():
             assert not torch.equal(tuned.policy.net(*shown), base.policy.net(*shown))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)}
-    done = subprocess.run(
-        [sys.executable, "-c", SAMPLE, str(files[1])], env=environment, capture_output=True, text=True, cwd="/"
-    )
+    done = fresh_processes.run("-c", SAMPLE, files[1], cwd=Path("/"), environment=environment)
     assert done.stdout.split() == here, done.stderr
     return here

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import biotilt
+import fresh_processes
 from biotilt.core import needed, sample
 from biotilt.errors import BiotiltError, CheckpointError, ConfigError, DataError
 from biotilt.model import Model
@@ -345,7 +345,8 @@ def test_the_way_of_a_user(tmp_path: Path) -> None:
     assert resumed.sample(4, seed=1) == whole.sample(4, seed=1) != experiment.model.sample(4, seed=1)
     (tmp_path / "w.safetensors").unlink()  # the file of the run holds the whole network
     code = f"import biotilt; print(biotilt.load_model({str(tmp_path / 'cut')!r}).sample(4, seed=1))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = fresh_processes.run("-c", code)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == repr(resumed.sample(4, seed=1))
 
 

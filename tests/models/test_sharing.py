@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import biotilt
+import fresh_processes
 from biotilt.core import Policy
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.model import Model
@@ -33,9 +31,8 @@ def drawn_elsewhere(folder: Path) -> list:
         "import biotilt, json, sys; m = biotilt.Model.pretrained(sys.argv[1]);"
         "print(json.dumps([m.space.key(d) for d in m.sample(6, seed=5)]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, folder], cwd="/", env=os.environ, capture_output=True, text=True, check=True
-    )
+    done = fresh_processes.run("-c", code, folder, cwd=Path("/"))
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
