@@ -21,6 +21,7 @@ class Declaration:
     "anything". `several` (False): a design gets a mapping of named scores. `conditional` (False): it reads the
     condition under which a design was drawn (`ToldText`). `imports` (): modules that workers load before they are
     asked. `units` and `label` (""): how people write the score; `negated` (False): they write minus this score.
+    `guards` (False): it tells what designs should keep, not what they are to gain, so as a judge it names no winner.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Declaration:
     units: str = ""
     label: str = ""
     negated: bool = False
+    guards: bool = False
 
     @classmethod
     def by(cls, reward: Any) -> Declaration:
@@ -62,6 +64,7 @@ class Declaration:
             getattr(reward, "units", ""),
             getattr(reward, "label", ""),
             bool(getattr(reward, "negated", False)),
+            bool(getattr(reward, "guards", False)),
         )
 
 

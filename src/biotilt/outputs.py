@@ -201,7 +201,8 @@ def finish(
     measure_all(own, [(designs.row, designs.judged) for designs in rows.values()], problems)
     panel_rows = [designs.row for designs in rows.values()]
     checks = made_and_not(panel_rows, measures, _reasons(experiment, judge))
-    scores = {name: (designs.optimised, designs.held_out) for name, designs in rows.items()}
+    guarded = held_out is not None and held_out["guards"]  # a judge of what is to be kept names no winner
+    scores = {name: (designs.optimised, None if guarded else designs.held_out) for name, designs in rows.items()}
     broken = {name: [c["name"] for c in d.row.get("constraints", []) if c["broken"]] for name, d in rows.items()}
     about: dict[str, Any] = {
         "reward": reward,

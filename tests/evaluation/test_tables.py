@@ -46,7 +46,7 @@ def test_a_quantity_has_the_fields_name_unit_and_direction() -> None:
     lower = quantity(declare(energy, direction="minimise"))
     assert lower == {
         "name": "binding_energy", "units": "kcal/mol", "label": "binding energy, kcal/mol",
-        "sign": -1, "better": "lower",
+        "sign": -1, "better": "lower", "guards": False,
     }  # fmt: skip
     assert (quantity(energy)["sign"], quantity(energy)["better"]) == (1, "higher")
     plain = FunctionReward(lambda designs: [0.0], "reward_of_mine")

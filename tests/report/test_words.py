@@ -160,3 +160,15 @@ def test_the_opening_names_task_algorithm_and_direction() -> None:
     assert "with a lower docking score, kcal/mol" in " ".join(plain_summary(turned))
     assert "better than 66% of the untuned ones" in " ".join(plain_summary(turned))
     assert len(plain_summary(make_report(rows=[make_row("base", 6.0)]))) == 1
+
+
+def test_a_judge_of_what_is_to_be_kept_names_no_winner_and_costs_no_caution() -> None:
+    guard = {"name": "fit", "units": "nats", "label": "fit, nats", "sign": 1, "better": "higher", "guards": True}
+    rows = [{"name": "base", "held_out": {"median": -0.5}}, {"name": "tuned", "held_out": {"median": -0.75}}]
+    headline, text, tone = said(by="optimised", held_out=guard, rows=rows)
+    assert (headline, tone) == ("Tuned won.", "good")
+    assert "By the reward that was optimised (mean ribosome load" in text
+    assert "names no winner: its median (fit, nats; higher is better) is −0.5000 for base, −0.7500 for tuned." in text
+    fired = {"made": [{"fired": ["tuned"]}], "not_possible": []}
+    assert said(by="optimised", held_out=guard, rows=rows, checks=fired)[2] == "caution"
+    assert "names no winner" not in said(by="optimised", held_out=guard | {"guards": False}, rows=rows)[1]

@@ -41,6 +41,7 @@ def test_from_the_generator_to_the_page(tmp_path: Path) -> None:
     judged = BackboneLikelihood(str(find_task("redesign").folder / "1ubq.pdb"))(list(designs["sequence"]))
     assert tuned["held_out"]["median"] == pytest.approx(statistics.median(judged), abs=1e-3)
     assert tuned["more"]["charge"] == pytest.approx(statistics.fmean(NetCharge()(list(designs["sequence"]))), abs=1e-3)
+    assert summary["verdict"]["by"] == "optimised" and summary["held_out"]["guards"] is True
     page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     assert "Structure coloured by change" in page
     (tmp_path / "run").rename(tmp_path / "moved")

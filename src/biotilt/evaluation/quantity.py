@@ -9,7 +9,7 @@ from biotilt.declared import Declaration
 
 
 def quantity(reward: Any) -> dict[str, Any]:
-    """Return name, units, label, `sign` and `better` of a reward, as JSON.
+    """Return name, units, label, `sign` and `better` of a reward, and whether it `guards`, as JSON.
 
     Scores are the higher the better everywhere in biotilt. `sign` × score is the number as the field writes it: −1 for
     a reward that negates what it measures, such as an energy of binding; `better` is then "lower". `label` is the words
@@ -29,6 +29,7 @@ def quantity(reward: Any) -> dict[str, Any]:
         "label": _label(said, units),
         "sign": -1 if said.negated else 1,
         "better": "lower" if said.negated else "higher",
+        "guards": said.guards,
     }
 
 

@@ -197,6 +197,7 @@ class BackboneLikelihood:
 
     name: ClassVar[str] = "backbone_likelihood"
     units: ClassVar[str] = "nats a residue"
+    guards: ClassVar[bool] = True
     differentiable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:

@@ -39,7 +39,7 @@ def verdict_words(about: Summary) -> dict[str, Any]:
     tone = _TONES[outcome]
     if verdict["below_base"] or verdict["constraints_broken"].get(take):
         tone = "bad"
-    elif tone == "good" and (verdict["by"] == "optimised" or _accused(about, winner)):
+    elif tone == "good" and ((verdict["by"] == "optimised" and not _guarded(about)) or _accused(about, winner)):
         tone = "caution"
     return {"headline": _headline(verdict), "sentences": sentences, "tone": tone, "take": take}
 
@@ -182,7 +182,22 @@ def _better(value: float) -> str:
     return f"{pretty(abs(value))} {'better' if value >= 0 else 'worse'}"
 
 
+def _guarded(about: Summary) -> bool:
+    """Return whether there is a judge of what designs should keep; runs judged by earlier versions have none."""
+    return about["held_out"] is not None and bool(about["held_out"].get("guards"))
+
+
 def _unjudged(about: Summary) -> str:
+    if _guarded(about):
+        judge = about["held_out"]
+        medians = [(row["name"], (row.get("held_out") or {}).get("median")) for row in about["rows"]]
+        told = [
+            f"{pretty(judge['sign'] * median)} for {_inline(name)}" for name, median in medians if median is not None
+        ]
+        return (
+            f"The held-out judge tells what designs should keep, and names no winner: its median ({judge['label']}; "
+            f"{judge['better']} is better) is {', '.join(told) or 'not known'}."
+        )
     if about["held_out"] is None:
         return "There is no held-out judge, so nothing here tells a real gain from an exploited reward."
     return (
