@@ -303,7 +303,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "probes": probes,
     "pmo_verdict": lambda calls: pmo_table.verdict(lines("pmo.jsonl"), int(calls)),
     "recovery": lambda: markdown(recovery.table(lines("recovery.jsonl"))),
-    "recovery_mean": lambda weights: f"{recovery.mean(lines('recovery.jsonl'), weights, 'recovery'):.1%}",
+    "recovery_published": lambda what: recovery.PUBLISHED_RECOVERY[what],
     "redesign": lambda: markdown(redesign.table(lines("redesign.jsonl"))),
     "redesign_native": lambda backbone: redesign.native(lines("redesign.jsonl"), backbone),
     "redesign_value": lambda backbone, method, key, how: redesign.value(

@@ -24,6 +24,7 @@ from biotilt.models.proteinmpnn import PUBLISHED, ProteinMPNN
 from biotilt.spaces.residues import Residues
 
 Row = dict[str, Any]
+PUBLISHED_RECOVERY = {"table": "47.9 %", "natives": "52.4 %"}  # Dauparas et al. 2022: its table 1, and its abstract
 
 
 def structures(folder: Path) -> Iterator[Path]:
