@@ -104,7 +104,7 @@ METHODS: dict[str, Callable[[str, int], Row]] = {
 
 def table(rows: list[Row]) -> list[list[str]]:
     """Return the cells of the table: the mean over seeds, and the range of what decides."""
-    head = ["", "", "reward", "in the range", "judge, nats a residue", "unique", "KL, nats", "calls", "CPU s"]
+    head = ["", "", "seeds", "reward", "in the range", "judge, nats a residue", "unique", "KL, nats", "calls", "CPU s"]
     cells = [head]
     for backbone, method in itertools.product(BACKBONES, METHODS):
         found = [row for row in rows if (row["backbone"], row["method"]) == (backbone, method)]
@@ -113,7 +113,7 @@ def table(rows: list[Row]) -> list[list[str]]:
         kl = "–" if method != "tuned" else f"{_mean(found, 'kl'):.0f}"
         title = f"{backbone}, {found[0]['residues']} residues" if method == "base" else ""
         cells.append([
-            title, method, _range(found, "reward", 1), f"{_mean(found, 'reached'):.0%}", _range(found, "judge", 2),
+            title, method, str(len(found)), _range(found, "reward", 1), f"{_mean(found, 'reached'):.0%}", _range(found, "judge", 2),
             f"{_mean(found, 'unique'):.0%}", kl, f"{_mean(found, 'calls'):.0f}", f"{_mean(found, 'cpu_s'):.0f}",
         ])  # fmt: skip
     return cells
