@@ -113,7 +113,8 @@ def table(rows: list[Row]) -> list[list[str]]:
         kl = "–" if method != "tuned" else f"{_mean(found, 'kl'):.0f}"
         title = f"{backbone}, {found[0]['residues']} residues" if method == "base" else ""
         cells.append([
-            title, method, str(len(found)), _range(found, "reward", 1), f"{_mean(found, 'reached'):.0%}", _range(found, "judge", 2),
+            title, method, str(len(found)), _range(found, "reward", 1), f"{_mean(found, 'reached'):.0%}",
+            _range(found, "judge", 2),
             f"{_mean(found, 'unique'):.0%}", kl, f"{_mean(found, 'calls'):.0f}", f"{_mean(found, 'cpu_s'):.0f}",
         ])  # fmt: skip
     return cells
