@@ -15,6 +15,7 @@ import known_answer_page
 import known_answer_table
 import matrix
 import page_gpu
+import page_large
 import pmo_table
 import recovery
 import redesign
@@ -290,6 +291,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "faulty": faulty,
     "floor": floor,
     **page_gpu.TABLES,
+    **page_large.TABLES,
     "known_answers": known_answers,
     "known_table": known_table,
     "known_value": known_value,

@@ -102,6 +102,7 @@ STEPS = (
     Step("probe.jsonl", "probe.py --out {out}"),
     Step("speed.jsonl", "speed.py --out {out}"),
     Step("speed.jsonl", "speed.py --peers --out {out}"),
+    Step("large.jsonl", "large.py --out {out}"),
     Step("gpu.jsonl", "gpu.py --out {out} --seconds 125", card=True),
     Step("steps.jsonl", "steps.py --out {out}"),
     Step("screening.jsonl", "screening.py --out {out}"),
