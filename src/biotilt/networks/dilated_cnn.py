@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biotilt.core.activations import block
 from biotilt.errors import ConfigError
 from biotilt.networks.blank import blank_copy
 from biotilt.networks.cnn import NEAR
@@ -93,8 +94,7 @@ class DilatedCNN(nn.Module):
         one_hot = as_one_hot(x, self.config.letters + 1, self.frequencies.dtype).transpose(1, 2)
         h = F.relu(self.embed(one_hot))
         for shift, norm, conv in zip(self._shifts(x, t, condition), self.norms, self.convs):
-            normal = norm((h + shift.unsqueeze(-1)).transpose(1, 2)).transpose(1, 2)
-            h = h + F.relu(conv(normal))
+            h = block(_residual, norm, conv, h, shift)
         return h.transpose(1, 2)
 
     def _shifts(self, x: Tensor, t: Tensor, condition: Tensor | None) -> list[Tensor]:
@@ -107,6 +107,11 @@ class DilatedCNN(nn.Module):
             return shifts
         told = self.condition(classes(condition, self.config.conditions, x))
         return [shift + layer(told) for shift, layer in zip(shifts, self.conditions)]
+
+
+def _residual(norm: nn.Module, conv: nn.Module, h: Tensor, shift: Tensor) -> Tensor:
+    normal = norm((h + shift.unsqueeze(-1)).transpose(1, 2)).transpose(1, 2)
+    return h + F.relu(conv(normal))
 
 
 def noise_level(t: Tensor, schedule: Schedule, eps: float) -> Tensor:

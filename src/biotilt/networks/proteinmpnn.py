@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.core import needed
+from biotilt.core.activations import block as in_turn
 from biotilt.errors import ConfigError
 from biotilt.networks.one_hot import as_one_hot
-from biotilt.options import Layers, Length, Positive, Symbols, Width, check_options
+from biotilt.options import Flag, Layers, Length, Positive, Symbols, Width, check_options
 
 KINDS = 21  # of letters that the embedding and the output have: 20 residues and X
 SCALE = 30.0  # sums over neighbours are divided by this, however many there are
@@ -23,7 +24,8 @@ NEAR = 1_500_000  # numbers of a layer that stay near the processor: rows withou
 class BackboneDecoderConfig:
     """A design of `length` letters on a backbone of `residues`, each with `neighbours` nearest ones, itself among them.
 
-    `letters` V ≤ 20: outputs a position. `temperature` divides the logits.
+    `letters` V ≤ 20: outputs a position. `temperature` divides the logits. `masks`: what is hidden has a letter of its
+    own, and there is no order, as in the inverse folding of DRAKES.
     """
 
     letters: Symbols
@@ -33,6 +35,7 @@ class BackboneDecoderConfig:
     width: Width = 128
     layers: Layers = 3
     temperature: Positive = 1.0
+    masks: Flag = False
 
     def __post_init__(self) -> None:
         check_options(self, 'network "proteinmpnn"')
@@ -49,12 +52,13 @@ class BackboneDecoder(nn.Module):
     A decoder of this kind has an order. Here what is shown comes first, by `rank`, and then, each by itself, what is
     hidden: the logits of a hidden position are those of the published decoder when it is the next after all that is
     shown, so they are a function of the state. A residue sees the letters of those before it and of the others, itself
-    among them, what the encoder says.
+    among them, what the encoder says. With `masks` (Wang et al. 2024, 2410.13643) everyone sees everyone, letters and
+    masks: a function of the state as it is.
 
     `nodes` `(N, C)` and `edges` `(N, K, C)` are what the encoder said, `neighbours` `(N, K)` the numbers of the nearest
     residues; `owner` `(N,)` which position of the design a residue is of, −1 for a residue of a chain that is not
-    designed, whose letter is `known` `(N,)`. Residues of one position are tied: they have one letter, whose logits are
-    the mean of theirs. All are floats, since files of weights hold nothing else.
+    designed, whose letter is `known` `(N,)`, V for one that is not shown. Residues of one position are tied: they have
+    one letter, whose logits are the mean of theirs. All are floats, since files of weights hold nothing else.
     """
 
     name: ClassVar[str] = "proteinmpnn"
@@ -72,9 +76,9 @@ class BackboneDecoder(nn.Module):
         super().__init__()
         self.config = config
         n, k, c = config.residues, config.neighbours, config.width
-        self.embed = nn.Embedding(KINDS, c)
+        self.embed = nn.Embedding(KINDS + config.masks, c)
         self.blocks = nn.ModuleList(DecoderBlock(c) for _ in range(config.layers))
-        self.head = nn.Linear(c, KINDS)
+        self.head = nn.Linear(c, KINDS + config.masks)
         shapes = {"nodes": (n, c), "edges": (n, k, c), "neighbours": (n, k), "owner": (n,), "known": (n,), "rank": (n,)}
         for name, shape in shapes.items():
             self.register_buffer(name, torch.zeros(shape))
@@ -101,10 +105,10 @@ class BackboneDecoder(nn.Module):
         return total / counts.view(-1, *[1] * (total.dim() - 2))
 
     def logits(self, placed: Tensor, rank: Tensor | None = None) -> Tensor:
-        """Return logits `(B, N, 21)` of residues with letters as `placed` says.
+        """Return logits `(B, N, 21)`, with `masks` `(B, N, 22)`, of residues with letters as `placed` says.
 
         `rank` `(N,)`: who comes before whom among those that are shown, in place of the network's own order; residues
-        of one rank do not see each other.
+        of one rank do not see each other. Without meaning where everyone sees everyone.
         """
         k, n, c = self.config.neighbours, self.config.residues, self.config.width
         rows = max(1, NEAR // (n * k * c))
@@ -128,13 +132,17 @@ class BackboneDecoder(nn.Module):
     def _read(self, placed: Tensor, before: Tensor, fixed: list[tuple[Tensor, Tensor]]) -> Tensor:
         """Return what the head is given of each residue `(B, N, C)`."""
         v, near = self.config.letters, self.neighbours.long()
-        shown = 1 - placed[..., v]
         letters = placed[..., :v] @ self.embed.weight[:v]
-        own = shown.unsqueeze(-1)
-        seen = shown[:, near] * (1 - own + own * before)  # (B, N, K): what is hidden comes after all that is shown
+        if self.config.masks:
+            letters = letters + placed[..., v:] * self.embed.weight[KINDS]
+            seen = torch.ones_like(before).unsqueeze(0)
+        else:
+            shown = 1 - placed[..., v]
+            own = shown.unsqueeze(-1)
+            seen = shown[:, near] * (1 - own + own * before)  # (B, N, K): what is hidden comes after all that is shown
         h = self.nodes.expand(len(placed), -1, -1)
         for block, there in zip(self._decoding, fixed):
-            h = block(h, letters, seen.unsqueeze(-1), near, there)
+            h = in_turn(block, h, letters, seen.unsqueeze(-1), near, there)
         return h
 
 
