@@ -12,7 +12,7 @@ HERE = Path(__file__).parent / "far"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["device.py", "experiments.py"])
+@pytest.mark.parametrize("file", ["device.py", "experiments.py", "published.py"])
 def test_runs_on_a_device_that_refuses_tensors_of_the_processor(file):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / file)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=HERE.parents[1])
