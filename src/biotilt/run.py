@@ -40,6 +40,7 @@ from biotilt.oracle import Oracle
 from biotilt.portable import portable
 from biotilt.progress import in_notebook
 from biotilt.provenance import read_record, recorded, threads_of, write_record
+from biotilt.repeatable import repeatable
 from biotilt.schema import Summary
 from biotilt.threads import at_work
 from biotilt.training import Callback, Trainer
@@ -265,7 +266,7 @@ def tune_in(
     check_run(experiment, folder)
     with only_writer(folder, "tuning"), closing(experiment), _terminate_like_interrupt():
         again = team.from_first(lambda: _made_ready(experiment, folder, overwrite, more))
-        with at_work(threads_of(experiment, folder)):
+        with at_work(threads_of(experiment, folder)), repeatable(experiment.device):
             return _tune(experiment, folder, [*show, *told, *callbacks], again)
 
 

@@ -21,6 +21,7 @@ from biotilt.experiment import Experiment
 from biotilt.oracle import Ledger, Store
 from biotilt.oracle.workers.isolation import reseed
 from biotilt.provenance import digest, precision_said
+from biotilt.repeatable import repeatable
 from biotilt.screening import screen_for
 from biotilt.training import Callback, Trainer
 
@@ -70,7 +71,7 @@ def computing(experiment: Experiment, folder: Path | None = None) -> Iterator[No
     """Have networks compute inside as tuning does: in the precision of the run in `folder`, and in so much memory."""
     train = experiment.config.build_train()
     precision, _ = settled(precision_said(experiment, folder), experiment.model.policy.net)
-    with computed_in(precision), bounded(train.memory):
+    with computed_in(precision), bounded(train.memory), repeatable(experiment.device):
         yield
 
 
