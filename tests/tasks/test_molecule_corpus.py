@@ -19,6 +19,7 @@ from biotilt.tasks.molecule.corpus import PARTS, SOURCES, Corpus, part_of, read_
 RINGS = ["c1ccccc1", "c1ccncc1", "C1CCCC1", "C1CC1", "c1ccoc1", "c1ccsc1", "c1cc[nH]c1", "C1CCNCC1", "C1CCOC1"]
 TEST = [f"C{ring}" for ring in RINGS]
 OFFICIAL = [f"CC{ring}" for ring in RINGS] + [TEST[0]]  # one that is in the other file too
+LARGE = [f"CCC{ring}" for ring in RINGS] + [OFFICIAL[1]]
 ZINC = [f"OC{ring}" for ring in RINGS] + ["C[C@H](N)O", "C[N+](C)(C)C", "C1=CC=CC=C1C", "CC.O", "C" * 80, "no molecule"]
 
 
@@ -26,7 +27,7 @@ ZINC = [f"OC{ring}" for ring in RINGS] + ["C[C@H](N)O", "C[N+](C)(C)C", "C1=CC=C
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     monkeypatch.setattr(module, "COMMON", 1)
     monkeypatch.setattr(module, "HELD_BACK", 50)  # of a hundred scaffolds
-    for name, rows in zip(module.MOSES, (TEST, OFFICIAL)):
+    for name, rows in zip((*module.MOSES, module.MORE), (TEST, OFFICIAL, LARGE)):
         (tmp_path / name).write_bytes(gzip.compress("\n".join(["SMILES", *rows]).encode()))
     (tmp_path / "zinc.smiles").write_text("\n".join(ZINC) + "\n")
     return tmp_path, tmp_path / "zinc.smiles"
@@ -54,10 +55,13 @@ def test_no_scaffold_is_on_two_sides_and_only_the_official_split_is_unseen(files
     sides = {part: {scaffold(s) for source in SOURCES for s in found[source, part]} for part in PARTS}
     assert not sides["train"] & sides["unseen"] and not sides["train"] & sides["validation"]
     assert found["moses", "train"] and found["moses", "unseen"]
+    large = {MolToSmiles(MolFromSmiles(s)) for s in LARGE[:-1]}
+    assert {s for s in large if part_of(scaffold(s)) == "train"} == set(found["moses_train", "train"])
+    assert not found["moses_train", "unseen"] and not found["moses_train", "validation"]
     canonical = {name: {MolToSmiles(MolFromSmiles(s)) for s in rows} for name, rows in (("1", TEST), ("2", OFFICIAL))}
     apart = {s for s in canonical["1"] - canonical["2"] if part_of(scaffold(s)) != "train"}
     everywhere = [molecule for molecules in found.values() for molecule in molecules]
-    assert apart and not apart & set(everywhere), "of the first file only what trains is kept"
+    assert apart and not apart & set(everywhere), "of that file only what trains is kept"
     assert {s for s in canonical["2"] if part_of(scaffold(s)) == "unseen"} == set(found["moses", "unseen"])
     assert len(everywhere) == len(set(everywhere)), "repeats are kept once"
 

@@ -80,15 +80,33 @@ def train(
     return made, best, seen
 
 
+class Blocks(Dropping):
+    """The same, with a matrix in `blocks`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([nn.Linear(6, 6)])
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        return self.blocks[0](self.layers(x.long())).unflatten(-1, (3, 2))
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
 @pytest.mark.parametrize("places", [(1,), (5,), (9, 12), (22,), (3, 4, 5, 6)])
-def test_in_parts_it_ends_with_the_same_bits_as_in_one_go(tmp_path, monkeypatch, places):
+def test_in_parts_it_ends_with_the_same_bits_as_in_one_go(tmp_path, monkeypatch, places, optimiser):
     monkeypatch.setattr(pretraining_state, "SECONDS_BETWEEN", 0.0)
-    whole, best, seen = train(None)
+
+    def go(path: Path | None, killed_after: int = 0):
+        torch.manual_seed(0)
+        started = Policy(AnyOrder(3, 2), Blocks())
+        return train(path, killed_after=killed_after, started=started, optimiser=optimiser)
+
+    whole, best, seen = go(None)
     for place in places:
         with pytest.raises(Killed):
-            train(tmp_path / "s.safetensors", killed_after=place)
+            go(tmp_path / "s.safetensors", killed_after=place)
         torch.manual_seed(place)  # whatever the process does in between
-    resumed, again, rest = train(tmp_path / "s.safetensors")
+    resumed, again, rest = go(tmp_path / "s.safetensors")
     if places[-1] > 1:  # the step in which it was killed is done again
         assert rest[0] == ("resumed", places[-1] - 1)
     left = [row for row in seen if row[1] >= places[-1]]

@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from biotilt.core import Net, Policy, move_toward
 from biotilt.errors import DataError
 from biotilt.options import BatchSize, Below1, Count, CountFrom0, NotNegative, Positive, Share, check_options
+from biotilt.training.optimisers import Optimiser
 from biotilt.training.pretraining_state import Pretraining, StateFile, hash_of
 from biotilt.training.put_off import interrupt_put_off
 
@@ -22,12 +23,14 @@ TOLD_EVERY = 20  # steps on a device, without waiting for it in between
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """`steps` of AdamW at `lr` on batches of `batch`; weights averaged by `ema`.
+    """`steps` of an optimiser at `lr` on batches of `batch`; weights averaged by `ema`.
 
     The rate rises in a line for `warmup` steps and falls to 0, as a cosine does, in the last `decay` of those that
     follow: 1 for a fall from the beginning, 0 for none. `patience`: training ends after so many looks at validation,
     one each `check_every` steps, that found nothing better, the network as it came being looked at first; 0 for all
     steps. `bfloat16`: the network's products are taken in 16 bits, twice as fast or more where the processor has them.
+    `optimiser`: "adamw", or "muon", which learns as much of large batches in fewer steps where most weights are
+    matrices of blocks, as a transformer's are.
     """
 
     steps: Count = 4000
@@ -41,6 +44,7 @@ class PretrainConfig:
     check_every: Count = 250
     patience: CountFrom0 = 0
     bfloat16: bool = False
+    optimiser: Optimiser = "adamw"
 
     def __post_init__(self) -> None:
         check_options(self, "pretrain")
@@ -159,16 +163,17 @@ def _device_of(net: nn.Module) -> torch.device:
 
 def _step(loss: Callable[[], Tensor], config: PretrainConfig, now: Pretraining) -> Tensor:
     """Change the weights, and their average, by one batch; return its loss."""
-    net, optimiser = now.net, now.optimiser
+    net = now.net
     now.step += 1
     net.train()
-    for group in optimiser.param_groups:
-        group["lr"] = config.rate(now.step)
     found = loss()
-    optimiser.zero_grad(set_to_none=True)
+    net.zero_grad(set_to_none=True)
     found.backward()
     torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
-    optimiser.step()
+    for optimiser in now.optimisers.values():
+        for group in optimiser.param_groups:
+            group["lr"] = config.rate(now.step)
+        optimiser.step()
     # a short memory at first, so that the average forgets the random start
     move_toward(now.average, net, 1 - min(config.ema, (1 + now.step) / (10 + now.step)))
     return found.detach().double()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,8 +20,10 @@ from biotilt.errors import CheckpointError, ConfigError
 from biotilt.options import CountFrom0
 from biotilt.schema import StoredTensors
 from biotilt.tensors import load_tensors, save_tensors
+from biotilt.training.optimisers import OptimiserOptions, optimisers_of
 
 SECONDS_BETWEEN = 60.0  # two writings of a state
+NOT_SAID = {("patience", 0), ("optimiser", "adamw")}
 
 
 class PretrainingFile(StoredTensors):
@@ -83,19 +85,9 @@ def hash_of(*tensors: Tensor) -> str:
     return found.hexdigest()[:16]
 
 
-class PretrainOptions(Protocol):
-    """What the optimiser is told."""
-
-    @property
-    def lr(self) -> float: ...
-
-    @property
-    def weight_decay(self) -> float: ...
-
-
 @dataclass
 class Pretraining:
-    """Weights, their average, the best averages so far with their bound, the optimiser, and how far it is.
+    """Weights, their average, the best averages so far with their bound, the optimisers, and how far it is.
 
     `of` tells what decides how it goes: options, seed, a hash of the first weights. `running` is the sum of the losses
     since the last check, on the device, which need not be waited for; `waited`: checks since the best. What takes no
@@ -107,7 +99,7 @@ class Pretraining:
     net: nn.Module
     average: nn.Module
     best_weights: dict[str, Tensor]
-    optimiser: torch.optim.Optimizer
+    optimisers: Mapping[str, torch.optim.Optimizer]
     generator: Generator
     running: Tensor
     frozen: frozenset[str] = frozenset()
@@ -117,21 +109,19 @@ class Pretraining:
     written: float = field(default_factory=time.monotonic)
 
     @classmethod
-    def start(cls, net: nn.Module, config: PretrainOptions, generator: Generator) -> Pretraining:
+    def start(cls, net: nn.Module, config: OptimiserOptions, generator: Generator) -> Pretraining:
         device = generator.device
-        fused = device.type == "cuda"
-        own = [parameter for parameter in net.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(own, config.lr, weight_decay=config.weight_decay, fused=fused)
+        optimisers = optimisers_of(net, config, device)
         everything = net.named_parameters(remove_duplicate=False)
         frozen = frozenset(name for name, parameter in everything if not parameter.requires_grad)
         average = share(net).requires_grad_(False)
         first = hash_of(*net.state_dict().values())
-        # states of before there was patience say nothing of it
-        said = {key: value for key, value in vars(config).items() if value or key != "patience"}
+        # states of before there was patience, or another optimiser, say nothing of it
+        said = {key: value for key, value in vars(config).items() if (key, value) not in NOT_SAID}
         of = {**said, "seed": generator.initial_seed(), "the network's first weights": first}
         running = torch.zeros((), dtype=torch.float64, device=device)
         best = copy.deepcopy(_own(net, frozen))
-        return cls(of, net, average, best, optimiser, generator, running, frozen)
+        return cls(of, net, average, best, optimisers, generator, running, frozen)
 
     def checked(self, bound: float) -> None:
         """Take note of the bound of the averaged weights."""
@@ -151,8 +141,9 @@ class Pretraining:
         tensors = {"generator": self.generator.get_state(), "dropout": _dropout_state(self.generator.device)}
         for name, weights in self._weights().items():
             tensors |= {f"{name}/{key}": value for key, value in weights.items()}
-        for index, moments in self.optimiser.state_dict()["state"].items():
-            tensors |= {f"optimiser/{index}/{key}": value for key, value in moments.items()}
+        for name, optimiser in self.optimisers.items():
+            for index, moments in optimiser.state_dict()["state"].items():
+                tensors |= {f"{name}/{index}/{key}": value for key, value in moments.items()}
         about = {"of": self.of | file.also, "step": self.step, "running": self.running.item()}
         best = self.best if math.isfinite(self.best) else None
         save_tensors(file.path, tensors, {"kind": PretrainingFile.kind, **about, "best": best, "waited": self.waited})
@@ -169,17 +160,18 @@ class Pretraining:
         for name, value in tensors.items():
             group, _, rest = name.partition("/")
             groups.setdefault(group, {})[rest] = value
-        moments: dict[int, dict[str, Tensor]] = {}
         try:
             _put(self.net, groups["net"], self.frozen)
             _put(self.average, groups["average"], self.frozen)
             self.best_weights = {
                 key: groups["best"][key].to(value, copy=True) for key, value in self.best_weights.items()
             }
-            for name, value in groups["optimiser"].items():
-                index, _, key = name.partition("/")
-                moments.setdefault(int(index), {})[key] = value
-            self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": moments})
+            for name, optimiser in self.optimisers.items():
+                moments: dict[int, dict[str, Tensor]] = {}
+                for place, value in groups[name].items():
+                    index, _, key = place.partition("/")
+                    moments.setdefault(int(index), {})[key] = value
+                optimiser.load_state_dict(optimiser.state_dict() | {"state": moments})
             self.generator.set_state(groups["generator"][""])
             _set_dropout_state(self.generator.device, groups["dropout"][""])
         except (KeyError, ValueError, RuntimeError, TypeError) as error:  # what torch says of tensors that do not fit

