@@ -104,6 +104,7 @@ STEPS = (
     Step("speed.jsonl", "speed.py --peers --out {out}"),
     Step("large.jsonl", "large.py --out {out}"),
     Step("gpu.jsonl", "gpu.py --out {out} --seconds 125", card=True),
+    Step("gpu_runs.jsonl", "gpu_runs.py --out {out}", card=True),
     Step("steps.jsonl", "steps.py --out {out}"),
     Step("screening.jsonl", "screening.py --out {out}"),
     Step("pmo.jsonl", "pmo.py --out {out}"),
@@ -124,7 +125,8 @@ STEPS = (
     Step("melting_temperature.json", "melting_temperature.py --data {data}/protein_seqs", prints=True),
     Step("natural_strands.json", "natural_strands.py --data {data}/protein_seqs", prints=True),
 )
-RESUMABLE = {Path(step.makes).stem for step in STEPS if step.makes.endswith(".jsonl")} - {"docking", "gpu", "scaffolds"}
+AT_ONCE = {"docking", "gpu", "gpu_runs", "scaffolds"}
+RESUMABLE = {Path(step.makes).stem for step in STEPS if step.makes.endswith(".jsonl")} - AT_ONCE
 
 
 def main() -> None:

@@ -73,6 +73,14 @@ class Experiment(Assembled):
         """Where tensors live; ConfigError when this machine has no such device."""
         return device_of(self.config)
 
+    @property
+    def device_here(self) -> torch.device:
+        """The device where this machine has it, else the processor: for what can be done anywhere."""
+        try:
+            return self.device
+        except ConfigError:
+            return torch.device("cpu")
+
     def close(self) -> None:
         """End the workers that score designs; they start again when they are needed."""
         self.oracles.close()

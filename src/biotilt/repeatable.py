@@ -15,8 +15,8 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"  # cuBLAS reads it when it is first used
 def repeatable(device: torch.device) -> Iterator[None]:
     """Have torch take, on a GPU, only operators that compute the same each time, and warn where there is none.
 
-    Without, a run's weights differ in the sixth digit when it is repeated or resumed, and its designs after some rounds.
-    Nothing changes on another device, where it is so anyway.
+    Without, a run's weights differ in the sixth digit when it is repeated or resumed, and its designs after some
+    rounds. Nothing changes on another device, where it is so anyway.
     """
     if device.type != "cuda":
         yield

@@ -124,7 +124,12 @@ class Run:
         return notebook.html(self)
 
     def sample(self, count: int, *, seed: int = 0) -> list[Any]:
-        """Return `count` fresh designs of the tuned model."""
+        """Return `count` fresh designs of the tuned model, drawn where it was tuned.
+
+        On a machine without that device the processor draws, other designs of the same seed.
+        """
+        here = self.experiment.device_here
+        self.model.policy.net.to(here)
         with computing(self.experiment, self.folder):
             return self.model.sample(count, seed=seed)
 

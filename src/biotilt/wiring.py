@@ -71,7 +71,7 @@ def computing(experiment: Experiment, folder: Path | None = None) -> Iterator[No
     """Have networks compute inside as tuning does: in the precision of the run in `folder`, and in so much memory."""
     train = experiment.config.build_train()
     precision, _ = settled(precision_said(experiment, folder), experiment.model.policy.net)
-    with computed_in(precision), bounded(train.memory), repeatable(experiment.device):
+    with computed_in(precision), bounded(train.memory), repeatable(experiment.device_here):
         yield
 
 

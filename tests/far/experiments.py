@@ -103,6 +103,9 @@ def test_a_run_there_is_checked_tuned_judged_resumed_and_steers(keys, tmp_path):
         found = biotilt.steer(guided, 4, proposal=whole.model, value=whole)
         assert len(found.designs) == 4
         assert whole.evaluate()["rows"][0]["name"] == "base"
+        drawn = whole.sample(8)
+        assert biotilt.Run.load(tmp_path / "whole").sample(8) == drawn
+    assert len(biotilt.Run.load(tmp_path / "whole").sample(2)) == 2  # this machine has no such device any more
 
 
 def test_gradients_of_a_reward_flow_there(tmp_path):

@@ -35,18 +35,17 @@ def optimisers_of(net: nn.Module, config: OptimiserOptions, device: torch.device
     in `blocks`, or torch is older than Muon.
     """
     own = {name: p for name, p in net.named_parameters() if p.requires_grad}
-    options = {"lr": config.lr, "weight_decay": config.weight_decay}
-    fused = device.type == "cuda"
+    rate, decay, fused = config.lr, config.weight_decay, device.type == "cuda"
     if config.optimiser == "adamw":
-        return {"optimiser": AdamW(own.values(), fused=fused, **options)}
+        return {"optimiser": AdamW(own.values(), rate, weight_decay=decay, fused=fused)}
     matrices = {name: p for name, p in own.items() if p.ndim == 2 and "blocks." in name}
     rest = [p for name, p in own.items() if name not in matrices]
     if not matrices:
         raise ConfigError(f"pretrain: {type(net).__name__} has no blocks with matrices for muon; take adamw")
-    muon: type[Optimizer] | None = getattr(torch.optim, "Muon", None)
+    muon = getattr(torch.optim, "Muon", None)
     if muon is None:
         raise ConfigError(f"pretrain: muon needs torch 2.9 or newer, and this is {torch.__version__}; or take adamw")
     return {
-        "optimiser": AdamW(rest, fused=fused, **options),
-        "muon": muon(matrices.values(), adjust_lr_fn="match_rms_adamw", **options),
+        "optimiser": AdamW(rest, rate, weight_decay=decay, fused=fused),
+        "muon": muon(matrices.values(), rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
     }

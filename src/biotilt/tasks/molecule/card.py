@@ -99,10 +99,10 @@ python -m biotilt.tasks.molecule.recipe --data FOLDER --zinc FILE --device cuda
 
 These weights were made on one H200: those of the small network in two minutes of it, those of the two transformers in
 ten, with as many updates as the time allowed, which the recipe repeats. They are not the recipe's to the bit. Of the
-large file of MOSES the transformers saw 1,014,325 training molecules of about 1.43 million: as many as could be brought
-there. Of the trunk's molecules a fifth to two fifths were of ZINC250k. Muon decayed weights by 0.05 where the recipe has
-0.01, and the weights were averaged over 670 updates where it has 500. A training that is interrupted goes on when it is
-run again. On a processor it takes days.
+large file of MOSES the transformers saw 1,014,325 training molecules of about 1.44 million: as many as could be brought
+there. Of the trunk's molecules a quarter to two fifths were of ZINC250k. Muon decayed weights by 0.05 where the recipe
+has 0.01, and the weights were averaged over 670 updates where it has 500. A training that is interrupted goes on when
+it is run again. On a processor it takes days.
 
 **Format.** safetensors, weights in half precision. The architecture, and the vocabulary of the space, are in the
 file's header.

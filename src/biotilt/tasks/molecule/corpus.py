@@ -83,8 +83,8 @@ def read_corpus(moses: Path, zinc: Path, every: int = 1) -> Corpus:
 
     Molecules are split by scaffold, without regard to stereo, across all files: none that trains has a scaffold that
     validates or tests. Of the first file of MOSES, and of the large one, `moses_train`, only the training part is
-    kept: molecules of unseen scaffolds are those of the official scaffold split. Repeats are kept once. Left out are molecules of several parts or of more than
-    `LENGTH` tokens, and those with a token that fewer than `COMMON` have.
+    kept: molecules of unseen scaffolds are those of the official scaffold split. Repeats are kept once. Left out are
+    molecules of several parts or of more than `LENGTH` tokens, and those with a token that fewer than `COMMON` have.
     """
     rows: list[tuple[Source, Part, list[str]]] = []
     known: set[int] = set()
