@@ -97,9 +97,9 @@ def test_the_files_of_a_run_are_described():
 
 
 def test_toml_blocks_are_experiments():
-    from biotilt.assemble import build_reward
     from biotilt.config import parse_config
     from biotilt.keys import merge
+    from biotilt.reward_given import build_reward
     from biotilt.tasks import find_task
 
     pages = [ROOT / "README.md", ROOT / "docs/python.md"]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from biotilt.asking import Oracles
 from biotilt.auto import settled, with_tilt
-from biotilt.config import Config, ConstraintSection, ModelSection, RewardSection, parse_config
+from biotilt.config import Config, ConstraintSection, parse_config
 from biotilt.constraints import Bounds
 from biotilt.constraints.tempered import check_tempered
 from biotilt.core import Algorithm, Objective, Parts, Sampler, Sees, Value, check_parts
@@ -21,23 +21,17 @@ from biotilt.keys import merge
 from biotilt.locate import locating
 from biotilt.measures import own_measures, with_given
 from biotilt.model import Model
+from biotilt.model_given import load_base, model_section, with_told
 from biotilt.models.checks import reads_relaxed
-from biotilt.models.hub import is_hub
-from biotilt.models.origin import FactoryOrigin, Origin, SourceOrigin
-from biotilt.models.reference import base_density
-from biotilt.models.sources import MODELS
+from biotilt.models.origin import Origin
 from biotilt.networks import ValueSize, value_network
-from biotilt.options import anchored, plain, shown
+from biotilt.options import plain
 from biotilt.oracle.reading import check_reads
-from biotilt.oracle.workers.isolation import adopt, isolated
 from biotilt.portable import packaged
 from biotilt.processes import PROCESSES
-from biotilt.rewards import REWARDS, NamedReward
-from biotilt.rewards import reward as wrap_reward
-from biotilt.rewards.generic.base import Named
-from biotilt.rewards.generic.columns import GivesColumns, Source, plan, sources
-from biotilt.rewards.generic.declare import declare
-from biotilt.rewards.generic.section import FromSection, Section
+from biotilt.reward_given import as_reward, load_reward
+from biotilt.rewards import NamedReward
+from biotilt.rewards.generic.columns import Source, plan, sources
 from biotilt.screening import check_screen, view_of
 from biotilt.spaces import Text
 from biotilt.tasks import find_task
@@ -105,11 +99,11 @@ def assemble(
             if isinstance(own, Mapping):  # a section, as in a file
                 data = {**data, key: plain(own, key)}
             elif own is not None:
-                given[key] = _as_reward(own, key)
+                given[key] = as_reward(own, key)
                 data = {**data, key: {"kind": "python", "function": f"<{given[key].name}, given in Python>"}}
         if isinstance(model, Model):
             given["model"] = model
-            data = {**data, "model": _model_section(model)}
+            data = {**data, "model": model_section(model)}
         elif model is not None:
             data = {**data, "model": plain(model, "model")}
         data, shown_too = with_given(data, measures)
@@ -134,7 +128,7 @@ def _built(config: Config, base: Path, given: Mapping[str, Any]) -> Assembled:
     model = model.with_fixed(fixed_positions(config, model))
     if lora is not None and model.lora is None:
         model = model.with_lora(**lora)
-    model = _told(config.model, model)
+    model = with_told(config.model, model)
     reward = given["reward"] if "reward" in given else load_reward(config.reward, base, "reward", target, model)
     held_out = given.get("held_out")
     if held_out is None and config.held_out is not None and config.held_out.kind != "none":
@@ -248,130 +242,6 @@ def _value_of(algorithm: Algorithm, section: str, parts: Assembled, given: Value
     return value
 
 
-def load_reward(
-    section: RewardSection, base: Path, key: str, target: str | None = None, model: Model | None = None
-) -> NamedReward:
-    """Build a reward as `build_reward` does; what its file sets in this process when it is run stays with it."""
-    if section.weight != 1:
-        raise ConfigError(
-            f"{key}.weight: only the parts of a sum, a product or a mean have weights; leave this key out"
-        )
-    with isolated() as world:
-        made = build_reward(section, base, key, target, model)
-    adopt(made, world)
-    return made
-
-
-def build_reward(
-    section: RewardSection, base: Path, key: str, target: str | None = None, model: Model | None = None
-) -> NamedReward:
-    """Build a reward from its section; ConfigError names the key when something is missing.
-
-    `target` is given to the rewards that have an option of that name and whose section does not set it; `model`, the
-    base, to those that are weighed against the density of its designs.
-    """
-    kind = REWARDS.find(section.kind, f"{key}.kind")
-    parts = [build_reward(part, base, f"{key}.parts.{i}", target, model) for i, part in enumerate(section.parts)]
-    given = Section(
-        key, base, _options(section, base, target), parts, [part.weight for part in section.parts],
-        section.function, section.per_design, section.path, None if model is None else lambda: base_density(model),
-        _model_of(section, base, key, model),
-    )  # fmt: skip
-    _check_keys(section, kind, key)
-    said = {name: getattr(section, name) for name in ("direction", "range", "units")}
-    if section.column is not None:
-        return declare(_column_of(kind, given, section), **said)
-    said |= {name: getattr(section, name) for name in ("deterministic", "repeats")}
-    if issubclass(kind, FromSection):
-        return declare(kind.of_section(given), **said)
-    return declare(REWARDS.build(section.kind, given.options, f"{key}.options"), **said)
-
-
-def _model_of(section: RewardSection, base: Path, key: str, given: Model | None) -> Callable[[], Model] | None:
-    """Return what loads the model that a reward's section names, or gives the base; None where there is neither."""
-    said = section.model
-    if said is None:
-        return None if given is None else lambda: given
-    if said.lora is not None:
-        raise ConfigError(f"{key}.model.lora: adapters are for tuning, and nothing is tuned here; leave this key out")
-    return lambda: _told(said, load_base(said, base))
-
-
-def _check_keys(section: RewardSection, kind: type, key: str) -> None:
-    """Raise ConfigError for what is said of a kind that does not read it."""
-    for name in meaningless(section, kind):
-        where = f"{key}.parts: a weight" if name == "weights" else f"{key}.{name}: this key"
-        raise ConfigError(f'{where} means nothing to a reward of kind "{section.kind}"; leave it out')
-
-
-def meaningless(section: RewardSection, kind: type) -> list[str]:
-    """Return what is said of a reward, the names of keys or "weights" of parts, that its kind does not read."""
-    takes = kind.takes if issubclass(kind, FromSection) else frozenset({"options"})
-    weights = any(part.weight != 1 for part in section.parts)
-    said = {
-        "function": section.function is not None, "per_design": section.per_design, "path": section.path is not None,
-        "options": bool(section.options), "parts": bool(section.parts), "weights": weights,
-        "model": section.model is not None,
-    }  # fmt: skip
-    return [name for name, given in said.items() if given and name not in takes]
-
-
-def _column_of(kind: type, given: Section, section: RewardSection) -> NamedReward:
-    """Return one column of what gives several, asked as often as the section says."""
-    assert section.column is not None
-    if not issubclass(kind, GivesColumns):
-        raise ConfigError(f'{given.key}.column: a reward of kind "{section.kind}" gives one score; leave this key out')
-    source = kind.source_of(given)
-    try:
-        return source.asked(section.repeats).column(section.column)
-    except ConfigError as error:
-        raise ConfigError(f"{given.key}.column: {error}") from error
-
-
-def _options(section: RewardSection, base: Path, target: str | None) -> dict[str, Any]:
-    """Return the options of a reward, with its target and the paths that start at the experiment."""
-    options, kind = dict(section.options), REWARDS.options_of(section.kind)
-    accepted = {option.name for option in fields(kind)} if is_dataclass(kind) else set()
-    if target is not None and "target" in accepted:
-        options = {"target": target} | options
-    if "folder" in accepted:  # a program works where the experiment is
-        options = {"folder": "."} | options
-    return anchored(kind, options, base)
-
-
-def load_base(section: ModelSection, base: Path) -> Model:
-    """Load the pretrained generator that a section names, whose relative paths start at the folder `base`.
-
-    Raises ConfigError, which names the key, when it cannot be built, or does not do what every algorithm expects.
-    """
-    if section.path is not None:
-        try:
-            return Model.load(section.path if is_hub(section.path) else base / section.path, **section.process)
-        except ConfigError as error:
-            raise ConfigError(f"model.process: {error}") from error
-    if section.source is not None:
-        kind = MODELS.options_of(section.source, "model.source")
-        model = Model.of_origin(SourceOrigin(section.source, anchored(kind, section.options, base)))
-    else:
-        assert section.factory is not None  # the section checked that it is one of the three
-        try:
-            model = Model.of_origin(FactoryOrigin.of(section.factory, section.options, base))
-        except ConfigError as error:
-            raise ConfigError(f"model.factory: {error}") from error
-    return model.with_process(**section.process) if section.process else model
-
-
-def _told(section: ModelSection, model: Model) -> Model:
-    """Return the model whose network is told what a section says; ConfigError, which names the key, where it cannot."""
-    if section.condition is None:
-        return model
-    try:
-        return model.with_condition(section.condition, guidance=section.guidance)
-    except ConfigError as error:
-        key = "guidance" if str(error).startswith("guidance") else "condition"
-        raise ConfigError(f"model.{key}: {error}") from error
-
-
 def fixed_positions(config: Config, model: Model) -> Fixed | None:
     """Return what the configuration holds fixed in the model's designs."""
     given = {"fixed": config.design.fixed, "scaffold": config.design.scaffold}
@@ -379,22 +249,3 @@ def fixed_positions(config: Config, model: Model) -> Fixed | None:
     if len(said) > 1:
         raise ConfigError("design.scaffold: give a scaffold or fixed positions, not both")
     return next((model.fixed(what, key) for key, what in said.items()), None)
-
-
-def _model_section(model: Model) -> dict[str, Any]:
-    """Return what a configuration says of a model that was given as an object."""
-    told = {} if model.told is None else {"condition": model.told.table, "guidance": model.told.guidance}
-    if not isinstance(model.origin, Origin):
-        net = model.with_condition(None).policy.net
-        return {"path": f"<{type(net).__name__}, given in Python>"} | told
-    adapters = {} if model.lora is None else {"lora": asdict(model.lora)}
-    return asdict(model.origin) | {"process": model.process_options} | adapters | told
-
-
-def _as_reward(function: Any, key: str) -> NamedReward:
-    if not callable(function):
-        raise ConfigError(f"{key}: {shown(function)} is no function of a list of designs")
-    if isinstance(function, Source):
-        raise ConfigError(f'{key}: "{function.name}" gives several columns; give one of them, .column("…")')
-    found: Any = function if isinstance(function, Named) else wrap_reward(function)
-    return found

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biotilt.assemble import load_base
 from biotilt.config import ModelSection
 from biotilt.core import Policy, own_names, share
 from biotilt.core.capabilities import SeveralTargets
@@ -20,6 +19,7 @@ from biotilt.errors import ConfigError, DataError
 from biotilt.fitting import Split, plain_nats
 from biotilt.keys import read_toml
 from biotilt.model import Model
+from biotilt.model_given import load_base
 from biotilt.models.lora import LoRA
 from biotilt.options import plain
 from biotilt.run import load_model

@@ -19,7 +19,6 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from biotilt.assemble import meaningless
 from biotilt.config import MOST_THREADS, Config, ModelSection, OracleSection, RewardSection, checked_keys
 from biotilt.core.precision import AUTO, Precision
 from biotilt.errors import CheckpointError, ConfigError
@@ -31,6 +30,7 @@ from biotilt.models.hub import generator_file
 from biotilt.options import PathText, Text, explain, plain
 from biotilt.oracle import BACKENDS
 from biotilt.portable import PACKAGE, here, portable, sha256_of
+from biotilt.reward_given import meaningless
 from biotilt.rewards.registry import REWARDS
 from biotilt.trust import mark, require_trust
 

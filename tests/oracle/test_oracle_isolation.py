@@ -243,8 +243,8 @@ def score(designs):
 
 @pytest.mark.parametrize("parts", [False, True])
 def test_a_file_of_a_reward_changes_nothing_when_it_is_loaded(tmp_path, capfd, parts):
-    from biotilt.assemble import load_reward
     from biotilt.config import RewardSection
+    from biotilt.reward_given import load_reward
 
     (tmp_path / "score.py").write_text(REWARD)
     section = {"kind": "python", "function": "score.py:score"}

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from biotilt.assemble import build_reward
 from biotilt.config import RewardSection
 from biotilt.errors import ConfigError
+from biotilt.reward_given import build_reward
 from biotilt.rewards import LogProbability, reward
 from biotilt.testing import tilted_law
 

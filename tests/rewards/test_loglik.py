@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import biotilt
-from biotilt.assemble import load_reward
 from biotilt.config import ModelSection, RewardSection, parse_config
 from biotilt.core import Policy
 from biotilt.errors import ConfigError
@@ -19,6 +18,7 @@ from biotilt.model import Model
 from biotilt.models.likelihood import Loglik
 from biotilt.networks import CNN, MLP, CNNConfig, MLPConfig, VectorMLP, VectorMLPConfig
 from biotilt.processes import AnyOrder, Masked, RandomWalk
+from biotilt.reward_given import load_reward
 from biotilt.rewards.generic.base import Infeasible, NotScored
 from biotilt.spaces import Images, Letters, Padded, Points, alphabet, as_space
 from biotilt.trust import code_of

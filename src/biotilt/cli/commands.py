@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from biotilt.cli.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, go_on_with, note, take_threads
+from biotilt.cli.console import MOST_DESIGNS, MOST_SEED, Answer, Commands, answering, note, take_threads
 from biotilt.cli.fit import convert, export, fit_oracle, given, pretrain
+from biotilt.cli.runs import judged, say_what_runs, tuned
 from biotilt.cli.shown import checked, steered, summarised
 from biotilt.errors import ConfigError
 from biotilt.progress import counting
@@ -16,9 +17,7 @@ from biotilt.ranks import is_first, require_one
 
 # torch takes seconds to import: whatever needs it is imported inside the commands
 if TYPE_CHECKING:
-    from biotilt.experiment import Experiment
     from biotilt.model import Model
-    from biotilt.run import Run
 
 app = typer.Typer(
     name="biotilt",
@@ -79,7 +78,7 @@ def demo(
         folder, why = free_folder(experiment, folder)
         if why:
             note(why)
-    return _judged(_tuned(experiment, folder, overwrite))
+    return judged(tuned(experiment, folder, overwrite))
 
 
 @app.command()
@@ -154,7 +153,7 @@ def tune(
                 "--max-seconds, which give it more"
             )
         experiment, folder = recorded(resume, trust=trust), resume
-        _say_what_runs(experiment, resume)
+        say_what_runs(experiment, resume)
         experiment = with_budget(experiment, **budget) if more else experiment
     elif trust:
         raise ConfigError("--trust goes with --resume: an experiment file of your own is run as it is")
@@ -162,9 +161,9 @@ def tune(
         assert file is not None
         changes += _assignments(None, **budget)
         experiment, folder = Experiment.load(file, overrides=changes), folder or Path("runs") / file.stem
-    run = _tuned(experiment, folder, overwrite, more)
+    run = tuned(experiment, folder, overwrite, more)
     if evaluate:
-        return _judged(run)
+        return judged(run)
     document = {
         "folder": str(folder),
         "calls": run.rows[-1]["calls"],
@@ -303,8 +302,8 @@ def evaluate(
 
     loaded = Run.load(run, measures=measure, trust=trust)
     take_threads(threads_of(loaded.experiment, run))
-    _say_what_runs(loaded.experiment, run)
-    return _judged(loaded, samples)
+    say_what_runs(loaded.experiment, run)
+    return judged(loaded, samples)
 
 
 @app.command()
@@ -354,44 +353,6 @@ def task_list() -> Answer:
         for name, about in found.items()
     ]  # fmt: skip
     return Answer(found, ("\n\n".join(blocks),))
-
-
-def _say_what_runs(experiment: Experiment, folder: Path) -> None:
-    """Tell which code that is not part of biotilt a run's folder names."""
-    from biotilt.trust import code_of
-
-    if code := code_of(experiment.config):
-        note(f"{folder} runs {', '.join(code)} (from {experiment.base})")
-
-
-def _tuned(experiment: Experiment, folder: Path, overwrite: bool, more: bool = False) -> Run:
-    from biotilt.folder import FAILURES
-    from biotilt.provenance import threads_of
-    from biotilt.run import tune_in
-
-    take_threads(experiment.config.threads if overwrite else threads_of(experiment, folder))
-    for sentence in experiment.chosen:
-        note(sentence)
-    with go_on_with("tune", "--resume", folder):
-        run = tune_in(experiment, folder, overwrite=overwrite, more=more, progress=True)
-    if run.stopped:
-        note(f"ended early, after {len(run.rows)} rounds: {run.stopped}")
-    if (folder / FAILURES).is_file():
-        note(f"some designs could not be scored; each stands with its reason in {folder / FAILURES}")
-    return run
-
-
-def _judged(run: Run, samples: int | None = None) -> Answer:
-    """Evaluate a run and show its table, its warnings and where its page is."""
-    from biotilt.folder import PAGE, shown
-
-    note("judging base, best-of-N and tuned designs …")
-    folder = shown(run.folder)
-    with go_on_with("evaluate", folder):
-        summary = run.evaluate(samples=samples)
-    page = folder / PAGE
-    document = summary | {"folder": str(folder), "report": str(page)}
-    return Answer(document, (*summarised(summary), f"the page: {page}"))
 
 
 def _assignments(texts: list[str] | None, **options: Any) -> list[str]:
