@@ -16,6 +16,7 @@ import known_answer_table
 import matrix
 import page_gpu
 import page_large
+import page_models
 import pmo_table
 import recovery
 import redesign
@@ -292,6 +293,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "floor": floor,
     **page_gpu.TABLES,
     **page_large.TABLES,
+    **page_models.TABLES,
     "known_answers": known_answers,
     "known_table": known_table,
     "known_value": known_value,

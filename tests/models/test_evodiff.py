@@ -1,12 +1,12 @@
-"""EvoDiff: against its equations, written out one by one, on random weights of reduced size."""
+"""EvoDiff: against its equations, written out in `oadm`, on random weights of reduced size."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import acceptance
 import numpy as np
+import oadm
 import pytest
 import torch
 from torch import Tensor
@@ -17,34 +17,13 @@ from biotilt.models.evodiff import EvoDiff
 from biotilt.spaces import PROTEIN
 from biotilt.tensors import load_tensors, save_tensors
 
-WIDTH, HIDDEN, BLOCKS, LENGTH = 12, 6, 4, 20
-TOKENS = "ACDEFGHIKLMNPQRSTVWYBZXJOU-*#@!"  # in the order of their numbers; # is the mask
-
-
-def weights() -> dict[str, Tensor]:
-    """A reduced model as the public file names its tensors."""
-    generator = torch.Generator().manual_seed(1)
-
-    def layer(name: str, *shape: int) -> dict[str, Tensor]:
-        made = [0.4 * torch.randn(size, generator=generator) for size in (shape, shape[:1])]
-        return {f"module.{name}.weight": made[0], f"module.{name}.bias": made[1]}
-
-    tensors = layer("embedder.up_embedder.conv", WIDTH, 8, 1) | layer("decoder.conv", 31, WIDTH, 1)
-    tensors |= layer("last_norm", WIDTH)
-    tensors["module.embedder.embedder.weight"] = torch.randn(31, 8, generator=generator)
-    tensors["module.embedder.embedder.weight"][28] = 0
-    for number in range(BLOCKS):
-        block = f"embedder.layers.{number}"
-        tensors |= layer(f"{block}.sequence1.0", WIDTH) | layer(f"{block}.sequence1.2.conv", HIDDEN, WIDTH, 1)
-        tensors |= layer(f"{block}.sequence1.3", HIDDEN) | layer(f"{block}.conv", HIDDEN, HIDDEN, 5)
-        tensors |= layer(f"{block}.sequence2.0", HIDDEN) | layer(f"{block}.sequence2.2.conv", WIDTH, HIDDEN, 1)
-    return tensors
+LENGTH = 20
 
 
 @pytest.fixture
 def public(tmp_path: Path) -> Path:
     """The public file: a pickle, with an optimiser beside the weights."""
-    content = {"model_state_dict": weights(), "optimizer_state_dict": {"state": {}}, "step": 3, "epoch": 1}
+    content = {"model_state_dict": oadm.weights(), "optimizer_state_dict": {"state": {}}, "step": 3, "epoch": 1}
     torch.save(content, tmp_path / "oaar-38M.tar")
     return tmp_path / "oaar-38M.tar"
 
@@ -56,31 +35,7 @@ def file(public: Path) -> Path:
 
 
 def by_hand(text: str) -> np.ndarray:
-    """Logits of the 31 tokens at each position of a sequence with # for what is hidden, in double precision."""
-    at = {name.removeprefix("module."): tensor.double().numpy() for name, tensor in weights().items()}
-
-    def normalised(name: str, h: np.ndarray) -> np.ndarray:
-        centred = h - h.mean(1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(1, keepdims=True) + 1e-5)
-        return scaled * at[f"{name}.weight"] + at[f"{name}.bias"]
-
-    def each(name: str, h: np.ndarray) -> np.ndarray:
-        return h @ at[f"{name}.weight"][..., 0].T + at[f"{name}.bias"]
-
-    gelu = np.vectorize(lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))))
-    h = each("embedder.up_embedder.conv", at["embedder.embedder.weight"][[TOKENS.index(sign) for sign in text]])
-    for number in range(BLOCKS):
-        block = f"embedder.layers.{number}"
-        inside = each(f"{block}.sequence1.2.conv", gelu(normalised(f"{block}.sequence1.0", h)))
-        inside = gelu(normalised(f"{block}.sequence1.3", inside))
-        mixed = np.zeros_like(inside) + at[f"{block}.conv.bias"]
-        for place in range(len(text)):
-            for tap in range(5):
-                other = place + (tap - 2) * 2**number
-                if 0 <= other < len(text):
-                    mixed[place] += at[f"{block}.conv.weight"][:, :, tap] @ inside[other]
-        h = h + each(f"{block}.sequence2.2.conv", gelu(normalised(f"{block}.sequence2.0", mixed)))
-    return each("decoder.conv", normalised("last_norm", h))
+    return oadm.logits(oadm.weights(), text)
 
 
 TEXTS = ("#" * LENGTH, "MKV#TAYI####SFVKSHFS", "ACDEFGHIKLMNPQRSTVWY")
@@ -92,7 +47,7 @@ def states() -> Tensor:
 
 def test_logits_are_those_of_the_equations(file: Path) -> None:
     net = EvoDiff(str(file), LENGTH).build().policy.net
-    letters = [TOKENS.index(letter) for letter in PROTEIN.letters]
+    letters = [oadm.TOKENS.index(letter) for letter in PROTEIN.letters]
     wanted = torch.tensor(np.stack([by_hand(text)[:, letters] for text in TEXTS])).float()
     assert wanted.std() > 0.3
     with torch.no_grad():
@@ -138,7 +93,7 @@ def test_the_public_file_is_refused_with_what_to_do(public: Path) -> None:
         EvoDiff(str(public), LENGTH).build()
     with pytest.raises(ConfigError, match=r"nowhere\.safetensors\" is not a file"):
         EvoDiff("nowhere.safetensors", LENGTH).build()
-    torch.save({"state_dict": weights()}, public)
+    torch.save({"state_dict": oadm.weights()}, public)
     with pytest.raises(DataError, match='no file of EvoDiff: it has no "model_state_dict"'):
         convert("evodiff", public, public.with_suffix(".safetensors"))
 
@@ -175,7 +130,7 @@ def test_a_pad_ends_the_sequence_that_the_network_sees(file: Path) -> None:
     net = EvoDiff(str(file), 20, shortest=5).build().policy.net
     text = "MKV#TAYI##--"
     x = torch.tensor([[(PROTEIN.letters + "-#").index(sign) for sign in text + "-" * 8]])
-    letters = [TOKENS.index(letter) for letter in PROTEIN.letters]
+    letters = [oadm.TOKENS.index(letter) for letter in PROTEIN.letters]
     wanted = torch.tensor(by_hand(text.rstrip("-"))[:, letters]).float().softmax(-1)
     with torch.no_grad():
         found = net(x, torch.zeros(1)).log_softmax(-1).exp()[0]
