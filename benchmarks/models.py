@@ -3,7 +3,8 @@
     python benchmarks/models.py --out FILE.jsonl
     python benchmarks/models.py --out FILE.jsonl --only esm
 
-Weights are the public ones where they come with a package, else random ones of the published size. `parity`: the
+Weights are the public ones where they come with a package, else random ones of the published size (of DRAKES, that of
+ProteinMPNN with 30 neighbours). `parity`: the
 largest difference of log-probabilities of hidden letters, on three states of the same weights, to those of `against`:
 the original's code where it installs beside ours, else its equations as the tests have them, in double precision;
 `spread` is the standard deviation of those. `lines`: of the table `[model]`, without the adapters. `load_seconds`: from
