@@ -250,7 +250,7 @@ DAMAGES = {
     "text": "damaged or not a safetensors file",
     "empty": "damaged or not a safetensors file",
     "oracle": 'holds a "learned_reward", not a generator',
-    "folder": "is not a file",
+    "folder": "it holds no .safetensors file",
     "missing": "does not exist",
 }
 

@@ -240,7 +240,7 @@ def test_a_network_is_built_stored_and_loaded_where_its_package_is(installed):
     assert Model.load(installed / "m.safetensors").sample(4) == model.sample(4)
     (installed / "strange_parts-1.0.dist-info/entry_points.txt").write_text("", encoding="utf-8")
     del NETWORKS["plain"]  # as in a process that has not loaded it
-    with pytest.raises(CheckpointError, match='unknown network "plain"; valid: cnn, mlp'):
+    with pytest.raises(CheckpointError, match='unknown network "plain"; valid: cnn, '):
         Model.load(installed / "m.safetensors")
 
 

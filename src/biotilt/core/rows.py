@@ -99,5 +99,8 @@ def _networks(name: str, value: nn.Module) -> dict[str, nn.Module]:
     """Return the networks of a value, those of a value inside it among them: it is asked by its methods, not called."""
     found: dict[str, nn.Module] = {}
     for part, net in value.named_children():
-        found |= _networks(f"{name}.{part}", net) if isinstance(net, ActionValue) else {f"{name}.{part}": net}
+        if isinstance(net, ActionValue):
+            found |= _networks(f"{name}.{part}", net)
+        elif any(True for _ in net.parameters()):  # what has none computes from what the others said
+            found[f"{name}.{part}"] = net
     return found
