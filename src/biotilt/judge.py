@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from biotilt.declared import Declaration
 from biotilt.errors import Problems
 from biotilt.evaluation.judged import Judged, Reference
 from biotilt.evaluation.metrics import kmer_counts
@@ -58,6 +59,7 @@ class Judge:
         self.held_out = None if experiment.held_out is None else oracle(experiment.held_out, "held_out")
         self.reference = problems.attempt("the reference", Reference(None, None), lambda: reference(experiment))
         self.comparable = experiment.comparable
+        self.guards = experiment.held_out is not None and Declaration.by(experiment.held_out).guards
 
     def learn(self, store: Store, designs: list[Any]) -> None:
         """Take over what another store knows of the columns of designs, so that they are not asked again."""
@@ -89,6 +91,7 @@ class Judge:
         A judge that breaks down has not scored them; the scores of the reward are kept.
         """
         found = Designs(name, items, optimised or self._exact(self.optimised, items), None, loglik)
+        found.guarded = self.guards
         if self.held_out is not None:
             missing = [math.nan] * len(items)
             asked = self.held_out

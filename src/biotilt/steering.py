@@ -18,6 +18,7 @@ from biotilt.config import Config
 from biotilt.core import Context, Preparation, Prepares, Roles, Sampler, Target, Value, team
 from biotilt.core.rows import RowCounter
 from biotilt.core.space import Measured, Space
+from biotilt.declared import Declaration
 from biotilt.errors import ConfigError, RewardError
 from biotilt.evaluation.levels import BestSoFar, Point, point
 from biotilt.evaluation.tables import Designs
@@ -39,7 +40,8 @@ class Steered:
     a finite score, and a value that learned nothing. `calls`: all that the sampler asked, those included that its value
     learned from (`metrics["value_calls"]`); `network_rows`: the states that networks were given. `trail`: what it had
     cost at each request of the oracle, and the median of the best so far (`evaluation.levels`). `value_of`: the folder
-    of the run whose value guided, "" for none. `store`: all scores that were asked for.
+    of the run whose value guided, "" for none. `store`: all scores that were asked for. `guarded`: the judge tells what
+    designs should keep, so that the reward ranks them.
 
     >>> import biotilt
     >>> def share_of_g(designs):
@@ -64,6 +66,7 @@ class Steered:
     store: Store = field(default_factory=Store, repr=False, compare=False)
     value_of: str = ""
     network_rows: int = 0
+    guarded: bool = False
     trail: list[Point] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
@@ -72,7 +75,7 @@ class Steered:
 
     def as_row(self) -> Designs:
         """Return them as a row of a panel."""
-        return Designs("steered", self.designs, self.rewards, self.held_out, weights=self.weights)
+        return Designs("steered", self.designs, self.rewards, self.held_out, weights=self.weights, guarded=self.guarded)
 
     @property
     def closest(self) -> float | None:
@@ -184,6 +187,7 @@ def _drawn(
         designs, rewards.tolist(), weights.tolist(), None if held_out is None else held_out.tolist(), drawn.log_z,
         drawn.log_z_error, oracle.oracle.calls, time.perf_counter() - started, drawn.metrics | told.metrics | shown,
         experiment.model.space, warnings, store, network_rows=oracle.asked.total.total, trail=oracle.trail,
+        guarded=experiment.held_out is not None and Declaration.by(experiment.held_out).guards,
     )  # fmt: skip
 
 

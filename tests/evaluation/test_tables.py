@@ -20,6 +20,8 @@ def test_the_judge_ranks_and_the_reward_where_there_is_none() -> None:
     assert both.order() == [3, 1, 2, 0], "equal ones by the reward, those that were not judged last"
     assert Designs("tuned", ["A", "C", "G"], [-INF, NAN, 1.0], None).order() == [2, 0, 1]
     assert Designs("tuned", ["A", "C"], [1.0, 2.0], [NAN, NAN]).rank_by == "optimised"
+    kept = Designs("tuned", ["A", "C"], [1.0, 2.0], [0.5, 0.1], guarded=True)
+    assert (kept.rank_by, kept.order()) == ("optimised", [1, 0]), "a judge that guards ranks nothing"
 
 
 def test_a_record_keeps_every_digit_and_leaves_gaps_empty() -> None:

@@ -24,7 +24,7 @@ class Designs:
     `optimised`, `held_out`: the higher the better, as everywhere; NaN = not scored, −inf = infeasible. `loglik`: bound
     on log p under the base, nats. `columns`: name -> numbers, in the field's own units. `flags`: words about a design.
     `row` is that of the panel, and `judged` the set that it is about. `among`: the optimised scores of all that they
-    were chosen from.
+    were chosen from. `guarded`: the judge tells what designs should keep, not what they are to gain.
     """
 
     name: str
@@ -38,11 +38,12 @@ class Designs:
     flags: list[list[str]] = field(default_factory=list)
     weights: list[float] | None = None
     among: list[float] | None = None
+    guarded: bool = False
 
     @property
     def rank_by(self) -> str:
-        """The column that ranks them: the judge's where it scored any."""
-        judged = self.held_out is not None and not all(map(math.isnan, self.held_out))
+        """The column that ranks them: the judge's where it scored any, and does not only guard."""
+        judged = self.held_out is not None and not self.guarded and not all(map(math.isnan, self.held_out))
         return "held_out" if judged else "optimised"
 
     def order(self) -> list[int]:
