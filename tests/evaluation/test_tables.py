@@ -9,6 +9,7 @@ from biotilt.evaluation.tables import Designs, flagged
 from biotilt.rewards.generic.combine import Sum
 from biotilt.rewards.generic.declare import declare
 from biotilt.rewards.generic.functions import FunctionReward
+from biotilt.rewards.protein.properties import Instability, NetCharge
 from biotilt.spaces import DNA, Letters
 
 NAN, INF = math.nan, math.inf
@@ -53,5 +54,10 @@ def test_a_quantity_has_the_fields_name_unit_and_direction() -> None:
     assert (quantity(energy)["sign"], quantity(energy)["better"]) == (1, "higher")
     plain = FunctionReward(lambda designs: [0.0], "reward_of_mine")
     assert quantity(plain)["label"] == "reward of mine"
+    charge = quantity(NetCharge(low=4.0, high=8.0))
+    assert charge["label"] == "minus the distance of net charge from 4 to 8, elementary charges"
+    short = quantity(Instability(high=40.0))  # which people write without the minus, as they do the index
+    assert (short["label"], short["sign"]) == ("distance of instability from at most 40", -1)
+    assert quantity(NetCharge())["label"] == "net charge, elementary charges"
     assert quantity(Sum([energy, plain]))["label"] == "sum of binding_energy and reward_of_mine"
     assert column_of(lower["label"]) == "binding_energy_kcal_mol"

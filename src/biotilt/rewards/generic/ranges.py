@@ -25,3 +25,13 @@ def within(value: float, low: float | None, high: float | None) -> float | None:
     below = -math.inf if low is None else low - value
     above = -math.inf if high is None else value - high
     return 0.0 - max(0.0, below, above)
+
+
+def label_of(reward: Any) -> str:
+    """Return what the score of a reward with a range is; "" where it has none, and is the property itself."""
+    low, high = reward.low, reward.high
+    if low is None and high is None:
+        return ""
+    span = f"at most {high:g}" if low is None else f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
+    sign = "" if getattr(reward, "negated", False) else "minus the "
+    return f"{sign}distance of {reward.name.replace('_', ' ')} from {span}"

@@ -15,7 +15,7 @@ from pydantic import Field
 from biotilt.errors import ConfigError, DataError, needs_extra, suggest
 from biotilt.options import PathText, check_options
 from biotilt.rewards.generic.base import Infeasible, NotScored, digest
-from biotilt.rewards.generic.ranges import check_range, within
+from biotilt.rewards.generic.ranges import check_range, label_of, within
 from biotilt.spaces.tables import file_format, numbered_lines, read_table, smiles_lines
 
 EXTRA = "molecule"
@@ -75,6 +75,8 @@ class _Ranged(OfMolecule):
 
     low: float | None = None
     high: float | None = None
+
+    label = property(label_of)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ from pydantic import Field
 from biotilt.errors import needs_extra
 from biotilt.options import Number, check_options
 from biotilt.rewards.generic.base import NotScored, digest
-from biotilt.rewards.generic.ranges import check_range, within
+from biotilt.rewards.generic.ranges import check_range, label_of, within
 from biotilt.spaces import PROTEIN
 
 
@@ -29,6 +29,7 @@ class _Property(ABC):
     name: ClassVar[str]
     units: ClassVar[str] = ""
     differentiable: ClassVar[bool] = False
+    label = property(label_of)
     sign: ClassVar[float] = 1.0  # of the property in a score without a range: −1 where less is better
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ from pydantic import Field
 from biotilt.errors import ConfigError, suggest
 from biotilt.options import Name, NotNegative, Text, check_options
 from biotilt.rewards.generic.base import NotScored, digest
-from biotilt.rewards.generic.ranges import check_range, within
+from biotilt.rewards.generic.ranges import check_range, label_of, within
 from biotilt.spaces import PROTEIN
 
 # Sites by regular expression, one letter of the 20 each. Proteases as in PROSITE and ExPASy's PeptideCutter.
@@ -75,6 +75,7 @@ class ResidueCount(_OfSequence):
 
     name = "residue_count"
     units = "residues"
+    label = property(label_of)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,6 +136,7 @@ class Identity(_OfSequence):
 
     name = "identity"
     units = "share of residues"
+    label = property(label_of)
 
     def __post_init__(self) -> None:
         super().__post_init__()
