@@ -117,7 +117,7 @@ def test_a_path_is_no_repository(tmp_path, monkeypatch):
 
 def test_folders_without_a_model_of_ours(tmp_path):
     (tmp_path / "README.md").write_text("nothing")
-    with pytest.raises(CheckpointError, match=r"neither of a run nor of a model: it holds no \.safetensors"):
+    with pytest.raises(CheckpointError, match=r"nor of a model: it holds no \.safetensors"):
         Model.pretrained(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"PK\x03\x04")
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin, which is a pickle.*biotilt convert FAMILY"):

@@ -120,7 +120,9 @@ def draw_loss(objective: Objective, context: Context) -> tuple[Tensor, Metrics]:
 
 def trainable(context: Context) -> list[nn.Module]:
     """Return the modules an optimiser updates: the policy's network, and a learned value."""
-    return [context.roles.policy.net] + ([context.value] if isinstance(context.value, nn.Module) else [])
+    value = context.value
+    learned = [value] if isinstance(value, nn.Module) and any(True for _ in value.parameters()) else []
+    return [context.roles.policy.net, *learned]
 
 
 def roll_in_metrics(chain: Trajectory, rewards: Tensor | None) -> Metrics:

@@ -135,7 +135,7 @@ def is_of_transformers(said: str | Path) -> bool:
 def _no_weights(said: str | Path, place: Path) -> str:
     pickles = sorted(path.name for path in place.iterdir() if path.suffix in PICKLES)
     if not pickles and not is_hub(said):
-        return f"{said} is the folder neither of a run nor of a model: it holds no .safetensors file"
+        return f"{said} is not the folder of a run, nor of a model: it holds no .safetensors file"
     what = f"and {', '.join(pickles)}, which is a pickle" if pickles else "and its weights, if it has any, are pickles"
     named = f'"{said}"' if is_hub(said) else f"{said} is not the folder of a run, and"
     return (
