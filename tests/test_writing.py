@@ -118,6 +118,28 @@ def test_one_file_keeps_no_other_from_being_written(tmp_path):
         write_each(*writes, lambda: write_json(tmp_path / "d", 1))
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_what_is_replaced_is_kept_and_no_moment_is_without_a_file(tmp_path, monkeypatch, links):
+    path, keep, seen = tmp_path / "a", tmp_path / "a.before", []
+    rename = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda self, to: (seen.append(path.exists()), rename(self, to))[1])
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *_, **__: (_ for _ in ()).throw(PermissionError()))
+    write_atomic(path, lambda p: p.write_text("1"), keep=keep)
+    assert not keep.exists()
+    seen.clear()
+    for text, before in (("2", "1"), ("3", "2")):
+        write_atomic(path, lambda p, text=text: p.write_text(text), keep=keep)
+        assert (path.read_text(), keep.read_text()) == (text, before)
+    assert seen == ([True] * 4 if links else [True, False] * 2)
+    if links:  # killed before the new file got its name: both names are of one file
+        keep.unlink()
+        os.link(path, keep)
+        write_atomic(path, lambda p: p.write_text("4"), keep=keep)
+        assert (path.read_text(), keep.read_text()) == ("4", "3")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "a.before"], "nothing is left behind"
+
+
 def test_outputs_are_checked_without_a_trace(tmp_path):
     (tmp_path / "file").write_text("")
     check_output(tmp_path / "new" / "folder" / "a.csv")

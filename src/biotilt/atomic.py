@@ -21,8 +21,9 @@ TEMPORARY = ".biotilt-"
 def write_atomic(path: Path, write: Callable[[Path], object], *, keep: Path | None = None) -> None:
     """Call `write` with a temporary name in the folder of `path`, then rename: nobody sees half a file.
 
-    The file keeps the mode of the one that it replaces, which goes to the name `keep` where one is given; killed in
-    between, that one is left under that name. It is on disk, with its name, when this returns. Raises
+    The file keeps the mode of the one that it replaces, which gets the name `keep` where one is given, before it loses
+    its own: there is always a file at `path` (where the disk knows no links, it is left under `keep` for a moment). It
+    is on disk, with its name, when this returns. Raises
     BiotiltError with the path when the disk is full or the folder cannot be written; whatever was at `path` before is
     then untouched. Of several processes of a run (`biotilt.ranks`) the first one writes.
     """
@@ -37,7 +38,7 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, keep: Path | No
         write(temporary)
         _to_disk(temporary, given if mode is None else mode)
         if keep is not None and path.is_file():
-            path.replace(keep)
+            _keep(path, keep)
         temporary.replace(path)
         _sync_folder(path.parent)
     except BaseException as error:
@@ -48,6 +49,20 @@ def write_atomic(path: Path, write: Callable[[Path], object], *, keep: Path | No
         # safetensors reports a full disk as its own error type, hence the broad catch
         raise BiotiltError(f"cannot write {path}: {reason(error)}; nothing was replaced. Free some space or choose "
                            "another folder") from error  # fmt: skip
+
+
+def _keep(path: Path, keep: Path) -> None:
+    """Give a file another name too; or, where the disk knows no links, that one instead of its own."""
+    spare = temporary_name(keep.parent)
+    try:
+        os.link(path, spare, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        path.replace(keep)
+        return
+    try:
+        spare.replace(keep)
+    finally:
+        _remove(spare)  # it stays where both names were of one file already: a writer was killed in between
 
 
 def write_each(*writes: Callable[[], object]) -> None:

@@ -16,6 +16,37 @@ from biotilt.training import EachRound
 SAMPLE = "import sys, biotilt; print(*biotilt.load_model(sys.argv[1]).sample(6, seed=4), sep=chr(10))"
 
 
+def check_whole(file: Path, *needed: str) -> None:
+    """Tune the experiment of a file, stopped after its second round and resumed; load what came out elsewhere.
+
+    The file of such a run holds all of the network: what the model was made of, `needed`, is deleted first.
+    """
+    folder, experiment = file.parent, biotilt.Experiment.load(file)
+    experiment.model.check()
+    whole = biotilt.tune(experiment, folder / "whole")
+
+    def stop(row: Any) -> None:
+        if row["round"] == 2:
+            raise Killed
+
+    try:
+        biotilt.tune(experiment, folder / "cut", callbacks=[EachRound(stop)])
+    except Killed:
+        pass
+    else:
+        raise AssertionError("it was to be stopped")
+    resumed = biotilt.resume(folder / "cut")
+    files = [run.folder / "tuned.safetensors" for run in (whole, resumed)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    here = resumed.sample(4, seed=1)
+    assert here == whole.sample(4, seed=1) != experiment.model.sample(4, seed=1)
+    for name in needed:
+        (folder / name).unlink()
+    code = f"import biotilt; print(biotilt.load_model({str(resumed.folder)!r}).sample(4, seed=1))"
+    done = fresh_processes.run("-c", code)
+    assert done.stdout.strip() == repr(here), done.stderr
+
+
 class Killed(BaseException):
     """Ends a run as a kill would."""
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import acceptance
 import backbones
 import drakes
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-import biotilt
 from biotilt.core import needed
 from biotilt.errors import BiotiltError, ConfigError, DataError
 from biotilt.model import Model
@@ -28,7 +26,6 @@ from biotilt.rewards.protein.backbone import read_backbone
 from biotilt.spaces import PROTEIN
 from biotilt.spaces.residues import Residues
 from biotilt.tensors import load_tensors, save_tensors
-from biotilt.training import EachRound
 
 NEIGHBOURS, V = 12, 20
 LETTERS = "ACDEFGHIKLMNPQRSTVWYMLKIHGFEDCAYWVTSRQPN"
@@ -205,25 +202,7 @@ def test_the_way_of_a_user(tmp_path: Path) -> None:
     converted(tmp_path, drakes.weights(6))
     (tmp_path / "mine.py").write_text("def share(designs):\n    return [d.count('K') / len(d) for d in designs]\n")
     (tmp_path / "mine.toml").write_text(TOML)
-    experiment = biotilt.Experiment.load(tmp_path / "mine.toml")
-    experiment.model.check()
-    whole = biotilt.tune(experiment, tmp_path / "whole")
-
-    def stop(row: dict[str, Any]) -> None:
-        if row["round"] == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        biotilt.tune(experiment, tmp_path / "cut", callbacks=[EachRound(stop)])
-    resumed = biotilt.resume(tmp_path / "cut")
-    cut, there = (load_tensors(tmp_path / name / "tuned.safetensors")[0] for name in ("cut", "whole"))
-    assert cut.keys() == there.keys() and all(torch.equal(cut[name], there[name]) for name in cut)
-    assert resumed.sample(4, seed=1) == whole.sample(4, seed=1) != experiment.model.sample(4, seed=1)
-    for name in ("w.safetensors", "s.pdb"):  # the file of the run holds network and backbone
-        (tmp_path / name).unlink()
-    code = f"import biotilt; print(biotilt.load_model({str(tmp_path / 'cut')!r}).sample(4, seed=1))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == repr(resumed.sample(4, seed=1))
+    acceptance.check_whole(tmp_path / "mine.toml", "w.safetensors", "s.pdb")
 
 
 def test_files_from_before_are_read(pair: tuple[dict[str, Tensor], Path, str], tmp_path: Path) -> None:

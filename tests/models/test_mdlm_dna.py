@@ -8,14 +8,13 @@ import types
 from pathlib import Path
 from typing import Any
 
+import acceptance
 import mdlm
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-import biotilt
-import fresh_processes
 from biotilt.core import needed, sample
 from biotilt.errors import BiotiltError, CheckpointError, ConfigError, DataError
 from biotilt.model import Model
@@ -25,8 +24,6 @@ from biotilt.networks import DilatedCNN, value_network
 from biotilt.processes import Masked
 from biotilt.processes.masked import MaskedKernel
 from biotilt.processes.schedules import MASKED_SCHEDULES
-from biotilt.tensors import load_tensors
-from biotilt.training import EachRound
 
 LENGTH = 21
 
@@ -328,26 +325,7 @@ def test_the_way_of_a_user(tmp_path: Path) -> None:
     """Check, tune with adapters, killed in the middle and resumed; the file gives the same designs elsewhere."""
     file(tmp_path, mdlm.weights(2, classes=2))
     (tmp_path / "mine.toml").write_text(TOML)
-    experiment = biotilt.Experiment.load(tmp_path / "mine.toml")
-    experiment.model.check()
-    whole = biotilt.tune(experiment, tmp_path / "whole")
-
-    def stop(row: dict[str, Any]) -> None:
-        if row["round"] == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        biotilt.tune(experiment, tmp_path / "cut", callbacks=[EachRound(stop)])
-    resumed = biotilt.resume(tmp_path / "cut")
-    names = ("cut/tuned.safetensors", "whole/tuned.safetensors")
-    cut, there = (load_tensors(tmp_path / name) for name in names)
-    assert cut[0].keys() == there[0].keys() and all(torch.equal(cut[0][name], there[0][name]) for name in cut[0])
-    assert resumed.sample(4, seed=1) == whole.sample(4, seed=1) != experiment.model.sample(4, seed=1)
-    (tmp_path / "w.safetensors").unlink()  # the file of the run holds the whole network
-    code = f"import biotilt; print(biotilt.load_model({str(tmp_path / 'cut')!r}).sample(4, seed=1))"
-    done = fresh_processes.run("-c", code)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == repr(resumed.sample(4, seed=1))
+    acceptance.check_whole(tmp_path / "mine.toml", "w.safetensors")
 
 
 def test_it_designs_from_scratch(tmp_path: Path) -> None:

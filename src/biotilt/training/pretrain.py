@@ -29,8 +29,8 @@ class PretrainConfig:
     follow: 1 for a fall from the beginning, 0 for none. `patience`: training ends after so many looks at validation,
     one each `check_every` steps, that found nothing better, the network as it came being looked at first; 0 for all
     steps. `bfloat16`: the network's products are taken in 16 bits, twice as fast or more where the processor has them.
-    `optimiser`: "adamw", or "muon", which learns as much of large batches in fewer steps where most weights are
-    matrices of blocks, as a transformer's are.
+    `optimiser`: "adamw", or "muon" for the matrices of blocks, such as a transformer's, and "adamw" for the rest
+    (`optimisers_of`).
     """
 
     steps: Count = 4000
