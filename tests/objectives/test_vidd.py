@@ -271,6 +271,7 @@ def test_few_chains_are_the_proposals_as_often_as_beta_says():
 def test_proposal_is_refreshed_every_so_many_updates():
     objective = vidd(refresh=3, updates=5, states=7, buffer=11)
     assert (objective.refresh_every, objective.batch_size, objective.capacity) == (3, 7, 11)
+    assert vidd(updates=5, refresh=None).refresh_every == 5  # after each round, or a short run never draws anew
 
 
 @pytest.mark.parametrize(

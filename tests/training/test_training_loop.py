@@ -118,15 +118,6 @@ def test_history_counts_rounds_updates_and_calls():
     assert average is trainer.average
 
 
-def test_a_run_on_the_processor_may_follow_one_on_a_card(monkeypatch):
-    from accelerate.state import PartialState
-
-    trainer_of(ppo(), train())
-    # what accelerate remembers of the process once anything in it was on a card
-    monkeypatch.setitem(PartialState._shared_state, "device", torch.device("cuda"))
-    assert trainer_of(ppo(), train()).run().logits.device.type == "cpu"
-
-
 def test_only_full_rounds_are_run():
     trainer = trainer_of(ppo(), train(max_calls=60))
     trainer.run()

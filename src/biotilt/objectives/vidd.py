@@ -43,7 +43,8 @@ class VIDD(Objective):
     closed_form:  KL( p_out^(1−λ) (p_pre e^Q)^λ ‖ p_θ ),  summed over letters, no sampling noise
 
     Roll in from `p_pre` with probability 1−`beta`, else from `p_out`, which is refreshed from the policy every
-    `refresh` updates. `mirror` = λ in (0, 1] is the step of mirror descent (w^λ when sampled).
+    `refresh` updates, by default after each round. `mirror` = λ in (0, 1] is the step of mirror descent (w^λ when
+    sampled).
 
     * `anchor="rollout"` is the paper: the teacher is re-tilted at each refresh, so the fixed point sharpens
       without end. It maximises the reward; it does not sample p*.
@@ -62,7 +63,7 @@ class VIDD(Objective):
     value: Name = "surrogate"
     teacher: Literal["closed_form", "sampled"] = "closed_form"
     beta: Share = 1.0
-    refresh: Count = 30
+    refresh: Count | None = None
     mirror: Annotated[Number, Field(ge=1e-6, le=1)] = 0.5
     updates: Count = 30
     states: Count = 64
@@ -92,7 +93,7 @@ class VIDD(Objective):
 
     @property
     def refresh_every(self) -> int:
-        return self.refresh
+        return self.updates if self.refresh is None else self.refresh
 
     @property
     def batch_size(self) -> int:
