@@ -24,6 +24,7 @@ _PUBLIC = {
     "Experiment": "biotilt.experiment",
     "Flow": "biotilt.processes",
     "Gaussian": "biotilt.processes",
+    "Graphs": "biotilt.spaces.graphs",
     "Images": "biotilt.spaces",
     "Letters": "biotilt.spaces",
     "LoRA": "biotilt.models.lora",
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from biotilt.rewards.generic.functions import reward
     from biotilt.run import Run, load_model, resume, tune
     from biotilt.spaces import Alphabet, Codons, Images, Letters, Padded, Points, Tokens, alphabet
+    from biotilt.spaces.graphs import Graphs
     from biotilt.spaces.selfies import Selfies
     from biotilt.steering import Steered, steer
     from biotilt.training.callbacks import Callback, Ended, RunInfo, Stop
@@ -93,6 +95,7 @@ __all__ = [
     "Experiment",
     "Flow",
     "Gaussian",
+    "Graphs",
     "Images",
     "Letters",
     "LoRA",

@@ -180,7 +180,7 @@ def _check_sources(found: Assembled) -> None:
 
 def _check_conditional(found: Assembled) -> None:
     """Raise ConfigError where a reward reads conditions, and no design is drawn under one."""
-    told = found.model.told is not None and isinstance(found.model.space, Text)
+    told = found.model.told is not None and found.model.space.medium == "text"
     for reward in found.rewards().values():
         if not Declaration.by(reward).conditional:
             continue

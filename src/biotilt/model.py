@@ -35,7 +35,6 @@ from biotilt.processes import PROCESSES, Simplex
 from biotilt.processes.conditioned import Conditioned, conditioned
 from biotilt.processes.letters import LetterProcess
 from biotilt.schema import checked
-from biotilt.spaces import Text as TextSpace
 from biotilt.spaces.told import ToldText
 from biotilt.tensors import halved, load_tensors, save_tensors
 
@@ -79,7 +78,7 @@ class Model:
     def decode(self, states: Tensor) -> list[Any]:
         """Return the designs of states x[K]; texts know their condition (`ToldText`), where the network is told one."""
         designs = self.space.decode(self.read(states).cpu())
-        if isinstance(self.space, TextSpace) and self.told is not None:
+        if self.space.medium == "text" and self.told is not None:
             return [ToldText(design, told) for design, told in zip(designs, self.conditions_of(states))]
         return designs
 

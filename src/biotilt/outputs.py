@@ -20,6 +20,7 @@ from biotilt.evaluation.drawing import draw_beside
 from biotilt.evaluation.levels import levels_of, points_of, took
 from biotilt.evaluation.likelihood import likelihood
 from biotilt.evaluation.measure import Measure, describe, plain
+from biotilt.evaluation.mending import mending_measures
 from biotilt.evaluation.panel import measure_all
 from biotilt.evaluation.pareto import front_summary
 from biotilt.evaluation.quantity import column_of, quantity
@@ -184,7 +185,7 @@ def finish(
 ) -> dict[str, Any]:  # fmt: skip
     """Complete rows and tables with measures, parts and constraints; return what the summary says of them."""
     of_task = problems.attempt("the measures of the task", [], lambda: task_measures(experiment.config))
-    own = together(of_task, experiment.measures)
+    own = [*mending_measures(judge.space), *together(of_task, experiment.measures)]
     measures = (*common_measures(judge.space), *own)
     reward = quantity(experiment.reward)
     held_out = None if experiment.held_out is None else quantity(experiment.held_out)

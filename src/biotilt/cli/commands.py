@@ -191,8 +191,8 @@ def sample(
 ) -> Answer:
     """Draw designs; without --out they are printed as FASTA."""
     from biotilt.core.space import Record
+    from biotilt.evaluation.mending import mending_told
     from biotilt.run import load_model
-    from biotilt.spaces import Text
 
     loaded = load_model(model, trust=trust)
     if out is not None:
@@ -203,12 +203,14 @@ def sample(
     take_threads()
     states = loaded.draw(count, seed=seed)
     designs, told, space = loaded.decode(states), loaded.conditions_of(states), loaded.space
+    if said := mending_told(designs, space):
+        note(said)
     if out is not None:
         columns = [{"condition": one} for one in told] or [{} for _ in designs]
         rows = zip(designs, columns)
         space.write(out, [Record(f"design_{i}", design, values) for i, (design, values) in enumerate(rows, 1)])
         return Answer({"out": str(out), "count": count, "seed": seed}, (f"wrote {count} designs to {out}",))
-    if isinstance(space, Text):
+    if space.medium == "text":
         names = [f" condition={one}" for one in told] or [""] * count
         lines = [f">design_{i}{name}\n{design}" for i, (name, design) in enumerate(zip(names, designs), 1)]
     else:

@@ -55,6 +55,7 @@ def steered(found: Steered, out: Path | None) -> str:
 
     from biotilt.digits import count, pretty
     from biotilt.evaluation.common import near_copies
+    from biotilt.evaluation.mending import mending_told
     from biotilt.spaces import Text
 
     def median(scores: list[float]) -> str:
@@ -80,6 +81,7 @@ def steered(found: Steered, out: Path | None) -> str:
     if found.log_z is not None:
         error = "" if found.log_z_error is None else f" ± {found.log_z_error:.2g}"
         lines.append(f"log Z = {pretty(found.log_z)}{error}")
+    lines += [said for said in [mending_told(found.designs, found.space)] if said]
     lines += [f"warning: {warning}" for warning in found.warnings]
     if out is not None:
         return "\n".join([*lines, f"wrote {out}"])

@@ -201,6 +201,14 @@ class Aligned(Space[Design]):
         """Return the number of the sign at each position, whole numbers `(N, L)`."""
 
 
+class Mending(Space[Design]):
+    """A space in which not every state is a design: `decode` mends those that are none until they are."""
+
+    @abstractmethod
+    def mended(self, design: Design) -> bool | None:
+        """Return whether a design that `decode` returned had to be mended; None where that is not known."""
+
+
 class Pictured(Space[Design]):
     """A space whose designs are best shown as a picture."""
 

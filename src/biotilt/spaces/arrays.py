@@ -65,12 +65,7 @@ class Arrays(Measured[np.ndarray], Pictured[np.ndarray]):
 
     def _checked(self, states: Tensor) -> np.ndarray:
         """Return states `(B, D)` as float64; DataError for another shape, or numbers that are none."""
-        if states.ndim != 2 or states.shape[1] != self.size or not states.is_floating_point():
-            raise DataError(f"decode takes floats of shape (B, {self.size}), not {states.dtype} {tuple(states.shape)}")
-        if not bool(states.isfinite().all()):
-            row = int((~states.isfinite()).any(-1).nonzero()[0]) + 1
-            raise DataError(f"design {row} is not finite: the chain diverged; a lower learning rate may help")
-        return states.detach().cpu().double().numpy()
+        return checked_points(states, self.size).double().numpy()
 
 
 @dataclass(frozen=True)
@@ -278,6 +273,16 @@ class Images(Arrays):
 
     def spec(self) -> dict[str, Any]:
         return {"kind": "images", "height": self.height, "width": self.width, "colours": self.colours}
+
+
+def checked_points(states: Tensor, size: int) -> Tensor:
+    """Return states `(B, D)`, D = `size`, on the processor; DataError for another shape, or numbers that are none."""
+    if states.ndim != 2 or states.shape[1] != size or not states.is_floating_point():
+        raise DataError(f"decode takes floats of shape (B, {size}), not {states.dtype} {tuple(states.shape)}")
+    if not bool(states.isfinite().all()):
+        row = int((~states.isfinite()).any(-1).nonzero()[0]) + 1
+        raise DataError(f"design {row} is not finite: the chain diverged; a lower learning rate may help")
+    return states.detach().cpu()
 
 
 def _bytes(design: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from biotilt.registry import Registry
 from biotilt.spaces.alphabet import Alphabet, alphabet
 from biotilt.spaces.arrays import Images, Points
 from biotilt.spaces.codons import Codons
+from biotilt.spaces.graphs import Graphs
 from biotilt.spaces.letters import Letters, Padded
 from biotilt.spaces.paired import Paired
 from biotilt.spaces.residues import Residues
@@ -20,7 +21,7 @@ from biotilt.spaces.tokens import Tokens
 SPACES: Registry[Space[Any]] = Registry(
     "spaces",
     "space",
-    (Letters, Padded, Tokens, Selfies, Codons, Points, Images, Paired, Residues),
+    (Letters, Padded, Tokens, Selfies, Graphs, Codons, Points, Images, Paired, Residues),
     key="kind",
     make=lambda space, options: space.of_options(options),
 )

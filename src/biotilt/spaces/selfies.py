@@ -15,11 +15,8 @@ from biotilt.core.space import Held, Related, Varying
 from biotilt.errors import ConfigError, DataError, needs_extra
 from biotilt.options import Length, Vocabulary
 from biotilt.spaces.alphabet import PAD
+from biotilt.spaces.molecules import EXTRA, REMEMBERED, fingerprints, scaffold_of, silence
 from biotilt.spaces.text import Text
-
-EXTRA = "molecule"
-BITS = 2048  # of a fingerprint
-REMEMBERED = 20_000  # molecules, of those read last
 
 
 @dataclass(frozen=True)
@@ -129,9 +126,7 @@ class Selfies(Text, Held[str], Varying[str], Related[str]):
         >>> Selfies.of_molecules(["CCO"]).family("CCc1ccncc1"), Selfies.of_molecules(["CCO"]).family("CCO")
         ('c1ccncc1', 'CCO')
         """
-        murcko = needs_extra("rdkit.Chem.Scaffolds.MurckoScaffold", EXTRA)
-        with _silence():
-            return murcko.MurckoScaffoldSmiles(smiles=design) or design if design else design
+        return scaffold_of(design)
 
     def fixed(self, given: str | Mapping[str, str], length: int) -> Fixed:
         """Return what starts every design with a scaffold.
@@ -175,11 +170,7 @@ class Selfies(Text, Held[str], Varying[str], Related[str]):
 
     def counts(self, designs: Sequence[str]) -> Tensor:
         """Return the count Morgan fingerprints `(N, BITS)` of radius 2; zeros for what is no molecule."""
-        found = torch.zeros(len(designs), BITS)
-        for row, smiles in enumerate(designs):
-            places, counts = _substructures(smiles)
-            found[row, places] = torch.tensor(counts, dtype=found.dtype)
-        return found
+        return fingerprints(designs)
 
     @cached_property
     def _token_of(self) -> dict[str, int]:
@@ -193,37 +184,19 @@ class Selfies(Text, Held[str], Varying[str], Related[str]):
         return [self._token_of[word] for word in words]
 
 
-# A search reads the same design again and again: to know it, to compare it, to score it and to write it.
 @lru_cache(maxsize=REMEMBERED)
 def _smiles(selfies: str) -> str:
     """Return the canonical SMILES of a text of SELFIES tokens, "" where it stands for no molecule."""
     chem, written = needs_extra("rdkit.Chem", EXTRA), needs_extra("selfies", EXTRA).decoder(selfies)
-    with _silence():
+    with silence():
         molecule = chem.MolFromSmiles(written) if written else None
         return chem.MolToSmiles(molecule) if molecule is not None else ""
-
-
-@lru_cache(maxsize=REMEMBERED)
-def _substructures(smiles: str) -> tuple[list[int], list[int]]:
-    """Return where the count Morgan fingerprint of radius 2 is not 0, and the counts; none for what is no molecule."""
-    chem, morgan = needs_extra("rdkit.Chem", EXTRA), needs_extra("rdkit.Chem.rdFingerprintGenerator", EXTRA)
-    with _silence():
-        molecule = chem.MolFromSmiles(smiles) if smiles else None
-    if molecule is None:
-        return [], []
-    counts = morgan.GetMorganGenerator(radius=2, fpSize=BITS).GetCountFingerprint(molecule).GetNonzeroElements()
-    return list(counts), list(counts.values())
-
-
-def _silence() -> Any:
-    """Keep RDKit from printing what is wrong with a molecule: our own messages say it."""
-    return needs_extra("rdkit.rdBase", EXTRA).BlockLogs()
 
 
 def _words(smiles: str, row: int, *, canonical: bool) -> list[str]:
     """Return the SELFIES tokens of a molecule, of its canonical SMILES or of the SMILES as it is written."""
     chem, selfies = needs_extra("rdkit.Chem", EXTRA), needs_extra("selfies", EXTRA)
-    with _silence():
+    with silence():
         molecule = chem.MolFromSmiles(smiles)
     if molecule is None or molecule.GetNumAtoms() == 0:
         raise DataError(f'molecule {row} is not valid SMILES: "{smiles}"')
@@ -245,7 +218,7 @@ def _scaffold_words(scaffold: str, vocabulary: Collection[str]) -> list[str]:
     if "*" not in scaffold:
         return _words(scaffold, 1, canonical=False)
     chem = needs_extra("rdkit.Chem", EXTRA)
-    with _silence():
+    with silence():
         molecule = chem.MolFromSmiles(scaffold)
     if molecule is None:
         raise DataError(f'not valid SMILES: "{scaffold}"')

@@ -1,4 +1,4 @@
-"""Texts that know under which condition they were drawn."""
+"""Texts that know under which condition they were drawn, or how they were read off a state."""
 
 from __future__ import annotations
 
@@ -23,6 +23,22 @@ class ToldText(str):
     def key(self) -> str:
         """The text by which a ledger knows the design and its condition."""
         return f"{self}\t{self.condition}"
+
+
+class DecodedText(str):
+    """A design as text that knows how its state said it, and else is the text.
+
+    `mended`: whether something had to be changed before it was a design; `parts`: how many there were, of which the
+    design is the largest.
+    """
+
+    mended: bool
+    parts: int
+
+    def __new__(cls, text: str, mended: bool = False, parts: int = 1) -> DecodedText:
+        decoded = super().__new__(cls, text)
+        decoded.mended, decoded.parts = mended, parts
+        return decoded
 
 
 def condition_of(design: object) -> str:

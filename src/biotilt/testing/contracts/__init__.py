@@ -6,6 +6,7 @@ from biotilt.testing.contracts.measures import check_measure
 from biotilt.testing.contracts.objectives import check_order, check_stationary
 from biotilt.testing.contracts.samplers import Answer, check_sampler, enumerated_answer
 from biotilt.testing.contracts.screens import check_screen
+from biotilt.testing.contracts.spaces import check_space
 
 __all__ = [
     "Answer",
@@ -15,6 +16,7 @@ __all__ = [
     "check_order",
     "check_sampler",
     "check_screen",
+    "check_space",
     "check_stationary",
     "enumerated_answer",
 ]
