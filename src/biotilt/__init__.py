@@ -38,6 +38,7 @@ _PUBLIC = {
     "RewardError": "biotilt.errors",
     "Run": "biotilt.run",
     "RunInfo": "biotilt.training.callbacks",
+    "Safe": "biotilt.spaces.safe",
     "Selfies": "biotilt.spaces.selfies",
     "Simplex": "biotilt.processes",
     "Steered": "biotilt.steering",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from biotilt.run import Run, load_model, resume, tune
     from biotilt.spaces import Alphabet, Codons, Images, Letters, Padded, Points, Tokens, alphabet
     from biotilt.spaces.graphs import Graphs
+    from biotilt.spaces.safe import Safe
     from biotilt.spaces.selfies import Selfies
     from biotilt.steering import Steered, steer
     from biotilt.training.callbacks import Callback, Ended, RunInfo, Stop
@@ -109,6 +111,7 @@ __all__ = [
     "RewardError",
     "Run",
     "RunInfo",
+    "Safe",
     "Selfies",
     "Simplex",
     "Steered",

@@ -11,15 +11,18 @@ from pydantic import Field
 
 from biotilt.core.space import Space
 from biotilt.errors import ConfigError, DataError, suggest
-from biotilt.options import build_options
+from biotilt.options import Length, build_options
 from biotilt.spaces import Padded, Text, alphabet, as_space, read_designs, read_table
 from biotilt.spaces.array_files import read_images, read_points
 from biotilt.spaces.arrays import Images, Points
 from biotilt.spaces.codons import Codons
-from biotilt.spaces.tables import file_format, numbered_lines
+from biotilt.spaces.safe import Safe
+from biotilt.spaces.selfies import Selfies
+from biotilt.spaces.tables import file_format, numbered_lines, smiles_lines
 from biotilt.spaces.tokens import Tokens
 
-KINDS = ("letters", "tokens", "codons", "points", "images")
+KINDS = ("letters", "tokens", "codons", "selfies", "safe", "points", "images")
+_MOLECULES = {"selfies": Selfies, "safe": Safe}
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,11 @@ class _CodonOptions:
 
 
 @dataclass(frozen=True)
+class _MoleculeOptions:
+    length: Length | None = None
+
+
+@dataclass(frozen=True)
 class _NoOptions:
     pass
 
@@ -54,7 +62,8 @@ def read_data(
         path: of a file, or of a folder of pictures.
         kind: "letters" of an alphabet, `letters`, in designs of one length or filled up on the side `pads`; "tokens",
             with the options `separator` and `vocabulary` (default: those found); "codons" of the option `protein`, as
-            RNA or, with the option `dna`, as DNA; "points", with the option `columns` of a table (default: all but the
+            RNA or, with the option `dna`, as DNA; "selfies" or "safe", molecules as SMILES, with the option `length` of
+            states (default: of the longest); "points", with the option `columns` of a table (default: all but the
             name); "images".
         column: of a table, that of the texts.
         labels: of a table, the column that is no part of designs.
@@ -64,6 +73,7 @@ def read_data(
     if kind not in KINDS:
         raise ConfigError(f'space: unknown kind "{kind}"{suggest(kind, KINDS)}')
     classes: dict[str, type[Any]] = {"tokens": _TokenOptions, "codons": _CodonOptions, "points": _PointOptions}
+    classes |= dict.fromkeys(_MOLECULES, _MoleculeOptions)
     said = build_options(classes.get(kind, _NoOptions), dict(options or {}), "space")
     if kind == "points":
         names, points = read_points(path, said.columns or (), leave=labels)
@@ -74,6 +84,9 @@ def read_data(
     if kind == "codons":
         codons = Codons(said.protein, said.dna)
         return codons, [record.design for record in read_designs(path, codons.written_in, column=column, empty="error")]
+    if kind in _MOLECULES:
+        texts = _texts(path, column)
+        return _MOLECULES[kind].of_molecules(texts, said.length), texts
     if kind == "tokens":
         texts = _texts(path, column)
         words = said.vocabulary
@@ -140,8 +153,11 @@ def _texts(path: Path, column: str | None) -> list[str]:
     """Return the texts of a plain file, one a line, or of a column of a table, as they are written."""
     if file_format(path) == "txt":
         return [text for _, text in numbered_lines(path)]
+    if file_format(path) == "smi":
+        return [text for _, text, _ in smiles_lines(path)]
     header, rows = read_table(path)
-    column = column or (header[0] if len(header) == 1 else "sequence")
+    usual = [name for name in header if name.lower() == "smiles"]
+    column = column or (header[0] if len(header) == 1 else usual[0] if usual else "sequence")
     if column not in header:
         raise DataError(f"{path}: no column {column!r}; columns found: {', '.join(header)}")
     return [cells[column].strip() for _, cells in rows]

@@ -69,7 +69,9 @@ def pretrain(
     data: Data,
     out: ModelOut,
     alphabet_name: Annotated[str | None, typer.Option("--alphabet", help="Of letters: dna, rna or protein.")] = None,
-    space: Annotated[str, typer.Option(help="What designs are: letters, tokens, points or images.")] = "letters",
+    space: Annotated[
+        str, typer.Option(help="What designs are: letters, tokens, codons, selfies, safe, points or images.")
+    ] = "letters",
     column: SequenceColumn = None,
     pads: Pads = None,
     steps: Annotated[int, typer.Option(min=1, max=10**9, help="Gradient steps.")] = 4000,

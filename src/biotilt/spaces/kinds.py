@@ -14,6 +14,7 @@ from biotilt.spaces.graphs import Graphs
 from biotilt.spaces.letters import Letters, Padded
 from biotilt.spaces.paired import Paired
 from biotilt.spaces.residues import Residues
+from biotilt.spaces.safe import Safe
 from biotilt.spaces.selfies import Selfies
 from biotilt.spaces.text import Text
 from biotilt.spaces.tokens import Tokens
@@ -21,7 +22,7 @@ from biotilt.spaces.tokens import Tokens
 SPACES: Registry[Space[Any]] = Registry(
     "spaces",
     "space",
-    (Letters, Padded, Tokens, Selfies, Graphs, Codons, Points, Images, Paired, Residues),
+    (Letters, Padded, Tokens, Selfies, Safe, Graphs, Codons, Points, Images, Paired, Residues),
     key="kind",
     make=lambda space, options: space.of_options(options),
 )

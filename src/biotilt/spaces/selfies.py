@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, ClassVar, Literal
+from functools import lru_cache
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
-from biotilt.core.fixed import Fixed
-from biotilt.core.space import Held, Related, Varying
 from biotilt.errors import ConfigError, DataError, needs_extra
-from biotilt.options import Length, Vocabulary
-from biotilt.spaces.alphabet import PAD
-from biotilt.spaces.molecules import EXTRA, REMEMBERED, fingerprints, scaffold_of, silence
-from biotilt.spaces.text import Text
+from biotilt.spaces.molecule_text import MoleculeText, molecule_of
+from biotilt.spaces.molecules import EXTRA, REMEMBERED, silence
 
 
 @dataclass(frozen=True)
-class SelfiesOptions:
-    """What a file says of SELFIES."""
-
-    vocabulary: Vocabulary
-    length: Length
-
-
-@dataclass(frozen=True)
-class Selfies(Text, Held[str], Varying[str], Related[str]):
+class Selfies(MoleculeText):
     """Molecules of up to `length` SELFIES tokens (Krenn et al. 2020); one more symbol, "-", stands for none.
 
     Texts are canonical SMILES of RDKit, so that two states of one molecule are one design. Pads are dropped
@@ -42,94 +27,34 @@ class Selfies(Text, Held[str], Varying[str], Related[str]):
     Raises:
         ConfigError: a token repeats or is not in brackets, there is none, or `length` is below 1.
 
+    >>> import torch
     >>> space = Selfies.of_molecules(["CCO", "C=O"], length=4)
     >>> space.symbols
     ('[=O]', '[C]', '[O]', '-')
     >>> space.decode(torch.tensor([[2, 1, 3, 1], [3, 3, 3, 3]]))
     ['CCO', '']
+    >>> Selfies.of_molecules(["CCO"]).family("CCc1ccncc1"), Selfies.of_molecules(["CCO"]).family("CCO")
+    ('c1ccncc1', 'CCO')
     """
 
-    vocabulary: tuple[str, ...]
-    length: int
-
     kind: ClassVar[str] = "selfies"
-    Options: ClassVar[type] = SelfiesOptions
-    held_by: ClassVar[Literal["fixed", "scaffold"]] = "scaffold"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "vocabulary", tuple(self.vocabulary))
-        words = self.vocabulary
-        if self.length < 1 or not words or len(set(words)) < len(words):
-            raise ConfigError(
-                f"selfies: a length ≥ 1 and different tokens are needed, got length {self.length} "
-                f"and {len(words)} tokens, {len(set(words))} of them different"
-            )
-        for word in words:
+        super().__post_init__()
+        for word in self.vocabulary:
             if not (word.startswith("[") and word.endswith("]")):
                 raise ConfigError(f'selfies: "{word}" is no token; tokens are written in brackets, such as "[C]"')
 
     @classmethod
-    def of_molecules(cls, smiles: Sequence[str], length: int | None = None) -> Selfies:
-        """Return the space whose vocabulary is the tokens of these molecules, in alphabetical order.
+    def words_of(cls, smiles: str, row: int) -> list[str]:
+        return _words(smiles, row, canonical=True)
 
-        `length`: of a state; default: of the longest of the molecules. Raises DataError as `encode` does.
-        """
-        written = [_words(molecule, row, canonical=True) for row, molecule in enumerate(smiles, 1)]
-        if not written:
-            raise DataError("there are no molecules to take a vocabulary from")
-        vocabulary = tuple(sorted({word for words in written for word in words}))
-        return cls(vocabulary, length or max(len(words) for words in written))
+    @staticmethod
+    def smiles_of(text: str) -> str:
+        return _smiles(text)
 
-    @property
-    def name(self) -> str:
-        return "selfies"
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        return (*self.vocabulary, PAD)
-
-    @property
-    def pad(self) -> int:
-        """The token that stands for no symbol."""
-        return len(self.vocabulary)
-
-    def encode(self, designs: Sequence[str]) -> Tensor:
-        """Return tokens `(B, L)` of SMILES, each made canonical first, so that a molecule has one state.
-
-        Raises:
-            DataError: there is no text; one is no molecule, is of several parts, is too long, or needs a token
-                outside the vocabulary. The message names the molecule and the token.
-        """
-        if not designs:
-            raise DataError("there are no molecules to encode")
-        tokens = torch.full((len(designs), self.length), self.pad, dtype=self.token_type)
-        for row, text in enumerate(designs):
-            found = self._tokens(_words(text, row + 1, canonical=True), f"molecule {row + 1}", text)
-            tokens[row, : len(found)] = torch.tensor(found, dtype=self.token_type)
-        return tokens
-
-    def decode(self, states: Tensor) -> list[str]:
-        """Return the canonical SMILES of complete states `(B, L)`, "" where there is no molecule.
-
-        Raises:
-            DataError: another shape, or a number that is no token (a mask among them).
-        """
-        self._check_states(states)
-        return [self._decode(row) for row in states.tolist()]
-
-    def _decode(self, row: list[int]) -> str:
-        return _smiles("".join(self.vocabulary[token] for token in row if token != self.pad))
-
-    def family(self, design: str) -> str:
-        """Return the Bemis-Murcko scaffold of a molecule; itself where it has no ring.
-
-        >>> Selfies.of_molecules(["CCO"]).family("CCc1ccncc1"), Selfies.of_molecules(["CCO"]).family("CCO")
-        ('c1ccncc1', 'CCO')
-        """
-        return scaffold_of(design)
-
-    def fixed(self, given: str | Mapping[str, str], length: int) -> Fixed:
-        """Return what starts every design with a scaffold.
+    def held_words(self, scaffold: str) -> list[str]:
+        """Return the tokens of a scaffold.
 
         SELFIES is read from left to right, and every branch and ring of the scaffold is closed within its own tokens:
         what follows grows from the scaffold's last atom and may close rings with its other atoms, so its atoms and
@@ -138,52 +63,20 @@ class Selfies(Text, Held[str], Varying[str], Related[str]):
         fifth of designs when random tokens follow. The reward `substructure` rules that out, and serves for parts
         that are not at one end: two points of growth cannot be held so.
 
-        Args:
-            given: SMILES. The design grows from the atom written last; or from the neighbour of a "*", which
-                may stand anywhere, may have a number, "[*:1]", and is dropped. So is the stereo of a double bond
-                that only the "*" tells, as in "*/C=C/C".
-            length: L, that of the states.
+        `scaffold`: SMILES. The design grows from the atom written last; or from the neighbour of a "*", which may
+        stand anywhere, may have a number, "[*:1]", and is dropped. So is the stereo of a double bond that only the
+        "*" tells, as in "*/C=C/C". Raises DataError for no molecule, or more than one "*".
 
-        Raises:
-            ConfigError: no molecule, more than one "*", a token outside the vocabulary, or no room to grow.
-
+        >>> import torch
         >>> space = Selfies.of_molecules(["CCc1ccncc1", "Cc1ccncc1CCCC"])
         >>> held = space.fixed("*c1ccncc1", space.length)
         >>> int(held.mask.sum()), space.decode(torch.where(held.mask, held.letters, space.pad)[None])
         (8, ['c1ccncc1'])
         """
-        scaffold = str(given)
-        try:
-            found = self._tokens(_scaffold_words(scaffold, self.vocabulary), "the scaffold", scaffold)
-        except DataError as error:
-            raise ConfigError(f"design.scaffold: {error}") from None
-        if len(found) >= self.length:
-            raise ConfigError(
-                f"design.scaffold: {scaffold} takes {len(found)} of {self.length} tokens, so there is no room to grow"
-            )
-        letters = torch.zeros(self.length, dtype=self.token_type)
-        letters[: len(found)] = torch.tensor(found, dtype=self.token_type)
-        return Fixed(torch.arange(self.length) < len(found), letters)
-
-    def spec(self) -> dict[str, Any]:
-        return {"kind": self.name, "vocabulary": list(self.vocabulary), "length": self.length}
-
-    def counts(self, designs: Sequence[str]) -> Tensor:
-        """Return the count Morgan fingerprints `(N, BITS)` of radius 2; zeros for what is no molecule."""
-        return fingerprints(designs)
-
-    @cached_property
-    def _token_of(self) -> dict[str, int]:
-        return {word: token for token, word in enumerate(self.vocabulary)}
-
-    def _tokens(self, words: list[str], what: str, text: str) -> list[int]:
-        if len(words) > self.length:
-            raise DataError(f"{what} has {len(words)} tokens, and at most {self.length} fit: {text}")
-        if wrong := [word for word in words if word not in self._token_of]:
-            raise DataError(f'{what} needs the token "{wrong[0]}", which is not in the vocabulary: {text}')
-        return [self._token_of[word] for word in words]
+        return _scaffold_words(scaffold, self.vocabulary)
 
 
+# A search reads the same design again and again: to know it, to compare it, to score it and to write it.
 @lru_cache(maxsize=REMEMBERED)
 def _smiles(selfies: str) -> str:
     """Return the canonical SMILES of a text of SELFIES tokens, "" where it stands for no molecule."""
@@ -196,12 +89,7 @@ def _smiles(selfies: str) -> str:
 def _words(smiles: str, row: int, *, canonical: bool) -> list[str]:
     """Return the SELFIES tokens of a molecule, of its canonical SMILES or of the SMILES as it is written."""
     chem, selfies = needs_extra("rdkit.Chem", EXTRA), needs_extra("selfies", EXTRA)
-    with silence():
-        molecule = chem.MolFromSmiles(smiles)
-    if molecule is None or molecule.GetNumAtoms() == 0:
-        raise DataError(f'molecule {row} is not valid SMILES: "{smiles}"')
-    if "." in smiles:
-        raise DataError(f"molecule {row} is of several parts; keep one of them: {smiles}")
+    molecule = molecule_of(smiles, row)
     try:
         written = selfies.encoder(chem.MolToSmiles(molecule) if canonical else smiles)
     except selfies.EncoderError as error:
