@@ -10,7 +10,18 @@ import torch
 from torch import Tensor
 
 from biotilt.core.fixed import Fixed
-from biotilt.processes import PROCESSES, AnyOrder, Finite, Flow, Gaussian, Masked, RandomWalk, Simplex, Uniform
+from biotilt.processes import (
+    PROCESSES,
+    AnyOrder,
+    Finite,
+    Flow,
+    Gaussian,
+    Graph,
+    Masked,
+    RandomWalk,
+    Simplex,
+    Uniform,
+)
 from biotilt.processes.any_order import AnyOrderKernel
 from biotilt.testing.contracts import check_kernel
 
@@ -21,6 +32,7 @@ TWO_OF_THREE = Fixed(  # the first position has two letters, the second one more
     torch.tensor([[True, False, True], [True, True, True]]),
 )
 POINT = Fixed(torch.tensor([False, True]), torch.tensor([0.0, 0.7]))
+NODE = Fixed(torch.tensor([True, False, False, False]), torch.tensor([0.7, 0.0, 0.0, 0.0]))
 NO_MIDDLE = (torch.tensor([False]), torch.zeros(1, dtype=torch.int8), torch.tensor([[True, False, True]]))
 SMALL: dict[str, list[Any]] = {
     "any_order": [
@@ -42,6 +54,12 @@ SMALL: dict[str, list[Any]] = {
     "finite": [Finite(5, 3)],
     "gaussian": [Gaussian(2, num_steps=4), Gaussian(2, num_steps=4, eta=0.5, fixed=POINT)],
     "flow": [Flow(2, num_steps=4), Flow(2, num_steps=4, eta=0.7, fixed=POINT)],
+    "graph": [
+        Graph(2, 1, counts=(1, 0), num_steps=3, snr=0.3),  # the second node is not there
+        Graph(1, 2, num_steps=3, node_law="vp", predictor="reverse", prediction="score"),
+        Graph(2, 1, fixed=NODE, num_steps=3, node_law="vp", edge_range=(0.2, 1.5)),  # a node and an edge
+        Graph(2, 1, fixed=NODE, num_steps=2, snr=0.2, loudness=0.7, memoryless=False, prediction="gdss"),
+    ],
     "random_walk": [RandomWalk(2, scale=1.4, num_steps=4), RandomWalk(2, num_steps=4, fixed=POINT)],
     "simplex": [
         Simplex(1, 3, num_steps=4),

@@ -10,6 +10,7 @@ from torch import nn
 from biotilt.errors import ConfigError
 from biotilt.networks.cnn import CNN, CNNConfig
 from biotilt.networks.dilated_cnn import DilatedCNN, DilatedCNNConfig
+from biotilt.networks.graph import GraphScores, GraphScoresConfig
 from biotilt.networks.image import UNet, UNetConfig
 from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.networks.proteinmpnn import BackboneDecoder, BackboneDecoderConfig
@@ -20,7 +21,9 @@ from biotilt.networks.vector import VectorMLP, VectorMLPConfig
 from biotilt.registry import Registry
 
 NETWORKS: Registry[nn.Module] = Registry(
-    "networks", "network", (BackboneDecoder, CNN, DilatedCNN, MLP, Structured, Transformer, UNet, VectorMLP)
+    "networks",
+    "network",
+    (BackboneDecoder, CNN, DilatedCNN, GraphScores, MLP, Structured, Transformer, UNet, VectorMLP),
 )
 """Each is made of its `Options` alone, and keeps them as `config`."""
 
@@ -52,6 +55,8 @@ __all__ = [
     "DilatedCNN",
     "DilatedCNNConfig",
     "Features",
+    "GraphScores",
+    "GraphScoresConfig",
     "MLPConfig",
     "Structured",
     "StructuredConfig",

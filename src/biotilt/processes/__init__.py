@@ -7,6 +7,7 @@ from biotilt.processes.any_order import AnyOrder
 from biotilt.processes.finite import Finite
 from biotilt.processes.flow import Flow
 from biotilt.processes.gaussian import Gaussian
+from biotilt.processes.graph import Graph
 from biotilt.processes.masked import Masked
 from biotilt.processes.random_walk import RandomWalk
 from biotilt.processes.simplex import Simplex
@@ -14,7 +15,10 @@ from biotilt.processes.uniform import Uniform
 from biotilt.registry import Registry
 
 PROCESSES: Registry[Process] = Registry(
-    "processes", "process", (AnyOrder, Masked, Uniform, Finite, Gaussian, Flow, RandomWalk, Simplex), own_files=True
+    "processes",
+    "process",
+    (AnyOrder, Masked, Uniform, Finite, Gaussian, Flow, Graph, RandomWalk, Simplex),
+    own_files=True,
 )
 
-__all__ = ["PROCESSES", "AnyOrder", "Finite", "Flow", "Gaussian", "Masked", "RandomWalk", "Simplex", "Uniform"]
+__all__ = ["PROCESSES", "AnyOrder", "Finite", "Flow", "Gaussian", "Graph", "Masked", "RandomWalk", "Simplex", "Uniform"]
