@@ -17,7 +17,9 @@ from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.generic.log_density import LogDensity
 from biotilt.rewards.generic.python import PythonFunction
 from biotilt.rewards.generic.section import FromSection
+from biotilt.rewards.molecule.admet import ADMET
 from biotilt.rewards.molecule.docking import Vina
+from biotilt.rewards.molecule.likeness import Overlay, Pharmacophore
 from biotilt.rewards.molecule.pmo import PMO
 from biotilt.rewards.molecule.properties import (
     Alerts,
@@ -60,7 +62,7 @@ KINDS: tuple[Any, ...] = (
     *(GCFraction, ForbiddenMotifs, UpstreamAUG, Kozak, Motif),
     *(FreeEnergy, EnsembleDefect, TargetProbability, MFEMatch),
     *(DrugLikeness, SyntheticAccessibility, LogP, PolarSurface, HeavyAtoms, Lipinski, Alerts, Similarity, Novelty),
-    *(Substructure, PMO, Vina),
+    *(Substructure, Pharmacophore, Overlay, PMO, Vina, ADMET),
     *(Instability, IsoelectricPoint, Gravy, Aromaticity, MolecularWeight, NetCharge, SecondaryStructure),
     *(ResidueCount, AvoidedMotifs, Identity, BackboneSurface),
     *(PLDDT, PTM, InterfacePTM, FoldContent, Globularity, Symmetry, HydrophobicSurface, ReferenceRMSD, TMScore),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from biotilt.errors import ConfigError, RewardError, suggest
@@ -28,8 +28,9 @@ class Source:
     `batched=False` it takes one design and returns one mapping. NaN in a column: not scored in that column only. A
     design of which nothing can be said gets None, `NotScored` or `Infeasible` in place of its mapping.
 
-    `columns` are the names, where they are known before the first answer. `name` and `own_version` are the key of the
-    cache. A noisy source is asked `repeats` times, and each column is averaged.
+    `columns` are the names, where they are known before the first answer, and `column_units` the units of those that
+    have one. `name` and `own_version` are the key of the cache. A noisy source is asked `repeats` times, and each
+    column is averaged.
 
     >>> both = Source(lambda designs: [{"length": len(d), "a": d.count("A")} for d in designs], "both", "1")
     >>> both.column("a")(["AAC", "G"])
@@ -44,6 +45,7 @@ class Source:
     repeats: int = 1
     imports: tuple[str, ...] = ()
     reads: str = "anything"
+    column_units: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     several = True
 
@@ -113,6 +115,10 @@ class Column:
     @property
     def deterministic(self) -> bool:
         return self.part.deterministic
+
+    @property
+    def units(self) -> str:
+        return self.part.column_units.get(self.column, "")
 
     @property
     def imports(self) -> tuple[str, ...]:

@@ -62,7 +62,10 @@ class OfMolecule(ABC):
         if not design:
             return NotScored("the design is empty")
         molecule = parse(design)
-        return NotScored("the design is not a valid molecule") if molecule is None else float(self.measure(molecule))
+        if molecule is None:
+            return NotScored("the design is not a valid molecule")
+        score = self.measure(molecule)
+        return score if isinstance(score, float) else float(score)  # float() of one with a reason would lose it
 
     @abstractmethod
     def measure(self, molecule: Any) -> float:
@@ -70,7 +73,7 @@ class OfMolecule(ABC):
 
 
 @dataclass(frozen=True)
-class _Ranged(OfMolecule):
+class Ranged(OfMolecule):
     """A property, or minus its distance to the range [low, high] where either is given."""
 
     low: float | None = None
@@ -122,7 +125,7 @@ class SyntheticAccessibility(OfMolecule):
 
 
 @dataclass(frozen=True)
-class LogP(_Ranged):
+class LogP(Ranged):
     """Octanol-water log P by Wildman and Crippen (1999); with `low` or `high`, minus the distance to that range.
 
     >>> LogP(low=1, high=3)(["CCCCCO", "O", "CCCCCCCCCC"])[0]
@@ -136,7 +139,7 @@ class LogP(_Ranged):
 
 
 @dataclass(frozen=True)
-class PolarSurface(_Ranged):
+class PolarSurface(Ranged):
     """Topological polar surface area (Ertl et al. 2000), Å²; with `low` or `high`, minus the distance to that range.
 
     >>> PolarSurface()(["CCO", "CC"])
@@ -151,7 +154,7 @@ class PolarSurface(_Ranged):
 
 
 @dataclass(frozen=True)
-class HeavyAtoms(_Ranged):
+class HeavyAtoms(Ranged):
     """The number of atoms other than hydrogen; with `low` or `high`, minus the distance to that range.
 
     Docking scores grow with size: a range keeps a tuned generator from winning by size alone.
@@ -221,7 +224,7 @@ class Alerts(OfMolecule):
 
 
 @dataclass(frozen=True)
-class Similarity(_Ranged):
+class Similarity(Ranged):
     """Tanimoto similarity in [0, 1] of Morgan fingerprints (radius 2, 2,048 bits) to one molecule.
 
     `reference`: its SMILES, required. With `low` or `high`, minus the distance to that range. Raises `ConfigError`
