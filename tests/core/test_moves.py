@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from biotilt.core import Policy
+from biotilt.core import Policy, sample
 from biotilt.core.fixed import Fixed
 from biotilt.core.moves import LONGEST_CHANGE, Editor, Plan, children, complete
 from biotilt.core.reading import Reading
 from biotilt.networks.table import StateTable, Table
 from biotilt.networks.vector import VectorMLP, VectorMLPConfig
-from biotilt.processes import AnyOrder, Finite, Gaussian, Masked, Uniform
+from biotilt.processes import AnyOrder, Finite, Flow, Gaussian, Masked, Uniform
 from biotilt.testing import all_states, total_variation, transition_matrices
+from biotilt.testing.gaussian import Mixture, MixtureDenoiser, affine_law
 
 PAD, MASK = 4, 5
 LAST = Reading(pad=PAD)
@@ -177,6 +178,66 @@ def test_where_nothing_is_hidden_the_process_noises(policy):
     plan = Plan.draw(30, (0.2, 0.6), 0.5, 0.5, generator)
     found = children(policy, noise, noise, plan, Reading(), generator)
     assert found.shape == noise.shape and found.dtype == noise.dtype and not torch.equal(found, noise)
+
+
+MIXED = Mixture(torch.ones(1), torch.tensor([[0.6, -0.3]]), torch.tensor([[[0.8, 0.6], [0.6, 0.7]]]))
+
+
+def of_mixture(process: Any) -> Policy:
+    return Policy(process, MixtureDenoiser(MIXED, process, VectorMLP(VectorMLPConfig(2, 4, 1))))
+
+
+def plan_of(count: int, share: float, scattered: bool) -> Plan:
+    none = torch.full((count,), torch.nan)
+    zero = torch.zeros(count)
+    return Plan(zero + share, zero, zero.long(), torch.full((count,), scattered), none)
+
+
+@pytest.mark.parametrize("process", [Gaussian(2, num_steps=30), Flow(2, num_steps=30)], ids=["gaussian", "flow"])
+def test_children_of_draws_are_draws_nearer_to_their_parents_the_less_noise_they_got(process):
+    """Noising and denoising leave the base's law as it is: it is tilted by the choice of parents alone."""
+    policy, count = of_mixture(process), 3000
+    generator = torch.Generator().manual_seed(4)
+    parents = sample(policy, count, generator)
+    mean, covariance = affine_law(policy).moments()
+    apart = []
+    for share in (0.15, 0.5, 1.0):
+        found = children(policy, parents, parents, plan_of(count, share, False), Reading(), generator)
+        torch.testing.assert_close(found.mean(0).double(), mean, atol=0.07, rtol=0)
+        torch.testing.assert_close(found.T.cov().double(), covariance, atol=0.08, rtol=0)
+        apart.append((found - parents).square().sum(-1).mean().item())
+    whole = 2 * covariance.trace().item()  # of two draws that know nothing of each other
+    assert apart[0] < 0.3 * apart[1] < 0.3 * apart[2] and apart[2] == pytest.approx(whole, rel=0.15)
+
+
+def test_of_scattered_coordinates_the_others_stay_and_are_read():
+    """One of two coordinates is made anew beside the other, which it follows: by less than the exact 0.6/0.8."""
+    policy, count = of_mixture(Gaussian(2, num_steps=30)), 2000
+    generator = torch.Generator().manual_seed(5)
+    parents = MIXED.sample(count, generator).float()
+    found = children(policy, parents, parents, plan_of(count, 0.5, True), Reading(), generator)
+    changed = found != parents
+    assert (changed.sum(-1) == 1).all() and 0.4 < changed[:, 0].float().mean() < 0.6
+    second = changed[:, 1]
+    given, drawn = parents[second, 0] - 0.6, found[second, 1] + 0.3
+    slope = (given @ drawn) / (given @ given)
+    assert 0.3 < slope < 0.6 / 0.8 + 0.05
+    old = parents[second, 1] + 0.3 - 0.75 * given  # what the parent had beyond what the other tells
+    assert abs(torch.corrcoef(torch.stack([old, drawn - 0.75 * given]))[0, 1].item()) < 0.1
+    both = plan_of(count, 0.5, True)
+    both.scattered[::2] = False
+    mixed = children(policy, parents, parents, both, Reading(), generator) != parents
+    assert mixed[::2].all() and (mixed[1::2].sum(-1) == 1).all()
+
+
+def test_held_coordinates_stay_in_either_kind_of_child():
+    fixed = Fixed(torch.tensor([False, True, False]), torch.tensor([0.0, 1.5, 0.0]))
+    policy = Policy(Gaussian(3, fixed=fixed, num_steps=6), VectorMLP(VectorMLPConfig(3, 8, 1)))
+    generator = torch.Generator().manual_seed(6)
+    parents = complete(policy, policy.process.noise(40, generator), torch.zeros(40).long(), generator)
+    for scattered in (False, True):
+        found = children(policy, parents, parents, plan_of(40, 0.4, scattered), Reading(), generator)
+        assert (found[:, 1] == 1.5).all() and not torch.equal(found, parents)
 
 
 def test_tokens_that_are_near_in_the_design_are_hidden_together():

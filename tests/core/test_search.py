@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from biotilt.core import Context, Policy, Roles, Screen, Target
+from biotilt.core.parts import Parts
 from biotilt.core.reading import Reading, numbers
 from biotilt.core.search import Search, joined, remembered
-from biotilt.processes import AnyOrder
+from biotilt.errors import ConfigError
+from biotilt.processes import AnyOrder, Gaussian
 from biotilt.testing import all_designs
 
 L, V, ALPHA = 6, 3, 0.5
@@ -257,3 +259,22 @@ def test_same_seed_same_proposals():
         return Search(start=20, crossover=0.5).propose(context, memory, 30)
 
     assert torch.equal(run(1), run(1)) and not torch.equal(run(1), run(2))
+
+
+def test_where_a_space_has_a_distance_it_tells_how_alike_the_best_are():
+    """Points on a line at 0, 1, 2, …: the first two are 1 apart on average, the best two 3."""
+    reading = Reading(distance=lambda states: (states[0] - states[1]).abs().sum().item())
+    memory = {
+        "designs": torch.tensor([[0.0], [1.0], [2.0], [5.0]]), "rewards": torch.tensor([0.1, 0.2, 0.8, 0.9]),
+        "key": torch.arange(4), "family": torch.zeros(4).long(),
+    }  # fmt: skip
+    assert Search().diversity(reading, memory, torch.tensor([3, 2, 1, 0])) == 3.0
+    assert Search().diversity(Reading(), memory, torch.tensor([3, 2, 1, 0])) == 1.0
+    assert Search().diversity(reading, memory, torch.tensor([3])) == 1.0
+
+
+def test_crossing_is_refused_where_no_letters_are_hidden():
+    Search(crossover=0.3).check(Parts(AnyOrder(3, 2)))
+    Search(scattered=0.3).check(Parts(Gaussian(2)))
+    with pytest.raises(ConfigError, match=r"crossover: designs are crossed where letters are hidden.*gaussian"):
+        Search(crossover=0.3).check(Parts(Gaussian(2)))

@@ -1,4 +1,4 @@
-"""Moves of a search among designs: hide a part of one, or cross two, and let a policy denoise what is hidden."""
+"""Moves of a search among designs: hide, or noise, a part of one, or cross two, and let a policy denoise it."""
 
 from __future__ import annotations
 
@@ -18,17 +18,30 @@ from biotilt.core.reading import Reading
 LONGEST_CHANGE = 3  # tokens that a move adds or takes away
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Coordinates `mask` (bool, `(B, ...)`) that rows have in common with `designs` `(B, ...)` when all is done."""
+
+    mask: Tensor
+    designs: Tensor
+
+
 @torch.no_grad()
-def complete(policy: Policy, x: Tensor, k: Tensor, generator: Generator) -> Tensor:
+def complete(policy: Policy, x: Tensor, k: Tensor, generator: Generator, kept: Kept | None = None) -> Tensor:
     """Return designs drawn from states `(B, ...)` of the steps `k` `(B,)` in [0, K] on, each row from its own.
 
-    A row that has reached step K, or in which nothing is hidden any more, costs nothing.
+    A row that has reached step K, or in which nothing is hidden any more, costs nothing. What is `kept` is noised as
+    far as each step is and put in the place of what was drawn (Lugmayr et al. 2022, arXiv 2201.09865, without their
+    repetitions): the others are drawn beside it, and follow it less than by the law of the rest of a design.
     """
     process, x, k = policy.process, x.clone(), k.clone()
     while (going := _going(process, x, k)).any():
         rows = going.nonzero().squeeze(-1)
         x[rows] = policy.kernel(x[rows], k[rows]).sample(generator)
         k[rows] += 1
+        if kept is not None:
+            noised = process.corrupt(kept.designs[rows], k[rows], generator)
+            x[rows] = torch.where(kept.mask[rows], noised, x[rows])
     return x
 
 
@@ -72,12 +85,11 @@ def children(
 
     Where letters are hidden and revealed, a span of the tokens that are no pads is hidden, and where designs differ in
     length it may be given back longer or shorter: the rest moves. Where they have a shape, such as the loops of an RNA,
-    tokens that are near in it are hidden together. Elsewhere the process noises a `share` of its steps.
+    tokens that are near in it are hidden together. Elsewhere parents are noised and denoised again: see `_renoised`.
     """
     process = policy.process
     if not isinstance(process, Reveals):
-        k = process.steps - (plan.share * process.steps).ceil().long().clamp(1, process.steps)
-        return complete(policy, process.corrupt(parents, k, generator), k, generator)
+        return _renoised(policy, parents, plan, generator)
     editor = Editor.of(process, process.noise(1, generator), reading)
     ranks = torch.rand(parents.shape, generator=generator, device=generator.device).argsort(-1)
     columns = (part.tolist() for part in (parents, partners, plan.share, plan.at, plan.change, plan.scattered, ranks))
@@ -87,6 +99,24 @@ def children(
     ]
     x = torch.tensor(rows, dtype=parents.dtype, device=parents.device)
     return complete(policy, x, process.step_of(x), generator)
+
+
+def _renoised(policy: Policy, parents: Tensor, plan: Plan, generator: Generator) -> Tensor:
+    """Return the parents with noise of a `share` of the steps, denoised; no two are crossed.
+
+    The noise goes into all coordinates; of those that are `scattered`, all of it goes into a share of the coordinates,
+    and the others stay.
+    """
+    process = policy.process
+    k = process.steps - (plan.share * process.steps).ceil().long().clamp(1, process.steps)
+    if parents.dim() == 1 or not plan.scattered.any():
+        return complete(policy, process.corrupt(parents, k, generator), k, generator)
+    flat = parents.flatten(1)
+    ranks = torch.rand(flat.shape, generator=generator, device=generator.device).argsort(-1)
+    stay = ranks >= (plan.share * flat.shape[1]).ceil().unsqueeze(-1)
+    kept = Kept((stay & plan.scattered.unsqueeze(-1)).view_as(parents), parents)
+    k = torch.where(plan.scattered, 0, k)
+    return complete(policy, process.corrupt(parents, k, generator), k, generator, kept)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 Numbers = Callable[[Tensor], Tensor]
+Distance = Callable[[Tensor], float]
 
 
 def numbers(keys: Iterable[bytes]) -> Tensor:
@@ -40,6 +41,8 @@ class Reading:
         pads_first: whether pads stand before the letters.
         near: for each token all tokens, itself first, by how near they are to it in the design; None where that is how
             near they are in the state.
+        distance: the mean over pairs of how far apart the designs of states `(B, ...)`, B ≥ 2, are; None where
+            likeness of tokens tells.
     """
 
     keys: Numbers = of_states
@@ -47,3 +50,4 @@ class Reading:
     pad: int | None = None
     pads_first: bool = False
     near: tuple[tuple[int, ...], ...] | None = None
+    distance: Distance | None = None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from biotilt.core.capabilities import Reveals
 from biotilt.core.moves import Plan, children
 from biotilt.core.objective import Context, Metrics
-from biotilt.core.parts import Value
+from biotilt.core.parts import Parts, Value
 from biotilt.core.policy import sample
 from biotilt.core.reading import Reading
 from biotilt.core.replay import Batch, Columns
@@ -36,7 +38,9 @@ class Search:
     best `parents` = P with probability ∝ 1/(`offset` + rank), or ∝ exp(r/α) (`select`). A child is a parent of which a
     span is denoised again by p_out: a share between `least` and `most` of its tokens that are no pads, given back up to
     three tokens longer or shorter where designs differ in length; `scattered` of the children have as many tokens
-    hidden here and there, and `crossover` of them begin as one parent and end as another. A share `fresh` of the
+    hidden here and there, and `crossover` of them begin as one parent and end as another. Where no letters are hidden,
+    such as of points, a child is a parent with the noise of such a share of the steps put back and taken away again
+    by p_out; of those `scattered`, a share of the coordinates is made anew beside the others. A share `fresh` of the
     designs are new ones of p_out. No design is asked about twice.
 
     With a screen that chooses, the proposals come in `depth` parts: a quarter of the proposals so far, those that the
@@ -68,6 +72,14 @@ class Search:
         """Raise ConfigError where options do not go together; `where`: the section of the file."""
         if self.least > self.most:
             raise ConfigError(f"{where}.least must be ≤ {where}.most, got {self.least} and {self.most}")
+
+    def check(self, parts: Parts) -> None:
+        """Raise ConfigError where two designs are to be crossed that have no beginning and no end."""
+        if self.crossover > 0 and not isinstance(parts.process, Reveals):
+            raise ConfigError(
+                f'crossover: designs are crossed where letters are hidden and revealed, which "{parts.process.name}" '
+                "does not do: leave it at 0"
+            )
 
     def generation(self, context: Context, memory: Batch, calls: int) -> tuple[Batch, Metrics]:
         """Return at most `calls` new designs, scored, as rows of the memory, and figures to show."""
@@ -140,10 +152,11 @@ class Search:
         """Return how different the best are from each other, as a share of how different the first in memory are."""
         designs = memory["designs"]
         first, best = designs[:TOP], designs[order[:TOP]]
-        if not _has_tokens(designs) or min(len(first), len(best)) < 2:
+        distance = reading.distance or (partial(_mean_distance, pad=reading.pad) if _has_tokens(designs) else None)
+        if distance is None or min(len(first), len(best)) < 2:
             return 1.0
-        start = _mean_distance(first, reading.pad)
-        return _mean_distance(best, reading.pad) / start if start > 0 else 1.0
+        start = distance(first)
+        return distance(best) / start if start > 0 else 1.0
 
     def softening(self, diversity: float) -> float:
         """Return by what P and the offset are multiplied, in [1, 4]."""
