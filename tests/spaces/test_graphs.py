@@ -110,10 +110,23 @@ def test_charges_that_balance_are_implied(space: Graphs, smiles: str) -> None:
     assert space.decode(space.encode([smiles])) == [Chem.CanonSmiles(smiles)]
 
 
+def test_every_design_comes_back_from_its_state(space: Graphs) -> None:
+    """A run encodes what it once decoded, as the best of its ledger: the text alone must say it."""
+    random = torch.randn(600, space.size, generator=torch.Generator().manual_seed(7))
+    random[:, 36:-1] *= 1.2 * (torch.rand(600, 36, generator=torch.Generator().manual_seed(8)) < 0.35)
+    random[:, -1] = 1 + torch.arange(600) % 9
+    designs = [design for design in space.decode(random) if design]
+    assert len(designs) > 500 and any("+" in design for design in designs)
+    assert space.decode(space.encode(designs)) == designs
+
+
 def test_an_amine_on_a_positive_nitrogen_keeps_its_hydrogens() -> None:
     orders = [[0, 1, 1, 1, 1], *[[1, 0, 0, 0, 0]] * 4]
     assert charges(["N", "N", "C", "C", "C"], orders) == [1, 0, 0, 0, 0]
     assert charges(["N", "O", "O", "C", "C"], orders) == [1, -1, 0, 0, 0]  # one partner is enough
+    fulminate = [[0, 3, 0], [3, 0, 1], [0, 1, 0]]  # C#N-O: either end would do, and it is the oxygen
+    assert charges(["C", "N", "O"], fulminate) == [0, 1, -1]
+    assert charges(["O", "N", "C"], [[0, 1, 0], [1, 0, 3], [0, 3, 0]]) == [-1, 1, 0]
 
 
 @pytest.mark.parametrize("smiles", ["[NH3+]CC(=O)[O-]", "[CH3]", "[13CH3-]"])

@@ -14,6 +14,7 @@ VALENCE = {
 }  # fmt: skip
 """The most bonds that an atom without charge has, a double bond counting as two."""
 CHARGED = ("N", "O")  # with one bond more they are positive, as in a nitro group
+_PARTNERS = {"O": 0, "N": 1}
 
 Orders = list[list[int]]
 
@@ -55,18 +56,18 @@ def charges(atoms: Sequence[str], orders: Orders) -> list[int]:
     """Return the charge of each atom: +1 where an N or O has one bond more, −1 where that is balanced beside it.
 
     The partner is a neighbour that is bonded to nothing else and has just one bond free: the second oxygen of a nitro
-    group, the end of an azide or a diazo group, the carbon of an isocyanide. So these have no charge as a whole.
+    group, the end of an azide or a diazo group, the carbon of an isocyanide. So these have no charge as a whole. Of
+    several an oxygen is taken before a nitrogen, and any other atom last: the order of atoms says nothing.
 
     >>> charges(["C", "N", "O", "O"], [[0, 1, 0, 0], [1, 0, 2, 1], [0, 2, 0, 0], [0, 1, 0, 0]])
     [0, 1, 0, -1]
     """
     found = [int(symbol in CHARGED and sum(row) == VALENCE[symbol] + 1) for symbol, row in zip(atoms, orders)]
     for atom in [i for i, charge in enumerate(found) if charge > 0]:
-        for other, order in enumerate(orders[atom]):
-            alone = order > 0 and sum(orders[other]) == order
-            if alone and found[other] == 0 and VALENCE[atoms[other]] - order == 1:
-                found[other] = -1
-                break
+        alone = [other for other, order in enumerate(orders[atom]) if order and sum(orders[other]) == order]
+        fit = [other for other in alone if found[other] == 0 and VALENCE[atoms[other]] - orders[atom][other] == 1]
+        if fit:
+            found[min(fit, key=lambda other: _PARTNERS.get(atoms[other], len(_PARTNERS)))] = -1
     return found
 
 
