@@ -119,6 +119,17 @@ def test_any_order_loss_is_tight_for_the_conditionals_of_a_joint():
         assert abs(mean + mass.log().item()) < 4 * error + 1e-6
 
 
+@pytest.mark.parametrize("held", [None, HELD], ids=["all free", "one held"])
+def test_the_loss_from_left_to_right_is_minus_log_p(held):
+    """Not a bound, for any network: log p read off the law that pushing mass through the kernels gives."""
+    net, process = Timed(5, 0.0), AnyOrder(L, V, held, order="left_to_right")
+    possible = [(design, mass) for design, mass in zip(DESIGNS, law(Policy(process, net))) if mass > 0]
+    assert len(possible) == (8 if held is None else 4)
+    for design, mass in possible:
+        mean, error = sampled_loss(process, net, design, 4000)
+        assert abs(mean + mass.log().item()) < 4 * error + 1e-6
+
+
 S, K = 3, 3
 
 

@@ -15,15 +15,16 @@ from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder, Masked
 from biotilt.processes.revealing import RevealingProcess
 from biotilt.processes.schedules import SCHEDULES
-from biotilt.testing import all_states, law, push, space, transition_matrices
+from biotilt.testing import all_designs, all_states, law, push, space, transition_matrices
 
 V, L = 2, 4
 STATES = all_states(V, L)
 PROCESSES = [
     *(Masked(L, V, num_steps=4, schedule=schedule) for schedule in SCHEDULES),
     *(AnyOrder(L, V, per_step=m) for m in (1, 2, 3)),  # m = 3 leaves one letter for the last step
+    *(AnyOrder(L, V, per_step=m, order="left_to_right") for m in (1, 3)),
 ]
-IDS = [*SCHEDULES, "m=1", "m=2", "m=3"]
+IDS = [*SCHEDULES, "m=1", "m=2", "m=3", "m=1 from left", "m=3 from left"]
 each_process = pytest.mark.parametrize("process", PROCESSES, ids=IDS)
 
 
@@ -136,6 +137,29 @@ def test_log_prob_by_hand():
     assert masked.log_prob(torch.tensor([[1, 0, 2]])).item() == -math.inf, "a shown letter changed"
 
 
+def test_from_left_to_right_the_law_is_the_product_of_its_conditionals():
+    """p(x_1) p(x_2 | x_1) … by reading the table at each prefix; the second position is held."""
+    held = Fixed(torch.tensor([False, True, False, False]), torch.tensor([0, 1, 0, 0], dtype=torch.int8))
+    process = AnyOrder(L, V, held, order="left_to_right")
+    policy = random_policy(process, 5)
+    for design, mass in zip(all_designs(V, L), law(policy)):
+        expected, x = float(design[1] == 1), torch.tensor([[V, 1, V, V]], dtype=torch.int8)
+        for place in (0, 2, 3):
+            expected *= policy.net(x, torch.zeros(1)).softmax(-1)[0, place, int(design[place])].item()
+            x[0, place] = design[place]
+        assert mass.item() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("per_step", [1, 3])
+def test_noising_from_left_to_right_goes_back_along_the_chain(per_step):
+    process = AnyOrder(L, V, per_step=per_step, order="left_to_right")
+    design = torch.tensor([[1, 0, 1, 1]], dtype=torch.int8)
+    for k in range(process.steps + 1):
+        shown = min(k * per_step, L)
+        found = process.corrupt(design, k, generator()).tolist()[0]
+        assert found == [*design[0, :shown].tolist(), *[V] * (L - shown)]
+
+
 @pytest.mark.parametrize(
     ("schedule", "reveal"),
     [
@@ -215,7 +239,8 @@ def test_draws_are_reproduced_by_the_generator(process):
         )
 
     assert torch.equal(draws(1), draws(1))
-    assert all((a != b).any() for a, b in zip(draws(1), draws(2)))
+    drawn = [(a != b).any().item() for a, b in zip(draws(1), draws(2))]
+    assert drawn == [True, not process.one_chain, True]
 
 
 @each_process

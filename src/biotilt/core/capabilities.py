@@ -214,6 +214,11 @@ class Reveals(Capability):
     def free(self) -> int:
         """The number of coordinates that are not held fixed."""
 
+    @property
+    def one_chain(self) -> bool:
+        """Whether a single chain leads to each design, that of `corrupt`, so that log p is a sum over its steps."""
+        return False
+
     @abstractmethod
     def hidden(self, x: Tensor) -> Tensor:
         """Return which coordinates of the states `(B, L)` are hidden, bool `(B, L)`."""

@@ -56,7 +56,7 @@ def described(kind: Kind, draws: int) -> str:
 
 
 def kind_for(policy: Policy, asked: str) -> Kind:
-    """Return what is estimated where `asked` is "auto" (exact for a chain of one step, else a bound) or a kind.
+    """Return what is estimated where `asked` is a kind or "auto": exact where one chain leads to a design, or a bound.
 
     Raises ConfigError, with what to do, where the process has no such number.
     """
@@ -69,7 +69,7 @@ def kind_for(policy: Policy, asked: str) -> Kind:
             "(eta = 0); say process = { eta = 1.0 }"
         )
     if asked == "auto":
-        return "exact" if _is_one_step(policy) else "bound"
+        return "exact" if _is_one_step(policy) or _is_one_chain(policy) else "bound"
     if asked == "exact":
         _check_exact(policy)
     if asked == "pseudo" and not isinstance(process, Reveals):
@@ -180,9 +180,24 @@ def _is_one_step(policy: Policy) -> bool:
     return torch.equal(*shown)
 
 
+def _is_one_chain(policy: Policy) -> bool:
+    return isinstance(policy.process, Reveals) and policy.process.one_chain
+
+
+def _along_the_chain(policy: Policy, designs: Tensor) -> Tensor:
+    """Return log p `(B,)` of designs to each of which one chain leads: the sum over its steps."""
+    process, unread = policy.process, Generator(designs.device)
+    found = []
+    for part in designs.split(ROWS):
+        chain = [process.corrupt(part, k, unread) for k in range(process.steps)] + [part]
+        steps = [policy.kernel_as(Density, x, k).log_prob(chain[k + 1]) for k, x in enumerate(chain[:-1])]
+        found.append(torch.stack(steps).sum(0))
+    return torch.cat(found) if found else torch.zeros(0, device=designs.device)
+
+
 def _check_exact(policy: Policy) -> None:
     process = policy.process
-    if _is_one_step(policy):
+    if _is_one_step(policy) or _is_one_chain(policy):
         return
     if not isinstance(process, Reveals):
         raise ConfigError(
@@ -207,6 +222,8 @@ def _exact(policy: Policy, designs: Tensor) -> Tensor:
             ]
             or [torch.zeros(0, device=designs.device)]
         )
+    if _is_one_chain(policy):
+        return _along_the_chain(policy, designs)
     found = [_over_orders(policy, design) for design in designs]
     return torch.stack(found) if found else torch.zeros(0, device=designs.device)
 

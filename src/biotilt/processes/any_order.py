@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -16,17 +16,25 @@ from biotilt.formulas.categorical import log_choose, neg_log_prob, stratified_un
 from biotilt.options import Count
 from biotilt.processes.revealing import RevealingProcess, RevealKernel
 
+Order = Literal["random", "left_to_right"]
+
 
 @dataclass(frozen=True)
 class AnyOrderKernel(RevealKernel):
-    """Reveals exactly `m` hidden coordinates (all of them, if fewer are left), every subset equally likely."""
+    """Reveals exactly `m` hidden coordinates, or all if fewer are left: every subset equally likely, or the first."""
 
     per_step: int
+    order: Order = "random"
 
     def _count(self) -> Tensor:
         return self.hidden.sum(-1).clamp(max=self.per_step)
 
+    def _first(self) -> Tensor:
+        return self.hidden & (self.hidden.cumsum(-1) <= self.per_step)
+
     def choose(self, generator: Generator) -> Tensor:
+        if self.order == "left_to_right":
+            return self._first()
         rank = torch.rand(self.hidden.shape, generator=generator, device=self.x.device)
         rank = rank.masked_fill(~self.hidden, 2.0).argsort(-1).argsort(-1)
         return rank < self._count().unsqueeze(-1)
@@ -34,15 +42,23 @@ class AnyOrderKernel(RevealKernel):
     def choice_log_prob(self, revealed: Tensor) -> Tensor:
         count = self._count()
         log_prob = -log_choose(self.hidden.sum(-1), count)
-        return torch.where(revealed.sum(-1) == count, log_prob, torch.full_like(log_prob, -torch.inf))
+        possible = revealed.sum(-1) == count
+        if self.order == "left_to_right":
+            log_prob, possible = torch.zeros_like(log_prob), (revealed == self._first()).all(-1)
+        return torch.where(possible, log_prob, torch.full_like(log_prob, -torch.inf))
 
     def reveal_probability(self) -> Tensor:
-        return self._count() / self.hidden.sum(-1).clamp(min=1)
+        if self.order == "left_to_right":
+            return self._first().to(self.log_letters.dtype)
+        return (self._count() / self.hidden.sum(-1).clamp(min=1)).unsqueeze(-1)
 
 
 @dataclass(frozen=True)
 class AnyOrder(RevealingProcess):
-    """Each step reveals exactly `per_step` = m uniformly chosen hidden coordinates; m = 1 is exact.
+    """Each step reveals exactly `per_step` = m hidden coordinates, uniformly chosen; m = 1 is exact.
+
+    With `order` "left_to_right" they are the first m that are hidden: an autoregressive chain of the same network. The
+    two laws are one where the network's conditionals agree with each other, as those of one distribution do.
 
     log p(y|x) = −log C(#hidden, m) + Σ_revealed log p(letter). With m > 1 the letters of one step are
     independent given `x`, which no training removes; sampling needs ⌈free/m⌉ network calls.
@@ -52,6 +68,7 @@ class AnyOrder(RevealingProcess):
     """
 
     per_step: Count = 1
+    order: Order = "random"
 
     name: ClassVar[str] = "any_order"
     kernel_type: ClassVar[type[Kernel]] = AnyOrderKernel
@@ -65,30 +82,46 @@ class AnyOrder(RevealingProcess):
     def steps(self) -> int:
         return math.ceil(self.free / self.per_step)
 
+    @property
+    def one_chain(self) -> bool:
+        return self.order == "left_to_right"
+
     def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
         """Return states and the fraction that is hidden: `k` is read off the states, not told."""
         return NetInput(x, self.hidden(self._read(x)[0]).sum(-1) / self.length)
 
     def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> AnyOrderKernel:
         tokens, relaxed = self._read(x)
-        return AnyOrderKernel(tokens, self._log_letters(output), self.hidden(tokens), self.per_step, relaxed=relaxed)
+        hidden = self.hidden(tokens)
+        return AnyOrderKernel(tokens, self._log_letters(output), hidden, self.per_step, self.order, relaxed=relaxed)
 
     def step_of(self, x: Tensor) -> Tensor:
         return ((self.free - self.hidden(x).sum(-1)) // self.per_step).clamp(max=self.steps - 1)
 
     def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor:
-        """Return a state of step `k` from which the design can still be reached, uniformly chosen."""
+        """Return the state of a chain at step `k` that ends in the design: what is hidden there is uniformly chosen."""
         count = (self.free - torch.as_tensor(k, device=design.device) * self.per_step).clamp(min=0)
-        return self.hide(design, count.expand(len(design)), generator)
+        return self._hide_for_chain(design, count.expand(len(design)), generator)
+
+    def _hide_for_chain(self, design: Tensor, count: Tensor, generator: Generator) -> Tensor:
+        """Hide `count` `(B,)` free coordinates, the last ones where the order is from left to right."""
+        if self.order == "random":
+            return self.hide(design, count, generator)
+        place = self._free_mask(design.device).cumsum(-1) - 1
+        last = place >= (self.free - count).unsqueeze(-1)
+        return design.masked_fill(last & self._free_mask(design.device), self.mask)
 
     def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor:
         """E_n [ F/n Σ_hidden −log p ] with n ∼ U{1…F} of the F free coordinates hidden, `(B,)`.
 
-        Bounds −log p of the chain that reveals one letter a step, whatever `per_step`.
+        Bounds −log p of the chain that reveals one letter a step, whatever `per_step`. From left to right only the
+        first of the hidden counts, F times, and the mean is −log p itself.
         """
         u = stratified_uniform(len(design), generator)
         count = (u * self.free).long().clamp(max=self.free - 1) + 1
-        x = self.hide(design, count, generator)
+        x = self._hide_for_chain(design, count, generator)
         hidden = self.hidden(x)
         loss = neg_log_prob(self._logits(net(*self.inputs(x, 0))), design)
+        if self.order == "left_to_right":
+            return (loss * (hidden & (hidden.cumsum(-1) == 1))).sum(-1) * self.free
         return (loss * hidden).sum(-1) * self.free / count

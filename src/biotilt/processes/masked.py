@@ -33,7 +33,7 @@ class MaskedKernel(RevealKernel):
         return torch.xlogy(count, self.reveal) + torch.xlogy(stayed, 1 - self.reveal)
 
     def reveal_probability(self) -> Tensor:
-        return self.reveal
+        return self.reveal.unsqueeze(-1)
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class RevealKernel(
 
     @abstractmethod
     def reveal_probability(self) -> Tensor:
-        """Probability that a hidden coordinate is revealed in this step, broadcastable to `(B,)`."""
+        """Probability that a coordinate, if it is hidden, is revealed in this step, broadcastable to `(B, L)`."""
 
     @property
     def x0(self) -> Tensor:
@@ -119,8 +119,8 @@ class RevealKernel(
     def kl(self, other: Self) -> Tensor:
         """KL to a kernel at the same states and step: the choice of coordinates is common to both."""
         per_position = kl_categorical(self.log_letters, other.log_letters)
-        summed = torch.where(self.hidden, per_position, torch.zeros_like(per_position)).sum(-1)
-        return summed * self.reveal_probability()
+        hidden = torch.where(self.hidden, per_position, torch.zeros_like(per_position))
+        return (hidden * self.reveal_probability()).sum(-1)
 
     def tilted(self, q: Tensor) -> Self:
         """Times exp(q), `q` `(B, L, V)`: the letters are reweighted, the choice of coordinates is kept."""
@@ -184,5 +184,5 @@ class RevealingProcess(LetterProcess, Reveals, LetterEvidence):
             hidden = self.hidden(x).repeat_interleave(len(design), 0)
             k, x = k.repeat_interleave(len(design)), repeated.masked_fill(hidden, self.mask)
         kernel = self.kernel_of(net(*self.inputs(x, k)), x, k)
-        weight = self.steps * kernel.hidden * kernel.reveal_probability().unsqueeze(-1)
+        weight = self.steps * kernel.hidden * kernel.reveal_probability()
         return kernel.terms(repeated).unflatten(0, (draws, -1)), weight.unflatten(0, (draws, -1))

@@ -40,11 +40,11 @@ def reveal_children(states: Tensor, letters: int, length: int) -> tuple[Tensor, 
 
 
 def one_letter_process(policy: Policy) -> AnyOrder:
-    """Return the process of the policy, or raise ConfigError unless it is any-order with per_step = 1."""
+    """Return the process of the policy, or raise ConfigError unless it is any-order, random, with per_step = 1."""
     process = policy.process
-    if not isinstance(process, AnyOrder) or process.per_step != 1:
+    if not isinstance(process, AnyOrder) or process.per_step != 1 or process.order != "random":
         raise ConfigError(
-            f'this exact answer needs the process "any_order" with per_step = 1, got "{process.name}"; '
+            f'this exact answer needs the process "any_order" with per_step = 1 in random order, got "{process.name}"; '
             "the general route is biotilt.testing.law and soft_values"
         )
     return process
