@@ -86,7 +86,7 @@ def test_the_expected_loss_and_its_gradient_are_those_of_the_sum(select, anchor)
 def test_the_anchor_holds_the_policy_near_the_base():
     found = []
     for anchor in (0.0, 0.3, 3.0):
-        context = trained(Evolve(anchor=anchor, limit=0.0, updates=60, states=64, start=32, offset=1.0, parents=20))
+        context = trained(Evolve(anchor=anchor, limit=0.0, updates=30, states=64, start=32, offset=1.0, parents=20))
         table, base = law(context.roles.policy), law(context.roles.base)
         found.append((table * (table.log() - base.log())).sum().item())
     assert found[0] > 1.5 * found[1] > 3 * found[2] > 0
