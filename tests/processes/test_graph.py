@@ -120,13 +120,13 @@ def law_of_many_steps(process: Graph, place: int) -> tuple[float, float]:
 def test_the_law_of_designs_tends_to_what_the_noise_at_t_1_leaves_of_the_data(memoryless, predictor, double):
     """Mean and variance of every coordinate; the error falls nearly as 1/K."""
     found = []
-    for steps in (30, 60, 120):
+    for steps in (20, 40, 80):
         process = Graph(2, 1, num_steps=steps, memoryless=memoryless, predictor=predictor, **MIXED)
         mean, covariance = moments(Policy(process, Gaussians(process, MEAN, VARIANCE)))
         wanted = torch.tensor([law_of_many_steps(process, place) for place in range(3)])
         found.append((torch.stack([mean, covariance.diagonal()], -1) - wanted).abs().max().item())
         assert (covariance - torch.diag(covariance.diagonal())).abs().max() < 1e-12
-    assert found[0] < 0.1
+    assert found[0] < 0.15
     assert found[1] < 0.62 * found[0] and found[2] < 0.62 * found[1]
 
 
@@ -134,7 +134,7 @@ def test_correctors_mend_what_the_noise_at_t_1_is_wrong_about(double):
     """Without them the mean of designs stays behind that of the data; with them it comes near."""
     behind = []
     for snr in (0.0, 0.2):
-        process = Graph(2, 1, num_steps=100, memoryless=False, snr=snr, **MIXED)
+        process = Graph(2, 1, num_steps=50, memoryless=False, snr=snr, **MIXED)
         mean, _ = moments(Policy(process, Gaussians(process, MEAN, VARIANCE)))
         behind.append((mean - MEAN).abs().max().item())
     assert behind[0] > 0.05 and behind[1] < behind[0] / 5
