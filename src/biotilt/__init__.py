@@ -17,6 +17,7 @@ _PUBLIC = {
     "Callback": "biotilt.training.callbacks",
     "CheckpointError": "biotilt.errors",
     "Codons": "biotilt.spaces",
+    "Confidence": "biotilt.processes",
     "ConfigError": "biotilt.errors",
     "DataError": "biotilt.errors",
     "EarlyStopping": "biotilt.training.stopping",
@@ -71,7 +72,7 @@ if TYPE_CHECKING:
     from biotilt.models.likelihood import Loglik
     from biotilt.models.lora import LoRA
     from biotilt.models.wrap import wrap
-    from biotilt.processes import AnyOrder, Flow, Gaussian, Masked, RandomWalk, Simplex, Uniform
+    from biotilt.processes import AnyOrder, Confidence, Flow, Gaussian, Masked, RandomWalk, Simplex, Uniform
     from biotilt.rewards.generic.functions import reward
     from biotilt.run import Run, load_model, resume, tune
     from biotilt.spaces import Alphabet, Codons, Images, Letters, Padded, Points, Tokens, alphabet
@@ -90,6 +91,7 @@ __all__ = [
     "Callback",
     "CheckpointError",
     "Codons",
+    "Confidence",
     "ConfigError",
     "DataError",
     "EarlyStopping",

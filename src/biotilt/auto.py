@@ -13,7 +13,7 @@ from typing import Any
 
 from biotilt.config import AUTO, Config
 from biotilt.constraints.tempered import FEWEST
-from biotilt.core import OfLetters, Reveals, SeveralTargets
+from biotilt.core import Factorised, OfLetters, Reveals, SeveralTargets, has
 from biotilt.core.space import Aligned, Counted, Shaped
 from biotilt.model import Model
 
@@ -87,7 +87,11 @@ RULES: dict[str, Rule] = {
     ),
     "nothing_hidden": Rule(
         lambda f: not f.hidden,
-        _chosen("letters change and are not revealed, so none of the values of letters can be learned", name="ppo"),
+        _chosen(
+            "letters change and are not revealed, or in an order of the network's own, so none of the values of "
+            "letters can be learned",
+            name="ppo",
+        ),
         "docs/algorithms.md: the learned values of letters need a process that reveals them; ppo needs densities alone",
     ),
     "short": Rule(
@@ -178,7 +182,7 @@ def facts_of(config: Config, model: Model) -> Facts:
     return Facts(
         letters=isinstance(process, OfLetters),
         length=process.length if isinstance(process, OfLetters) else 0,
-        hidden=isinstance(process, Reveals),
+        hidden=isinstance(process, Reveals) and has(process, Factorised),
         aligned=isinstance(model.space, Aligned),
         parts=isinstance(model.space, Counted),
         several=isinstance(process, SeveralTargets),

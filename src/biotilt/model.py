@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from biotilt.core.reading import Reading
 from biotilt.core.space import Constrained, Held, Space, Targeted
 from biotilt.errors import ConfigError, DataError, UntrustedRun
 from biotilt.files import blamed_on
+from biotilt.models.changed import changed, options_of
 from biotilt.models.checks import check_network, check_rebuilding, device_of
 from biotilt.models.conditions import Conditions, Given, Told
 from biotilt.models.hub import MASKED, generator_file, is_hub, is_of_transformers
@@ -211,20 +212,17 @@ class Model:
     @property
     def process_options(self) -> dict[str, Any]:
         """What the process is configured with, but for held positions, as JSON holds it."""
-        return {key: value for key, value in _options_of(self._bare().policy.process).items() if key != "fixed"}
+        return {key: value for key, value in options_of(self._bare().policy.process).items() if key != "fixed"}
 
     def with_process(self, **options: Any) -> Model:
-        """Return the same model with other options of its process (`per_step=1`); ConfigError names a wrong one."""
+        """Return the same model with other options of its process (`per_step=1`); ConfigError names a wrong one.
+
+        `name="confidence"` is another process for the same network: see `biotilt.models.changed`.
+        """
         if self.told is not None:
             return self._beneath(lambda bare: bare.with_process(**options))
-        given = _options_of(self.policy.process) | options
-        return replace(
-            self,
-            policy=Policy(
-                PROCESSES.build(self.policy.process.name, given, f'process "{self.policy.process.name}"'),
-                self.policy.net,
-            ),
-        )
+        net = self.policy.net
+        return replace(self, policy=Policy(changed(self.policy.process, options, net), net))
 
     @classmethod
     def of_origin(cls, origin: Origin) -> Model:
@@ -357,8 +355,9 @@ class Model:
                 if about.lora is not None:
                     given = given.with_lora(**about.lora)
                 put_trained(given.policy.net, tensors, about.origin)
-                built = PROCESSES.of_table(process | process_options)
-                return _as_stored(replace(given, policy=Policy(built, given.policy.net)), about)
+                net = given.policy.net
+                built = changed(PROCESSES.of_table(process), process_options, net)
+                return _as_stored(replace(given, policy=Policy(built, net)), about)
         parts = whole_parts(path, tensors, about, process_options)
         with blamed_on(path):
             origin = FileOrigin(str(named) if is_hub(named) else str(path.absolute()))
@@ -391,8 +390,3 @@ def _given_by(stored: StoredOrigin, path: Path, factory: Callable[..., Model] | 
             "that function (load_model(path, factory=…)), or say --trust (in Python: trust=True) to have it imported"
         )
     return Model.of_origin(origin)
-
-
-def _options_of(process: Any) -> dict[str, Any]:
-    """Return the options of a process, a dataclass, by name."""
-    return {field.name: getattr(process, field.name) for field in fields(process)}

@@ -55,4 +55,5 @@ def model_section(model: Model) -> dict[str, Any]:
         net = model.with_condition(None).policy.net
         return {"path": f"<{type(net).__name__}, given in Python>"} | told
     adapters = {} if model.lora is None else {"lora": asdict(model.lora)}
-    return asdict(model.origin) | {"process": model.process_options} | adapters | told
+    process = {"name": model.policy.process.name} | model.process_options
+    return asdict(model.origin) | {"process": process} | adapters | told

@@ -162,6 +162,9 @@ def test_nothing_but_letters_is_drawn(folder: Path) -> None:
     assert set("".join(designs)) <= set(PROTEIN.letters)
     masked = MaskedLM(str(folder), LENGTH, process="masked").build().with_process(num_steps=5)
     assert masked.policy.process.steps == 5 and len(masked.sample(2)[0]) == LENGTH
+    sure = MaskedLM(str(folder), LENGTH, process="confidence").build().with_process(per_step=4, by="drawn")
+    assert set("".join(sure.sample(20, seed=1))) <= set(PROTEIN.letters)
+    assert sure.policy.process.steps == model.policy.process.steps and sure.sample(20, seed=1) != designs
 
 
 def nucleotides(letters: str = "ACGT", **tokens: int) -> tuple[Any, list[str]]:

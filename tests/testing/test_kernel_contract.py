@@ -13,6 +13,7 @@ from biotilt.core.fixed import Fixed
 from biotilt.processes import (
     PROCESSES,
     AnyOrder,
+    Confidence,
     Finite,
     Flow,
     Gaussian,
@@ -45,6 +46,11 @@ SMALL: dict[str, list[Any]] = {
         Masked(2, 3, num_steps=4),
         Masked(3, 2, num_steps=3, schedule="cosine", fixed=HELD),
         Masked(2, 3, num_steps=3, fixed=TWO_OF_THREE),
+    ],
+    "confidence": [
+        Confidence(3, 3, randomness=0.6),
+        Confidence(3, 2, fixed=HELD, by="entropy"),
+        Confidence(2, 3, fixed=TWO_OF_THREE, temperature=2.0),
     ],
     "uniform": [
         Uniform(2, 3, num_steps=4),

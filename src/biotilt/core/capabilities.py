@@ -201,7 +201,8 @@ class Relaxable(Capability):
 class Reveals(Capability):
     """A process whose states are designs with some coordinates still hidden, each revealed once.
 
-    `length` coordinates, each one of `letters` letters. Which of them a step reveals is no network's choice.
+    `length` coordinates, each one of `letters` letters. Which of them a step reveals is no network's choice
+    where kernels are `Factorised`; where they are not, every step reveals something.
     """
 
     offers = "hidden letters"

@@ -130,7 +130,7 @@ def require_relaxed_states(parts: Parts, who: str) -> None:
 
 def has(process: Process, capability: type[Capability]) -> bool:
     """Return whether the process, or its kernels as it is configured, have a capability."""
-    return _remedy(process, capability) is None and _may_have(type(process), capability)
+    return remedy_of(process, capability) is None and _may_have(type(process), capability)
 
 
 def check_capabilities(
@@ -138,7 +138,7 @@ def check_capabilities(
 ) -> None:
     """Raise ConfigError when neither the process nor its kernels have a capability that `who` needs."""
     for need in needs:
-        remedy = _remedy(process, need)
+        remedy = remedy_of(process, need)
         if remedy is not None:
             now = " as it is configured" if _may_have(type(process), need) else ""
             raise ConfigError(f'{who} needs {need.offers}, which "{process.name}" has not{now}: {remedy}')
@@ -151,7 +151,7 @@ def check_capabilities(
         )
 
 
-def _remedy(process: Process, need: type[Capability]) -> str | None:
+def remedy_of(process: Process, need: type[Capability]) -> str | None:
     """Return what the process says to do about a capability that it lacks; None where it says nothing."""
     remedies = process.remedies() if isinstance(process, Limited) else {}
     return next((remedy for lacked, remedy in remedies.items() if issubclass(need, lacked)), None)

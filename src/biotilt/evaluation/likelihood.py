@@ -11,8 +11,9 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core import Density, LetterEvidence, Policy, Reveals, has, needed
-from biotilt.core.capabilities import Factorised, SeveralTargets
+from biotilt.core import Density, LetterEvidence, Policy, PosteriorDensity, Process, Reveals, has, needed
+from biotilt.core.capabilities import SeveralTargets
+from biotilt.core.parts import remedy_of
 from biotilt.core.protocols import OfLetters, reads_time
 from biotilt.errors import ConfigError
 
@@ -63,13 +64,13 @@ def kind_for(policy: Policy, asked: str) -> Kind:
     process = policy.process
     if isinstance(process, SeveralTargets):
         raise ConfigError("the model has several conditions, each with a law of its own: name one of them")
-    if not has(process, Density):
-        raise ConfigError(
-            f'designs of the process "{process.name}" have no density as it is configured: its chain draws nothing '
-            "(eta = 0); say process = { eta = 1.0 }"
-        )
+    if asked != "pseudo":
+        _check_density(policy.process)
     if asked == "auto":
-        return "exact" if _is_one_step(policy) or _is_one_chain(policy) else "bound"
+        asked = "exact" if _is_one_step(policy) or _is_one_chain(policy) else "bound"
+    unbounded = remedy_of(process, LetterEvidence)
+    if asked == "bound" and unbounded is not None:
+        raise ConfigError(f'no bound on log p is known of the process "{process.name}": {unbounded}')
     if asked == "exact":
         _check_exact(policy)
     if asked == "pseudo" and not isinstance(process, Reveals):
@@ -81,6 +82,14 @@ def kind_for(policy: Policy, asked: str) -> Kind:
         if kind == asked:
             return kind
     raise ConfigError(f'estimate: "{asked}" is none of auto, {", ".join(KINDS)}')
+
+
+def _check_density(process: Process) -> None:
+    """Raise ConfigError, which says what to change, where the chains of a process have no density."""
+    if has(process, Density):
+        return
+    remedy = remedy_of(process, Density) or "take another process"
+    raise ConfigError(f'designs of the process "{process.name}" have no density as it is configured: {remedy}')
 
 
 @torch.no_grad()
@@ -163,8 +172,8 @@ def _pseudo(policy: Policy, designs: Tensor) -> Tensor:
         alone = torch.zeros(len(part), designs.shape[1], dtype=torch.bool, device=designs.device)
         alone[torch.arange(len(part)), part] = True
         x = torch.where(alone.repeat_interleave(len(designs), 0), blank, rows)
-        terms = policy.kernel_as(Factorised, x, process.step_of(x)).terms(rows)
-        total += terms.sum(-1).view(len(part), -1).sum(0)
+        log_prob = policy.kernel_as(PosteriorDensity, x, process.step_of(x)).posterior_log_prob(rows)
+        total += log_prob.view(len(part), -1).sum(0)
     return total
 
 

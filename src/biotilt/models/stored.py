@@ -16,6 +16,7 @@ from biotilt.core.protocols import OfLetters, Process, sizes_of
 from biotilt.core.space import Space, token_type
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.files import blamed_on
+from biotilt.models.changed import changed
 from biotilt.models.conditions import Conditions
 from biotilt.models.hub import is_hub
 from biotilt.models.lora import LoRA, adapted
@@ -168,7 +169,7 @@ def whole_parts(path: Path, tensors: dict[str, Tensor], about: GeneratorFile, pr
         _check_sizes(policy, space)
         conditions = _classes(net, about.conditions)
     if process_options:
-        policy = Policy(PROCESSES.of_table(process | process_options), net)
+        policy = Policy(changed(policy.process, process_options, net), net)
     return Parts(policy, space, lora, conditions)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from biotilt.core import Process
 from biotilt.processes.any_order import AnyOrder
+from biotilt.processes.confidence import Confidence
 from biotilt.processes.finite import Finite
 from biotilt.processes.flow import Flow
 from biotilt.processes.gaussian import Gaussian
@@ -17,8 +18,20 @@ from biotilt.registry import Registry
 PROCESSES: Registry[Process] = Registry(
     "processes",
     "process",
-    (AnyOrder, Masked, Uniform, Finite, Gaussian, Flow, Graph, RandomWalk, Simplex),
+    (AnyOrder, Masked, Confidence, Uniform, Finite, Gaussian, Flow, Graph, RandomWalk, Simplex),
     own_files=True,
 )
 
-__all__ = ["PROCESSES", "AnyOrder", "Finite", "Flow", "Gaussian", "Graph", "Masked", "RandomWalk", "Simplex", "Uniform"]
+__all__ = [
+    "PROCESSES",
+    "AnyOrder",
+    "Confidence",
+    "Finite",
+    "Flow",
+    "Gaussian",
+    "Graph",
+    "Masked",
+    "RandomWalk",
+    "Simplex",
+    "Uniform",
+]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -10,10 +9,9 @@ import torch
 from torch import Generator, Tensor
 
 from biotilt.core.capabilities import Kernel
-from biotilt.core.protocols import Net, NetInput
-from biotilt.errors import ConfigError
-from biotilt.formulas.categorical import log_choose, neg_log_prob, stratified_uniform
-from biotilt.options import Count
+from biotilt.core.protocols import Net
+from biotilt.formulas.categorical import log_choose, neg_log_prob
+from biotilt.processes.counted import CountedProcess
 from biotilt.processes.revealing import RevealingProcess, RevealKernel
 
 Order = Literal["random", "left_to_right"]
@@ -54,7 +52,7 @@ class AnyOrderKernel(RevealKernel):
 
 
 @dataclass(frozen=True)
-class AnyOrder(RevealingProcess):
+class AnyOrder(CountedProcess, RevealingProcess):
     """Each step reveals exactly `per_step` = m hidden coordinates, uniformly chosen; m = 1 is exact.
 
     With `order` "left_to_right" they are the first m that are hidden: an autoregressive chain of the same network. The
@@ -67,46 +65,24 @@ class AnyOrder(RevealingProcess):
     4
     """
 
-    per_step: Count = 1
     order: Order = "random"
 
     name: ClassVar[str] = "any_order"
     kernel_type: ClassVar[type[Kernel]] = AnyOrderKernel
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.per_step > self.length:
-            raise ConfigError(f"{self._where}: per_step must be in [1, {self.length}], got {self.per_step}")
-
-    @property
-    def steps(self) -> int:
-        return math.ceil(self.free / self.per_step)
-
     @property
     def one_chain(self) -> bool:
         return self.order == "left_to_right"
-
-    def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
-        """Return states and the fraction that is hidden: `k` is read off the states, not told."""
-        return NetInput(x, self.hidden(self._read(x)[0]).sum(-1) / self.length)
 
     def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> AnyOrderKernel:
         tokens, relaxed = self._read(x)
         hidden = self.hidden(tokens)
         return AnyOrderKernel(tokens, self._log_letters(output), hidden, self.per_step, self.order, relaxed=relaxed)
 
-    def step_of(self, x: Tensor) -> Tensor:
-        return ((self.free - self.hidden(x).sum(-1)) // self.per_step).clamp(max=self.steps - 1)
-
-    def corrupt(self, design: Tensor, k: int | Tensor, generator: Generator) -> Tensor:
-        """Return the state of a chain at step `k` that ends in the design: what is hidden there is uniformly chosen."""
-        count = (self.free - torch.as_tensor(k, device=design.device) * self.per_step).clamp(min=0)
-        return self._hide_for_chain(design, count.expand(len(design)), generator)
-
-    def _hide_for_chain(self, design: Tensor, count: Tensor, generator: Generator) -> Tensor:
+    def hide_for_chain(self, design: Tensor, count: Tensor, generator: Generator) -> Tensor:
         """Hide `count` `(B,)` free coordinates, the last ones where the order is from left to right."""
         if self.order == "random":
-            return self.hide(design, count, generator)
+            return super().hide_for_chain(design, count, generator)
         place = self._free_mask(design.device).cumsum(-1) - 1
         last = place >= (self.free - count).unsqueeze(-1)
         return design.masked_fill(last & self._free_mask(design.device), self.mask)
@@ -117,11 +93,9 @@ class AnyOrder(RevealingProcess):
         Bounds −log p of the chain that reveals one letter a step, whatever `per_step`. From left to right only the
         first of the hidden counts, F times, and the mean is −log p itself.
         """
-        u = stratified_uniform(len(design), generator)
-        count = (u * self.free).long().clamp(max=self.free - 1) + 1
-        x = self._hide_for_chain(design, count, generator)
+        if self.order == "random":
+            return super().denoising_loss(net, design, generator)
+        x = self.hide_for_chain(design, self._random_count(len(design), generator), generator)
         hidden = self.hidden(x)
         loss = neg_log_prob(self._logits(net(*self.inputs(x, 0))), design)
-        if self.order == "left_to_right":
-            return (loss * (hidden & (hidden.cumsum(-1) == 1))).sum(-1) * self.free
-        return (loss * hidden).sum(-1) * self.free / count
+        return (loss * (hidden & (hidden.cumsum(-1) == 1))).sum(-1) * self.free

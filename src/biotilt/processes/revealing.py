@@ -31,10 +31,8 @@ from biotilt.processes.letters import LetterProcess, one_hot_states
 
 
 @dataclass(frozen=True)
-class RevealKernel(
-    Factorised, Divergence, Tiltable, Mixable, PosteriorDensity, Guessing, Expecting, Reparametrised, Foreseeing, ABC
-):
-    """One step at states `x` `(B, L)`: which hidden coordinates are revealed, then the letter of each.
+class HiddenLetters(PosteriorDensity, Guessing, Expecting, ABC):
+    """What the network says at states `x` `(B, L)` with hidden coordinates: the law of the letter of each.
 
     `log_letters` `(B, L, V)` are normalised over letters; `hidden` `(B, L)` says where `x` is masked; `relaxed`
     `(B, L, V+1)` is the state that the kernel was built from, if that was not tokens.
@@ -44,18 +42,6 @@ class RevealKernel(
     log_letters: Tensor
     hidden: Tensor
     relaxed: Tensor | None = field(default=None, kw_only=True)
-
-    @abstractmethod
-    def choose(self, generator: Generator) -> Tensor:
-        """Draw which coordinates are revealed, bool `(B, L)`: by the states and the step, not by `log_letters`."""
-
-    @abstractmethod
-    def choice_log_prob(self, revealed: Tensor) -> Tensor:
-        """Log-probability `(B,)` of revealing exactly the coordinates `(B, L)`."""
-
-    @abstractmethod
-    def reveal_probability(self) -> Tensor:
-        """Probability that a coordinate, if it is hidden, is revealed in this step, broadcastable to `(B, L)`."""
 
     @property
     def x0(self) -> Tensor:
@@ -74,9 +60,38 @@ class RevealKernel(
 
     def posterior_log_prob(self, design: Tensor) -> Tensor:
         """Return Σ_hidden log p(x0_i | x) of designs `(B, L)`, `(B,)`: −inf where a shown letter disagrees."""
-        total = self.terms(design).sum(-1)
+        total = self.letter_terms(design).sum(-1)
         agrees = (self.hidden | (design == self.x)).all(-1)
         return torch.where(agrees, total, torch.full_like(total, -torch.inf))
+
+    def _state(self) -> Tensor:
+        if self.relaxed is not None:
+            return self.relaxed.to(self.log_letters.dtype)
+        return one_hot_states(self.x, self.log_letters.shape[-1], self.log_letters.dtype)
+
+    def letter_terms(self, y: Tensor) -> Tensor:
+        """Return the log-probability of each revealed letter, `(B, L)`; 0 where nothing was revealed."""
+        revealed = self.hidden & (y < self.log_letters.shape[-1])
+        letters = torch.where(revealed, y, 0).long().unsqueeze(-1)
+        picked = self.log_letters.gather(-1, letters).squeeze(-1)
+        return torch.where(revealed, picked, torch.zeros_like(picked))
+
+
+@dataclass(frozen=True)
+class RevealKernel(HiddenLetters, Factorised, Divergence, Tiltable, Mixable, Reparametrised, Foreseeing, ABC):
+    """One step: which hidden coordinates are revealed, which is no network's choice, then the letter of each."""
+
+    @abstractmethod
+    def choose(self, generator: Generator) -> Tensor:
+        """Draw which coordinates are revealed, bool `(B, L)`: by the states and the step, not by `log_letters`."""
+
+    @abstractmethod
+    def choice_log_prob(self, revealed: Tensor) -> Tensor:
+        """Log-probability `(B,)` of revealing exactly the coordinates `(B, L)`."""
+
+    @abstractmethod
+    def reveal_probability(self) -> Tensor:
+        """Probability that a coordinate, if it is hidden, is revealed in this step, broadcastable to `(B, L)`."""
 
     def sample(self, generator: Generator) -> Tensor:
         return self.follow(self.chance(generator))
@@ -98,17 +113,8 @@ class RevealKernel(
         letters = F.pad(draw_straight_through(self.log_letters, generator, temperature), (0, 1))
         return torch.where(self.choose(generator).unsqueeze(-1), letters, self._state())
 
-    def _state(self) -> Tensor:
-        if self.relaxed is not None:
-            return self.relaxed.to(self.log_letters.dtype)
-        return one_hot_states(self.x, self.log_letters.shape[-1], self.log_letters.dtype)
-
     def terms(self, y: Tensor) -> Tensor:
-        """Log-probability of each revealed letter, `(B, L)`; 0 where nothing was revealed."""
-        revealed = self.hidden & (y < self.log_letters.shape[-1])
-        letters = torch.where(revealed, y, 0).long().unsqueeze(-1)
-        picked = self.log_letters.gather(-1, letters).squeeze(-1)
-        return torch.where(revealed, picked, torch.zeros_like(picked))
+        return self.letter_terms(y)
 
     def log_prob(self, y: Tensor) -> Tensor:
         revealed = self.hidden & (y < self.log_letters.shape[-1])
@@ -132,17 +138,21 @@ class RevealKernel(
 
 
 @dataclass(frozen=True)
-class RevealingProcess(LetterProcess, Reveals, LetterEvidence):
-    """Shared by processes whose noise is a mask token (index `letters`); held positions start revealed."""
+class HidingProcess(LetterProcess):
+    """Shared by processes whose noise is a mask token (index `letters`); held positions start revealed.
 
-    kernel_type: ClassVar[type[Kernel]] = RevealKernel
+    Networks are shown states as they are, and say of each hidden coordinate which letter it may be: one network serves
+    all these processes.
+    """
+
+    kernel_type: ClassVar[type[Kernel]] = HiddenLetters
 
     @abstractmethod
     def inputs(self, x: Tensor, k: int | Tensor) -> NetInput:
         """Return states as they are, tokens `(B, L)` or relaxed `(B, L, V+1)`, and the time."""
 
     @abstractmethod
-    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> RevealKernel:
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> HiddenLetters:
         """Return the kernel of logits `(B, L, V)` at states, tokens or relaxed."""
 
     @abstractmethod
@@ -165,6 +175,16 @@ class RevealingProcess(LetterProcess, Reveals, LetterEvidence):
         rank = torch.rand(design.shape, generator=generator, device=design.device)
         rank = rank.masked_fill(~self._free_mask(design.device), 2.0).argsort(-1).argsort(-1)
         return design.masked_fill(rank < count.unsqueeze(-1), self.mask)
+
+
+@dataclass(frozen=True)
+class RevealingProcess(HidingProcess, Reveals, LetterEvidence):
+    """Shared by processes in which what a step reveals is no network's choice."""
+
+    kernel_type: ClassVar[type[Kernel]] = RevealKernel
+
+    @abstractmethod
+    def kernel_of(self, output: Tensor, x: Tensor, k: int | Tensor) -> RevealKernel: ...
 
     def letter_evidence(
         self, net: Net, design: Tensor, generator: Generator, draws: int, *, alike: bool = False

@@ -18,6 +18,10 @@ class Schedule(Protocol):
 
     def rate(self, t: Tensor) -> Tensor: ...
 
+    def time(self, hidden: Tensor) -> Tensor:
+        """Return the time t at which a share `hidden` = 1 − a(t) in [0, 1] is noise."""
+        ...
+
 
 @dataclass(frozen=True)
 class Polynomial:
@@ -31,6 +35,9 @@ class Polynomial:
     def rate(self, t: Tensor) -> Tensor:
         return self.power / t
 
+    def time(self, hidden: Tensor) -> Tensor:
+        return hidden ** (1 / self.power)
+
 
 @dataclass(frozen=True)
 class Cosine:
@@ -43,6 +50,9 @@ class Cosine:
     def rate(self, t: Tensor) -> Tensor:
         angle = (1 - t) * math.pi / 2
         return math.pi / 2 * angle.sin() / angle.cos()
+
+    def time(self, hidden: Tensor) -> Tensor:
+        return 1 - 2 / math.pi * hidden.arccos()
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,9 @@ class QuarterCosine:
     def rate(self, t: Tensor) -> Tensor:
         angle = t * math.pi / 2
         return math.pi / 2 / (angle / 2).tan() if self.power == 1 else math.pi * angle.cos() / angle.sin()
+
+    def time(self, hidden: Tensor) -> Tensor:
+        return 2 / math.pi * ((1 - hidden) ** (1 / self.power)).arccos()
 
 
 ScheduleName = Literal["loglinear", "cosine", "polynomial"]

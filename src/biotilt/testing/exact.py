@@ -13,7 +13,7 @@ from biotilt.core.protocols import Process
 from biotilt.errors import ConfigError
 from biotilt.processes.conditioned import Conditioned
 from biotilt.processes.finite import Finite
-from biotilt.processes.revealing import RevealingProcess
+from biotilt.processes.revealing import HidingProcess
 from biotilt.processes.uniform import Uniform
 
 
@@ -66,7 +66,7 @@ def space(process: Process) -> Space:
     if isinstance(process, Finite):
         states = torch.arange(process.states, dtype=first.dtype)
         return Space(states, (states == 0).double(), states.long())
-    if isinstance(process, RevealingProcess):
+    if isinstance(process, HidingProcess):
         states = all_states(process.letters, process.length)
         designs = (~process.hidden(states).any(-1)).nonzero().squeeze(-1)
         return Space(states, (states == first).all(-1).double(), designs)
