@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -13,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from biotilt.core.graphs import GraphLayout
 from biotilt.core.space import Counted, Measured, Medium, Mending, Pictured, Record, Related
 from biotilt.errors import ConfigError, DataError, suggest
 from biotilt.options import Few, Word
@@ -22,7 +22,7 @@ from biotilt.spaces.molecules import chem, fingerprints, scaffold_of, sheet, sil
 from biotilt.spaces.told import DecodedText, ToldText
 from biotilt.spaces.writing import check_designs_output, write_designs
 
-HIGHEST = 3  # bond order
+CUTS = (0.5, 1.5, 2.5)  # between bond orders
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class GraphsOptions:
 class Graphs(Mending[str], Measured[str], Counted[str], Related[str], Pictured[str]):
     """Molecules of up to `nodes` = N heavy atoms, each one of the `atoms`, F of them.
 
-    A state `(D,)` is flat: the features of the nodes (N · F, node by node, one-hot), the upper triangle of the
-    adjacency (N (N − 1)/2, in the order of `torch.triu_indices(N, N, 1)`; bond orders 0 to 3, rings kekulised), and the
-    number n of nodes that are there. What belongs to a node from n on is 0 and means nothing.
+    A state `(D,)` is flat (`core.graphs`): the features of the nodes, one-hot, the upper triangle of the adjacency,
+    bond orders 0 to 3 of kekulised rings, and the number n of nodes that are there. What belongs to a node from n on is
+    0 and means nothing.
 
     Designs are canonical SMILES, as those of the space selfies. Atoms are those with the largest feature, and bonds are
     cut at 0.5, 1.5 and 2.5; hydrogens are implied. Where an atom has more bonds than it can have, some are taken away
@@ -106,7 +106,12 @@ class Graphs(Mending[str], Measured[str], Counted[str], Related[str], Pictured[s
     @property
     def size(self) -> int:
         """The number D of coordinates of a state."""
-        return self.nodes * len(self.atoms) + self.nodes * (self.nodes - 1) // 2 + 1
+        return self.layout.size
+
+    @property
+    def layout(self) -> GraphLayout:
+        """Where a state has its features, edges and number of nodes."""
+        return GraphLayout(self.nodes, len(self.atoms))
 
     def sizes(self, states: Tensor) -> dict[str, int]:
         return super().sizes(states) | {"nodes": self.nodes, "features": len(self.atoms)}
@@ -156,16 +161,10 @@ class Graphs(Mending[str], Measured[str], Counted[str], Related[str], Pictured[s
 
         Raises DataError for another shape, or for numbers that are none.
         """
-        states = checked_points(states, self.size)
-        split = self.nodes * len(self.atoms)
-        kinds = states[:, :split].unflatten(1, (self.nodes, -1)).argmax(-1)
-        upper = sum((states[:, split:-1] > cut).long() for cut in (0.5, 1.5, 2.5))
-        orders = torch.zeros(len(states), self.nodes, self.nodes, dtype=torch.long)
-        orders[:, self._upper[0], self._upper[1]] = upper
-        orders += orders.mT.clone()
-        counts = states[:, -1].round().clamp(0, self.nodes).long()
+        features, edges, there = self.layout.parts(checked_points(states, self.size))
+        orders = torch.bucketize(edges, torch.tensor(CUTS, dtype=edges.dtype))
         found = list[str]()
-        for row, bonds, count in zip(kinds.tolist(), orders.tolist(), counts.tolist()):
+        for row, bonds, count in zip(features.argmax(-1).tolist(), orders.tolist(), there.sum(-1).tolist()):
             atoms = tuple(self.atoms[kind] for kind in row[:count])
             found.append(molecule_text(atoms, tuple(tuple(bonds[node][:count]) for node in range(count))))
         return found
@@ -209,10 +208,6 @@ class Graphs(Mending[str], Measured[str], Counted[str], Related[str], Pictured[s
 
     def spec(self) -> dict[str, Any]:
         return {"kind": self.kind, "atoms": list(self.atoms), "nodes": self.nodes}
-
-    @cached_property
-    def _upper(self) -> Tensor:
-        return torch.triu_indices(self.nodes, self.nodes, 1)
 
 
 def _parsed(text: str, row: int) -> Any:
