@@ -19,7 +19,8 @@ from biotilt.files import read_text
 from biotilt.options import CountFrom0
 from biotilt.rewards.molecule.properties import EXTRA
 from biotilt.schema import StoredTensors
-from biotilt.spaces.selfies import Selfies, SelfiesOptions
+from biotilt.spaces.molecule_text import MoleculeOptions
+from biotilt.spaces.selfies import Selfies
 from biotilt.tasks.molecule.quality import key
 from biotilt.tensors import load_tensors, save_tensors
 
@@ -41,7 +42,7 @@ class CorpusFile(StoredTensors):
     kind: ClassVar[str] = "molecules"
     called: ClassVar[str] = "a corpus of molecules"
 
-    space: SelfiesOptions
+    space: MoleculeOptions
     left_out: CountFrom0
 
 
