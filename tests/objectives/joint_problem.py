@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from biotilt.core import Context, Policy, Replay, Roles, Target, draw_loss
+from biotilt.core import Context, Policy, Replay, Roles, StateFunction, Target, draw_loss
 from biotilt.networks.table import StateTable
 from biotilt.processes import AnyOrder
 from biotilt.testing import TableScorer, all_designs, tilted_law
+from biotilt.testing.exact import lexicographic_index
 
 L, V, ALPHA = 3, 3, 0.5
 DESIGNS = all_designs(V, L)
@@ -23,6 +25,25 @@ def normal(*shape: int, seed: int) -> Tensor:
 REWARD = 0.8 * normal(V**L, seed=2)  # no two designs alike: every order of interaction is in it
 JOINT = (0.8 * normal(V**L, seed=1)).softmax(0)
 P_STAR, LOG_Z = tilted_law(JOINT, REWARD, ALPHA)
+# independent letters, and a reward that is a sum over them
+ALONE = 0.7 * normal(L, V, seed=11)
+INDEPENDENT = ALONE[torch.arange(L), DESIGNS.long()].sum(-1).softmax(0)
+ADDITIVE = (0.6 * normal(L, V, seed=12))[torch.arange(L), DESIGNS.long()].sum(-1)
+
+
+class StateValues(nn.Module, StateFunction):
+    """log Z of every state, looked up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros((V + 1) ** L))
+        self.config = SimpleNamespace(lr=0.05)
+
+    def set_units(self, complete: Tensor) -> None:
+        pass
+
+    def forward(self, x: Tensor, k: Tensor) -> Tensor:
+        return self.values[lexicographic_index(x, V + 1)]
 
 
 def policy_of(joint: Tensor, process: AnyOrder | None = None) -> Policy:

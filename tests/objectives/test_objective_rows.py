@@ -127,6 +127,11 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Rows], dict[str, Rows]]] = [
         {"proposal": Rows(chains(9)), "base": Rows(chains(9) + chains(3))},
         {"policy": Rows(graph=4 * K)},
     ),
+    # chains are drawn back from designs at each update, and the base is asked about them
+    (
+        "trajectory_balance", {"chains": 4, "draws": "search"}, {"base": Rows(chains(N))},
+        {"policy": Rows(graph=4 * K), "base": Rows(4 * K)},
+    ),
     ("backprop", {}, {}, {"policy": Rows(graph=N * K), "base": Rows(plain=N, graph=N * (K - 1))}),
     (
         "backprop", {"steps": 2, "updates": 3}, {"proposal": Rows(chains(N) - 2 * N)},

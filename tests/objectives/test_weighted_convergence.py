@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from joint_problem import ALPHA, DESIGNS, JOINT, P_STAR, REWARD, L, V, normal, policy_of
-from torch import Tensor, nn
+from joint_problem import ADDITIVE, ALPHA, INDEPENDENT, JOINT, P_STAR, REWARD, StateValues, policy_of
+from torch import Tensor
 
-from biotilt.core import Context, Objective, Policy, Replay, Roles, StateFunction, Target
+from biotilt.core import Context, Objective, Policy, Replay, Roles, Target
 from biotilt.networks.table import Table
 from biotilt.objectives import DDPP, SDPO, SPG, WDCE, RewardWeighted
 from biotilt.processes import Finite
 from biotilt.testing import TableScorer, expected_reward, law, reveal_law, tilted_law, total_variation
-from biotilt.testing.exact import lexicographic_index
 from biotilt.training import TrainConfig, Trainer
-
-ALONE = 0.7 * normal(L, V, seed=11)
-INDEPENDENT = ALONE[torch.arange(L), DESIGNS.long()].sum(-1).softmax(0)
-ADDITIVE = (0.6 * normal(L, V, seed=12))[torch.arange(L), DESIGNS.long()].sum(-1)
-
-
-class StateValues(nn.Module, StateFunction):
-    """log Z of every state, looked up."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.values = nn.Parameter(torch.zeros((V + 1) ** L))
-        self.config = SimpleNamespace(lr=0.05)
-
-    def set_units(self, complete: Tensor) -> None:
-        pass
-
-    def forward(self, x: Tensor, k: Tensor) -> Tensor:
-        return self.values[lexicographic_index(x, V + 1)]
 
 
 def tuned(

@@ -61,6 +61,9 @@ OBJECTIVES: dict[str, Any] = {
     "ppo": ppo,
     "path_consistency": lambda: registered("path_consistency", updates=4, chains=8, buffer=40),
     "trajectory_balance": lambda: registered("trajectory_balance", form="learned", updates=4, chains=8, buffer=40),
+    "trajectory_balance_search": lambda: registered(
+        "trajectory_balance", draws="search", replay="rank", start=8, updates=4, chains=8, buffer=40
+    ),
     "reward_weighted": lambda: registered("reward_weighted", updates=4, states=16, buffer=40, refresh=3),
     "wdce": lambda: registered("wdce", updates=4, states=16, buffer=40, refresh=3),
     "ddpp": lambda: registered("ddpp", updates=4, states=16, buffer=40),

@@ -233,6 +233,19 @@ class Reveals(Capability):
         """Return the step `k` `(B,)` at which the chain is expected to be in such a state."""
 
 
+class NoisedPath(Capability):
+    """A process that draws a whole chain back from a design, by its own noising, whoever found the design."""
+
+    offers = "noised_path"
+
+    @abstractmethod
+    def noised_path(self, design: Tensor, generator: Generator) -> Tensor:
+        """Return chains `(K+1, B, ...)` that end in designs `(B, ...)`; x[k] has the law of `corrupt(design, k)`.
+
+        Every chain that a policy of the process may draw, and that ends in the design, has a positive chance.
+        """
+
+
 class SeveralTargets(Capability):
     """A process whose chains have one of several targets, which differ in Z and which no step changes.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from biotilt.core.capabilities import Reveals
 from biotilt.core.moves import Plan, children
-from biotilt.core.objective import Context, Metrics
+from biotilt.core.objective import Context, Metrics, Round
 from biotilt.core.parts import Parts, Value
 from biotilt.core.policy import sample
 from biotilt.core.reading import Reading
@@ -80,6 +80,14 @@ class Search:
                 f'crossover: designs are crossed where letters are hidden and revealed, which "{parts.process.name}" '
                 "does not do: leave it at 0"
             )
+
+    def search_round(self, context: Context, calls: int) -> Round:
+        """Search in the context's memory; no design found is the policy's, so that it is judged by draws of its own."""
+        rows, metrics = self.generation(context, context.memory.rows, calls)
+        known = context.memory.rows or rows
+        if not (known["rewards"].isfinite().any() or rows["rewards"].isfinite().any()):
+            rows = {name: column[:0] for name, column in rows.items()}  # nothing that could be learned from yet
+        return Round(rows, rows["designs"][:0], metrics)
 
     def generation(self, context: Context, memory: Batch, calls: int) -> tuple[Batch, Metrics]:
         """Return at most `calls` new designs, scored, as rows of the memory, and figures to show."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from biotilt.core import (
     Batch,
     Columns,
     Context,
+    NoisedPath,
     Policy,
     RollIn,
     Round,
     drop_unscored,
+    needed,
 )
 
 CHAINS: Columns = {"chain": "states", "log_base": "float", "rewards": "float"}
@@ -28,15 +30,23 @@ def collect_chains(context: Context, calls: int, beta: float) -> Round:
     return Round(drop_unscored(rows), chain.designs, figures)
 
 
+@torch.no_grad()
+def noised_chains(base: Policy, rows: Batch, generator: Generator) -> Batch:
+    """Return rows with the `designs` and `rewards` of others, and chains drawn back from them as the process noises."""
+    chain = needed(base.process, NoisedPath).noised_path(rows["designs"], generator).transpose(0, 1)
+    x, k = states_before(chain)
+    log_base = base.log_prob(x, k, chain[:, 1:].flatten(0, 1)).view(len(chain), -1)
+    return {"chain": chain, "log_base": log_base, "rewards": rows["rewards"]}
+
+
 def log_ratios(policy: Policy, rows: Batch) -> Tensor:
     """Return log p_θ/p_pre of every step of recorded chains, `(B, K)`, with gradient: one network call a step."""
-    x, k = states_before(rows)
+    x, k = states_before(rows["chain"])
     y = rows["chain"][:, 1:].flatten(0, 1)
     return policy.log_prob(x, k, y).view_as(rows["log_base"]) - rows["log_base"]
 
 
-def states_before(rows: Batch) -> tuple[Tensor, Tensor]:
-    """Return the states before each step of recorded chains `(B·K, ...)`, and their steps `(B·K,)`."""
-    batch, steps = rows["log_base"].shape
-    k = torch.arange(steps, device=rows["log_base"].device).repeat(batch)
-    return rows["chain"][:, :-1].flatten(0, 1), k
+def states_before(chain: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the states before each step of chains `(B, K+1, ...)`, `(B·K, ...)`, and their steps `(B·K,)`."""
+    k = torch.arange(chain.shape[1] - 1, device=chain.device).repeat(len(chain))
+    return chain[:, :-1].flatten(0, 1), k

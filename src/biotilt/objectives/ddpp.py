@@ -14,7 +14,6 @@ from biotilt.core import (
     Columns,
     Context,
     Metrics,
-    Objective,
     PosteriorDensity,
     Round,
     StateFunction,
@@ -22,11 +21,13 @@ from biotilt.core import (
     drop_unscored,
     sample,
 )
+from biotilt.core.search import MEMORY
+from biotilt.objectives.replayed import Replayed
 from biotilt.options import Count, Share, check_options
 
 
 @dataclass(frozen=True)
-class DDPP(Objective):
+class DDPP(Replayed):
     """E[ ( log p_θ(x0|x_k) − log p_pre(x0|x_k) − r(x0)/α + log Z_φ(x_k) )² ]   (eq. 11 of the paper, R = e^{r/α})
 
     x0 are scored designs, whoever drew them, hidden as at a step k uniform in 0…K−1; log Z_φ is learned. Nothing is
@@ -39,7 +40,9 @@ class DDPP(Objective):
     and not p*, and more training does not help.
 
     A share `beta` of the designs is drawn by p_out, a copy of the policy renewed after each round, the rest by the
-    base. Each round makes `updates` updates on `states` of the newest `buffer` designs.
+    base; or a search finds them (`draws`), and the least squares are then of its designs: nearer to r/α where they are
+    good, more so with `replay` = "rank". Where p* is the minimiser it stays so. Each round makes `updates` updates on
+    `states` of the newest `buffer` designs.
     """
 
     beta: Share = 0.5
@@ -54,6 +57,7 @@ class DDPP(Objective):
 
     def __post_init__(self) -> None:
         check_options(self, "objective")
+        self.check_search("objective")
 
     def unscreened(self, value: Value | None) -> str:
         """Nothing: it is a least-squares fit, which a screen makes closer where designs are good."""
@@ -68,13 +72,15 @@ class DDPP(Objective):
         return self.updates
 
     @property
-    def batch_size(self) -> int:
-        return self.states
+    def batch_size(self) -> int | None:
+        return self.of_all(self.states)
 
     def columns(self, value: Value | None) -> Columns:
-        return {"designs": "states", "rewards": "float"}
+        return MEMORY if self.searches else {"designs": "states", "rewards": "float"}
 
     def collect(self, context: Context, calls: int) -> Round:
+        if self.searches:
+            return self.search_round(context, calls)
         roles, count = context.roles, context.proposals(calls)
         ours = round(self.beta * count)
         parts = [
@@ -89,6 +95,7 @@ class DDPP(Objective):
         return Round(rows, designs, {"reward": rewards.nanmean().item()})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
+        rows = self.replayed(context, rows, self.states)
         roles, generator = context.roles, context.generator
         design, process = rows["designs"], roles.policy.process
         complete = rows["rewards"] / context.target.alpha

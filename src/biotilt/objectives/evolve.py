@@ -64,12 +64,7 @@ class Evolve(Search, Objective):
         return MEMORY
 
     def collect(self, context: Context, calls: int) -> Round:
-        """Return new designs as rows; no design of theirs is the policy's, so that it is judged by draws of its own."""
-        rows, metrics = self.generation(context, context.memory.rows, calls)
-        known = context.memory.rows or rows
-        if not (known["rewards"].isfinite().any() or rows["rewards"].isfinite().any()):
-            rows = {name: column[:0] for name, column in rows.items()}  # nothing that could be learned from yet
-        return Round(rows, rows["designs"][:0], metrics)
+        return self.search_round(context, calls)
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         roles, generator = context.roles, context.generator

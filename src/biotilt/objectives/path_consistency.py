@@ -67,7 +67,7 @@ class PathConsistency(Objective):
         value = context.value_as(StateFunction)
         value.set_units(complete)
         log_ratio = log_ratios(context.roles.policy, rows)
-        before = value(*states_before(rows)).view_as(log_ratio)
+        before = value(*states_before(rows["chain"])).view_as(log_ratio)
         # v(x[k]) − Σ_{i<k} log p_θ/p_pre: a piece is consistent when its two ends agree in it
         potential = torch.cat([before, complete.unsqueeze(-1)], -1) - F.pad(log_ratio.cumsum(-1), (1, 0))
         steps = log_ratio.shape[-1]

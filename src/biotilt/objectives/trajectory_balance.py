@@ -15,18 +15,20 @@ from biotilt.core import (
     Context,
     Density,
     Metrics,
-    Objective,
+    NoisedPath,
     Round,
     Value,
     targets_of,
 )
+from biotilt.core.search import MEMORY
 from biotilt.formulas.soft_rl import mean_within
-from biotilt.objectives.chains import CHAINS, collect_chains, log_ratios
+from biotilt.objectives.chains import CHAINS, collect_chains, log_ratios, noised_chains
+from biotilt.objectives.replayed import Replayed
 from biotilt.options import Count, Pair, Share, check_options
 
 
 @dataclass(frozen=True)
-class TrajectoryBalance(Objective):
+class TrajectoryBalance(Replayed):
     """E[ ( log Z + Σ_k log p_θ(x[k+1]|x[k])/p_pre(x[k+1]|x[k]) − r/α )² ] over whole chains, whoever drew them.
 
     Every term is 0 at p* and at no other policy, so no chain carries noise there. `form="learned"`: log Z is one
@@ -35,7 +37,10 @@ class TrajectoryBalance(Objective):
     have several targets, each has its own Z: a parameter each, or the variance within each.
 
     Chains are drawn by p_out, refreshed from the policy after each round, and a share 1−`beta` by p_pre; the newest
-    `buffer` scored ones are kept. `updates` gradient steps of `chains` chains follow each round.
+    `buffer` scored ones are kept. `updates` gradient steps of `chains` chains follow each round. With `draws` =
+    "search" designs of a search are kept, which have no chain: each update draws one anew, back from the design as the
+    process noises, with a positive chance for every chain of a policy. So p* stays the fixed point. It does however
+    the replay is weighed (`replay`): weights move what is learned first, and how well where the network cannot be p*.
     """
 
     form: Literal["learned", "log_variance"] = "log_variance"
@@ -46,10 +51,14 @@ class TrajectoryBalance(Objective):
 
     value_kind: ClassVar[type[Value]] = Constant
     name: ClassVar[str] = "trajectory_balance"
-    needs: ClassVar[tuple[type[Capability], ...]] = (Density,)
 
     def __post_init__(self) -> None:
         check_options(self, "objective")
+        self.check_search("objective")
+
+    @property
+    def needs(self) -> tuple[type[Capability], ...]:
+        return (Density, NoisedPath) if self.searches else (Density,)
 
     @property
     def value(self) -> str | None:
@@ -68,16 +77,19 @@ class TrajectoryBalance(Objective):
         return self.updates
 
     @property
-    def batch_size(self) -> int:
-        return self.chains
+    def batch_size(self) -> int | None:
+        return self.of_all(self.chains)
 
     def columns(self, value: Value | None) -> Columns:
-        return CHAINS
+        return MEMORY if self.searches else CHAINS
 
     def collect(self, context: Context, calls: int) -> Round:
-        return collect_chains(context, calls, self.beta)
+        return self.search_round(context, calls) if self.searches else collect_chains(context, calls, self.beta)
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
+        rows = self.replayed(context, rows, self.chains)
+        if self.searches:
+            rows = noised_chains(context.roles.base, rows, context.generator)
         complete = rows["rewards"] / context.target.alpha
         target = targets_of(context.roles.policy.process, rows["chain"][:, 0])
         log_z = complete - log_ratios(context.roles.policy, rows).sum(-1)

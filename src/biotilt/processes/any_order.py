@@ -87,6 +87,13 @@ class AnyOrder(CountedProcess, RevealingProcess):
         last = place >= (self.free - count).unsqueeze(-1)
         return design.masked_fill(last & self._free_mask(design.device), self.mask)
 
+    def noised_path(self, design: Tensor, generator: Generator) -> Tensor:
+        """Return chains `(K+1, B, L)`: in random order, or from left to right the only one that ends in the design."""
+        if self.order == "random":
+            return super().noised_path(design, generator)
+        place = self._free_mask(design.device).cumsum(-1) - 1
+        return self._revealed_in(design, place.expand_as(design))
+
     def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor:
         """E_n [ F/n Σ_hidden −log p ] with n ∼ U{1…F} of the F free coordinates hidden, `(B,)`.
 

@@ -30,6 +30,7 @@ from biotilt.core.capabilities import (
     Limited,
     Mixable,
     Net,
+    NoisedPath,
     PosteriorDensity,
     Relaxable,
     Reparametrised,
@@ -270,6 +271,13 @@ class _LetterEvidence(Conditioned, LetterEvidence):
         return log_prob, weight
 
 
+class _NoisedPath(Conditioned, NoisedPath):
+    def noised_path(self, design: Tensor, generator: Generator) -> Tensor:
+        states, index = self.mark.read(design)
+        chain = self._as(NoisedPath).noised_path(states, generator)
+        return self.mark.write(chain.flatten(0, 1), index.repeat(len(chain))).unflatten(0, chain.shape[:2])
+
+
 class _Limited(Conditioned, Limited):
     def remedies(self) -> Mapping[type[Capability], str]:
         return self._as(Limited).remedies()
@@ -279,6 +287,7 @@ _OF_PROCESSES: dict[type, type[Conditioned]] = {
     Reveals: _Reveals,
     Relaxable: _Relaxable,
     LetterEvidence: _LetterEvidence,
+    NoisedPath: _NoisedPath,
     Limited: _Limited,
 }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core.capabilities import Reveals
+from biotilt.core.capabilities import NoisedPath, Reveals
 from biotilt.core.protocols import Net, NetInput
 from biotilt.errors import ConfigError
 from biotilt.formulas.categorical import neg_log_prob, stratified_uniform
@@ -18,7 +18,7 @@ from biotilt.processes.revealing import HiddenLetters, HidingProcess
 
 
 @dataclass(frozen=True)
-class CountedProcess(HidingProcess, Reveals):
+class CountedProcess(HidingProcess, Reveals, NoisedPath):
     """Each step reveals `per_step` = m hidden coordinates, the last one those that are left: ⌈free/m⌉ network calls."""
 
     per_step: Count = 1
@@ -50,6 +50,18 @@ class CountedProcess(HidingProcess, Reveals):
     def hide_for_chain(self, design: Tensor, count: Tensor, generator: Generator) -> Tensor:
         """Hide `count` `(B,)` free coordinates, as a chain may have it."""
         return self.hide(design, count, generator)
+
+    def noised_path(self, design: Tensor, generator: Generator) -> Tensor:
+        """Return chains `(K+1, B, L)` in which free coordinates are revealed in a random order, all equally likely."""
+        place = torch.rand(design.shape, generator=generator, device=design.device)
+        place = place.masked_fill(~self._free_mask(design.device), 2.0).argsort(-1).argsort(-1)
+        return self._revealed_in(design, place)
+
+    def _revealed_in(self, design: Tensor, place: Tensor) -> Tensor:
+        """Return the chains `(K+1, B, L)` in which free coordinates have a `place` `(B, L)` in the order, from 0."""
+        k = torch.arange(self.steps + 1, device=design.device).view(-1, 1, 1)
+        hidden = (place // self.per_step >= k) & self._free_mask(design.device)
+        return design.masked_fill(hidden, self.mask)
 
     def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor:
         """E_n [ F/n Σ_hidden −log p ] with n ∼ U{1…F} of the F free coordinates hidden, `(B,)`.

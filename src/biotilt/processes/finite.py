@@ -11,7 +11,16 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from biotilt.core.capabilities import Divergence, Factorised, Kernel, Mixable, Relaxable, Reparametrised, Tiltable
+from biotilt.core.capabilities import (
+    Divergence,
+    Factorised,
+    Kernel,
+    Mixable,
+    NoisedPath,
+    Relaxable,
+    Reparametrised,
+    Tiltable,
+)
 from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import (
     draw,
@@ -62,7 +71,7 @@ class FiniteKernel(Factorised, Divergence, Tiltable, Mixable, Reparametrised):
 
 
 @dataclass(frozen=True)
-class Finite(Relaxable):
+class Finite(Relaxable, NoisedPath):
     """A chain of K = `horizon` ≥ 1 steps on `states` = S in [2, 32768] states; any state may follow any.
 
     `x[0]` is always state 0, so that the law of the optimal policy over designs is exactly
@@ -112,6 +121,14 @@ class Finite(Relaxable):
         """Keep the design with probability k/K, else draw a uniform state; k = 0 gives state 0."""
         keep = torch.as_tensor(k, device=design.device) / self.horizon
         return self._renoise(design, keep.expand(len(design)), generator)
+
+    def noised_path(self, design: Tensor, generator: Generator) -> Tensor:
+        """Return chains `(K+1, B)`, from the end: x[k] is x[k+1] with probability k/(k+1), else uniform; x[0] = 0."""
+        chain = [design]
+        for k in reversed(range(self.horizon)):
+            keep = torch.full(design.shape, k / (k + 1), device=design.device)
+            chain.append(self._renoise(chain[-1], keep, generator))
+        return torch.stack(chain[::-1])
 
     def _renoise(self, x: Tensor, keep: Tensor, generator: Generator) -> Tensor:
         kept = torch.rand(x.shape, generator=generator, device=x.device) < keep

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core.capabilities import Kernel
+from biotilt.core.capabilities import Kernel, NoisedPath
 from biotilt.core.protocols import Net, NetInput
 from biotilt.formulas.categorical import neg_log_prob, stratified_uniform
 from biotilt.options import Steps
@@ -37,7 +37,7 @@ class MaskedKernel(RevealKernel):
 
 
 @dataclass(frozen=True)
-class Masked(RevealingProcess):
+class Masked(RevealingProcess, NoisedPath):
     """A hidden coordinate is revealed at step k with probability (a[k+1] − a[k]) / (1 − a[k]).
 
     `a[k]` = probability that a coordinate is clean, from `schedule` (`processes.schedules`: "loglinear", …) at
@@ -85,6 +85,14 @@ class Masked(RevealingProcess):
         clean = MASKED_SCHEDULES[self.schedule].clean(t).unsqueeze(-1)
         u = torch.rand(design.shape, generator=generator, device=design.device)
         return design.masked_fill((u >= clean) & self._free_mask(design.device), self.mask)
+
+    def noised_path(self, design: Tensor, generator: Generator) -> Tensor:
+        """Return chains `(K+1, B, L)`: a free coordinate is revealed at step k with probability a[k+1] − a[k]."""
+        time = self._time(torch.arange(self.steps, device=design.device), self.steps, design.device)
+        clean = MASKED_SCHEDULES[self.schedule].clean(time).view(-1, 1, 1)
+        u = torch.rand(design.shape, generator=generator, device=design.device)
+        noised = design.masked_fill((u >= clean) & self._free_mask(design.device), self.mask)
+        return torch.cat([noised, design.unsqueeze(0)])
 
     def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor:
         """E_t [ −a'(t)/(1−a(t)) Σ_hidden −log p(x0_i | x_t) ], t ∼ U(0, 1]: bounds −log p, `(B,)`."""

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core.capabilities import Kernel, Relaxable
+from biotilt.core.capabilities import Kernel, NoisedPath, Relaxable
 from biotilt.core.fixed import Fixed
 from biotilt.core.protocols import Net, NetInput
 from biotilt.errors import ConfigError
@@ -19,7 +19,7 @@ from biotilt.processes.gaussian_kernel import GaussianKernel
 
 
 @dataclass(frozen=True)
-class RandomWalk(Relaxable):
+class RandomWalk(Relaxable, NoisedPath):
     """A chain of K = `num_steps` steps on points `(B, D)`, D = `size`, of std σ = `scale` at its end.
 
         x[0] = 0,    x[k+1] ∼ N( x[k] + (σ²/K) u, σ²/K ),    u = net(x[k]/σ, 1 − k/K)/σ
@@ -99,6 +99,17 @@ class RandomWalk(Relaxable):
         share = self._share(design, k)
         z = torch.randn(design.shape, generator=generator, device=generator.device).to(design.dtype)
         return self._hold(share * design + self.scale * (share * (1 - share)).sqrt() * z)
+
+    def noised_path(self, design: Tensor, generator: Generator) -> Tensor:
+        """Return chains `(K+1, B, D)` of the bridge: x[k+1] ∼ N( x + (y − x)/n, (σ²/K)(n − 1)/n ), n = K − k."""
+        x = self.noise(len(design), generator).to(design.dtype)
+        chain = [x]
+        for left in range(self.num_steps, 1, -1):
+            std = self.scale * math.sqrt((left - 1) / left / self.num_steps)
+            z = torch.randn(design.shape, generator=generator, device=generator.device).to(design.dtype)
+            x = self._hold(x + (design - x) / left + std * z)
+            chain.append(x)
+        return torch.stack([*chain, design])
 
     def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor:
         """Return a bound on −log p(x[K] = design) of the K-step chain, in nats, `(B,)`.

@@ -16,6 +16,7 @@ from biotilt.core.capabilities import (
     Guessing,
     Kernel,
     Mixable,
+    NoisedPath,
     PosteriorDensity,
     Reparametrised,
     Tiltable,
@@ -108,7 +109,7 @@ class UniformKernel(Factorised, Divergence, Tiltable, Mixable, PosteriorDensity,
 
 
 @dataclass(frozen=True)
-class Uniform(LetterProcess):
+class Uniform(LetterProcess, NoisedPath):
     """Letters are replaced by uniform ones on the way to noise: q(x[k] | x0) = a[k] 1[x0] + (1 − a[k])/V, i.i.d.
 
     `a[k]` from `schedule` ("loglinear", "cosine", "polynomial") at time 1 − k/K, `num_steps` = K ≥ 1; a[0] = 0 and
@@ -169,6 +170,16 @@ class Uniform(LetterProcess):
         kept = torch.rand(design.shape, generator=generator, device=design.device) < clean
         fresh = self._letters(design.shape, generator).to(design.dtype)
         return torch.where(kept | ~self._free_mask(design.device), design, fresh)
+
+    def noised_path(self, design: Tensor, generator: Generator) -> Tensor:
+        """Return chains `(K+1, B, L)`, from the end: a free letter of x[k+1] is kept with probability a[k]/a[k+1]."""
+        clean = self._clean(torch.arange(self.steps + 1, device=design.device))
+        held, chain = ~self._free_mask(design.device), [design]
+        for k in reversed(range(self.steps)):
+            kept = torch.rand(design.shape, generator=generator, device=design.device) < clean[k] / clean[k + 1]
+            fresh = self._letters(design.shape, generator).to(design.dtype)
+            chain.append(torch.where(kept | held, chain[-1], fresh))
+        return torch.stack(chain[::-1])
 
     def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor:
         """K · KL(q(x[k+1] | x[k], x0) ‖ p(x[k+1] | x[k])), x[k] ∼ q(x[k] | x0), k ∼ U{0…K−1}: bounds −log p, `(B,)`.
