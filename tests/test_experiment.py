@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -268,6 +269,13 @@ def test_the_ready_made_task_builds_with_changes():
     designs = made.model.sample(4)
     assert [len(d) for d in designs] == [50] * 4
     assert all(0 < score < 12 for score in made.reward(designs))
+
+
+def test_keys_of_a_model_are_laid_over_those_of_the_task():
+    task = Experiment.for_task("utr")
+    made = Experiment.for_task("utr", model={"process": {"per_step": 1}})
+    assert made.config.model.path == task.config.model.path
+    assert made.model.policy.process == replace(task.model.policy.process, per_step=1) != task.model.policy.process
 
 
 def test_designs_that_cannot_be_scored_are_written_with_the_reason(keys, tmp_path):

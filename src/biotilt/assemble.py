@@ -85,7 +85,8 @@ def assemble(
 ) -> Assembled:  # fmt: skip
     """Build what keys describe; a `task` fills in what they do not say.
 
-    `reward`, `held_out`, `model`: objects, or sections as in a file, in place of what the keys name; `measures`: beside
+    `reward`, `held_out`, `model`: objects, or sections as in a file, in place of what the keys name; of a model that is
+    named already, a section without `path`, `source` or `factory` changes the keys that it has. `measures`: beside
     those that they name (`with_given`). A network that is not one of ours is tried (`Model.check`) unless it is
     `proven`: then it is a run's that began before. Raises ConfigError, with `source`, line (in `text`)
     and key, for anything that cannot work.
@@ -104,8 +105,8 @@ def assemble(
         if isinstance(model, Model):
             given["model"] = model
             data = {**data, "model": model_section(model)}
-        elif model is not None:
-            data = {**data, "model": plain(model, "model")}
+        elif model is not None:  # keys beside those of the file, or of the task
+            data = merge(data, {"model": plain(model, "model")})
         data, shown_too = with_given(data, measures)
         base = Path(base).absolute()  # a reward may change the working folder
         data, tilted = with_tilt(data)

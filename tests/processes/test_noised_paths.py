@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from biotilt.core import NoisedPath, Policy
 from biotilt.core.fixed import Fixed
 from biotilt.networks.table import StateTable
-from biotilt.processes import AnyOrder, Finite, Masked, RandomWalk, Uniform
+from biotilt.processes import AnyOrder, Confidence, Finite, Masked, RandomWalk, Uniform
 from biotilt.processes.conditioned import conditioned
 
 DRAWS = 4000
@@ -103,7 +103,8 @@ class Told(nn.Module):
 
 
 LETTERS = [
-    AnyOrder(3, 2), AnyOrder(3, 2, per_step=2), AnyOrder(3, 2, order="left_to_right"), Masked(2, 3, num_steps=3, schedule="cosine"), Uniform(2, 2, num_steps=2)
+    AnyOrder(3, 2), AnyOrder(3, 2, per_step=2), AnyOrder(3, 2, order="left_to_right"),
+    Masked(2, 3, num_steps=3, schedule="cosine"), Uniform(2, 2, num_steps=2), Confidence(3, 2, per_step=2),
 ]  # fmt: skip
 
 
