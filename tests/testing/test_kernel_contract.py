@@ -11,11 +11,13 @@ from torch import Tensor
 
 from biotilt.core.fixed import Fixed
 from biotilt.processes import (
+    DDPM,
     PROCESSES,
     AnyOrder,
     Confidence,
     Finite,
     Flow,
+    FlowEuler,
     Gaussian,
     Graph,
     Masked,
@@ -66,6 +68,11 @@ SMALL: dict[str, list[Any]] = {
         Graph(2, 1, fixed=NODE, num_steps=3, node_law="vp", edge_range=(0.2, 1.5)),  # a node and an edge
         Graph(2, 1, fixed=NODE, num_steps=2, snr=0.2, loudness=0.7, memoryless=False, prediction="gdss"),
     ],
+    "ddpm": [
+        DDPM(2, num_steps=4, clip_sample=True),
+        DDPM(2, num_steps=4, sampler="ddim", eta=0.6, fixed=POINT, prediction_type="v_prediction"),
+    ],
+    "flow_euler": [FlowEuler(2, num_steps=4), FlowEuler(2, num_steps=4, eta=0.7, shift=3.0, fixed=POINT)],
     "random_walk": [RandomWalk(2, scale=1.4, num_steps=4), RandomWalk(2, num_steps=4, fixed=POINT)],
     "simplex": [
         Simplex(1, 3, num_steps=4),

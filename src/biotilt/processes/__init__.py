@@ -5,8 +5,10 @@ from __future__ import annotations
 from biotilt.core import Process
 from biotilt.processes.any_order import AnyOrder
 from biotilt.processes.confidence import Confidence
+from biotilt.processes.ddpm import DDPM
 from biotilt.processes.finite import Finite
 from biotilt.processes.flow import Flow
+from biotilt.processes.flow_euler import FlowEuler
 from biotilt.processes.gaussian import Gaussian
 from biotilt.processes.graph import Graph
 from biotilt.processes.masked import Masked
@@ -18,16 +20,18 @@ from biotilt.registry import Registry
 PROCESSES: Registry[Process] = Registry(
     "processes",
     "process",
-    (AnyOrder, Masked, Confidence, Uniform, Finite, Gaussian, Flow, Graph, RandomWalk, Simplex),
+    (AnyOrder, Masked, Confidence, Uniform, Finite, Gaussian, Flow, DDPM, FlowEuler, Graph, RandomWalk, Simplex),
     own_files=True,
 )
 
 __all__ = [
+    "DDPM",
     "PROCESSES",
     "AnyOrder",
     "Confidence",
     "Finite",
     "Flow",
+    "FlowEuler",
     "Gaussian",
     "Graph",
     "Masked",
