@@ -14,7 +14,7 @@ from biotilt.errors import ConfigError, DataError, suggest
 from biotilt.options import Length, build_options
 from biotilt.spaces import Padded, Text, alphabet, as_space, read_designs, read_table
 from biotilt.spaces.array_files import read_images, read_points
-from biotilt.spaces.arrays import Images, Points
+from biotilt.spaces.arrays import Images, Pictures, Points
 from biotilt.spaces.codons import Codons
 from biotilt.spaces.safe import Safe
 from biotilt.spaces.selfies import Selfies
@@ -107,7 +107,7 @@ def read_for(path: Path, space: Space[Any], column: str | None = None) -> list[A
     """
     if isinstance(space, Points):
         return list(read_points(path, space.columns)[1])
-    if isinstance(space, Images):
+    if isinstance(space, Pictures):
         return list(read_images(path))
     if isinstance(space, Text) and space.written_in is not None:
         return [record.design for record in read_designs(path, space.written_in, column=column, empty="error")]

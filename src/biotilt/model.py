@@ -19,7 +19,7 @@ from biotilt.files import blamed_on
 from biotilt.models.changed import changed, options_of
 from biotilt.models.checks import check_network, check_rebuilding, device_of
 from biotilt.models.conditions import Conditions, Given, Told
-from biotilt.models.hub import MASKED, generator_file, is_hub, is_of_transformers
+from biotilt.models.hub import MASKED, PIPELINES, generator_file, is_hub, is_of_transformers, is_pipeline
 from biotilt.models.hub import named as as_named
 from biotilt.models.lora import LoRA, adapted, merged
 from biotilt.models.origin import FactoryOrigin, FileOrigin, Origin, SourceOrigin, fingerprint
@@ -306,8 +306,8 @@ class Model:
         if isinstance(named, str) and named in MODELS:
             return cls.of_origin(SourceOrigin(named, anchored(MODELS.options_of(named), options, Path())))
         said = as_named(named)
-        if options and is_of_transformers(said):
-            return cls.pretrained(MASKED, path=str(said), **options)
+        if is_pipeline(said) or (options and is_of_transformers(said)):
+            return cls.pretrained(PIPELINES if is_pipeline(said) else MASKED, path=str(said), **options)
         return cls.load(said, factory=factory, trust=trust, **options)
 
     def save(self, path: Path, extra: dict[str, Any] | None = None, *, half: bool = False) -> None:

@@ -13,7 +13,10 @@ import biotilt
 import fresh_processes
 from biotilt.training import EachRound
 
-SAMPLE = "import sys, biotilt; print(*biotilt.load_model(sys.argv[1]).sample(6, seed=4), sep=chr(10))"
+SAMPLE = (
+    "import sys, biotilt; model = biotilt.load_model(sys.argv[1]);"
+    "print(*map(model.space.key, model.sample(6, seed=4)), sep=chr(10))"
+)
 
 
 def check_whole(file: Path, *needed: str) -> None:
@@ -74,15 +77,16 @@ lr = 0.02
 """
 
 
-def check(model: str, folder: Path, letter: str) -> list[str]:
+def check(model: str, folder: Path, letter: str = "", score: str = "d.count({letter!r}) / len(d)") -> list[Any]:
     """Tune the model of these keys of `[model]` for few calls toward a `letter`, and return designs of what came out.
+
+    `score`: what is asked of a design `d` in its place.
 
     A run that is killed after its first round and resumed must be the one that was left alone, bit for bit; what it
     stored must be adapters alone, and give the same designs in a process of its own.
     """
-    (folder / "mine.py").write_text(
-        f"def share(designs):\n    return [d.count('{letter}') / len(d) for d in designs]\n"
-    )
+    share = score.format(letter=letter)
+    (folder / "mine.py").write_text(f"def share(designs):\n    return [{share} for d in designs]\n")
     (folder / "mine.toml").write_text(KEYS.format(model=model), encoding="utf-8")
     whole = biotilt.tune(folder / "mine.toml", folder / "whole")
 
@@ -110,5 +114,5 @@ def check(model: str, folder: Path, letter: str) -> list[str]:
             assert not torch.equal(tuned.policy.net(*shown), base.policy.net(*shown))
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(part or str(Path.cwd()) for part in sys.path)}
     done = fresh_processes.run("-c", SAMPLE, files[1], cwd=Path("/"), environment=environment)
-    assert done.stdout.split() == here, done.stderr
+    assert done.stdout.split() == [tuned.space.key(design) for design in here], done.stderr
     return here

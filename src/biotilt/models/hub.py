@@ -17,6 +17,7 @@ WANTED = ("*.safetensors", "*.json", "*.toml", "*.txt")
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 """What `Model.save_pretrained` writes into a folder."""
 MASKED = "esm"  # the source of masked language models, whatever their architecture
+PIPELINES, INDEX = "diffusers", "model_index.json"  # the source of pipelines of images, and what is in their folders
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -111,6 +112,11 @@ def generator_file(said: str | Path, base: Path = Path()) -> Path:
             f"{shown(place)} is the folder of a run: biotilt.load_model reads it, or name {shown(place / TUNED)}"
         )
     found = sorted(place.glob("*.safetensors"))
+    if (place / INDEX).is_file():
+        raise CheckpointError(
+            f'"{said}" is a pipeline of diffusers: [model] source = "{PIPELINES}", options = {{ path = "{said}" }}, in '
+            f'Python Model.pretrained("{said}")'
+        )
     if not found:
         raise CheckpointError(_no_weights(said, place))
     family = _family(place)
@@ -130,6 +136,11 @@ def is_of_transformers(said: str | Path) -> bool:
     """Whether what is named is a folder, or a repository, as transformers writes a model."""
     place = place_of(said)
     return place.is_dir() and _family(place) is not None
+
+
+def is_pipeline(said: str | Path) -> bool:
+    """Whether what is named is a folder, or a repository, as diffusers writes a pipeline."""
+    return (place_of(said) / INDEX).is_file()
 
 
 def _no_weights(said: str | Path, place: Path) -> str:

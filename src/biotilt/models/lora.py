@@ -17,7 +17,8 @@ class LoRA:
     """W x + (alpha/rank) B A x at the layers `targets`: A random, B zero at first, so tuning starts at the base.
 
     `targets`: names of layers or the ends of names ("query"), none for every linear layer and every
-    one-dimensional convolution that is neither dilated nor grouped, which peft cannot adapt.
+    one-dimensional convolution. Those of images get adapters where they are named ("conv1"). None that is dilated or
+    grouped: peft cannot adapt it.
 
     >>> LoRA(rank=4, targets=("query", "value")).rank
     4
@@ -41,14 +42,19 @@ def adapted(net: nn.Module, lora: LoRA) -> nn.Module:
     """
     peft = needs_extra("peft", "lora")
     layers = _layers(net)
-    chosen = [name for name in layers if not lora.targets or _is_one_of(name, lora.targets)]
+    chosen = [name for name in layers if _is_one_of(name, lora.targets)]
+    if not lora.targets:
+        chosen = [name for name in layers if not isinstance(net.get_submodule(name), nn.Conv2d)]
     for target in lora.targets:
         if not any(_is_one_of(name, (target,)) for name in layers):
             raise ConfigError(
                 f'model.lora.targets: no layer that can have adapters is called "{target}"{suggest(target, layers)}'
             )
     if not chosen:
-        raise ConfigError("model.lora: this network has no linear layer or convolution to adapt")
+        raise ConfigError(
+            "model.lora: this network has no linear layer or convolution to adapt; those of images are to be named "
+            'as targets = ["…"]'
+        )
     shared = copy.deepcopy(net, {id(t): t for t in (*net.parameters(), *net.buffers())})
     config = peft.LoraConfig(r=lora.rank, lora_alpha=lora.alpha, target_modules=chosen, lora_dropout=0.0)
     flags = [parameter.requires_grad for parameter in net.parameters()]
@@ -93,7 +99,7 @@ def _layers(net: nn.Module) -> list[str]:
 
 def _is_adaptable(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Linear) or (
-        isinstance(layer, nn.Conv1d) and layer.groups == 1 and set(layer.dilation) == {1}
+        isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == 1 and set(layer.dilation) == {1}
     )
 
 

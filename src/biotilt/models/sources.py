@@ -25,6 +25,7 @@ MODELS: Registry[Source] = Registry(
     "models",
     "model",
     lazy={
+        "diffusers": "biotilt.models.diffusers:Pipeline",
         "esm": "biotilt.models.esm:MaskedLM",
         "evodiff": "biotilt.models.evodiff:EvoDiff",
         "mdlm_dna": "biotilt.models.mdlm_dna:MDLM",

@@ -190,6 +190,52 @@ class Points(Arrays, Held[np.ndarray]):
         return {"kind": "points", "columns": list(self.columns), **numbers}
 
 
+class Pictures(Arrays):
+    """Designs as images, float32 arrays `(H, W, C)` of multiples of 1/255 in [0, 1], whatever their states are."""
+
+    height: int
+    width: int
+    colours: int
+
+    medium: ClassVar[Medium] = "images"
+
+    @property
+    def name(self) -> str:
+        return "images"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.height, self.width, self.colours)
+
+    def key(self, design: np.ndarray) -> str:
+        """Return the pixels, a byte each, in base64."""
+        return base64.b64encode(_bytes(design).tobytes()).decode("ascii")
+
+    def design_of(self, key: str) -> np.ndarray:
+        levels = np.frombuffer(base64.b64decode(key), dtype=np.uint8).reshape(self.shape)
+        return (levels / LEVELS).astype(np.float32)
+
+    def label(self, design: np.ndarray) -> str:
+        return f"image {hashlib.sha256(_bytes(design).tobytes()).hexdigest()[:8]}"
+
+    def write(self, path: Path, records: Sequence[Record[np.ndarray]]) -> None:
+        write_images(Path(path), [Record(r.name, _bytes(r.design), r.values) for r in records])
+
+    def picture(self, sets: Mapping[str, Sequence[np.ndarray]]) -> str:
+        return contact_sheet({title: [_bytes(design) for design in some] for title, some in sets.items()})
+
+    def _pixels(self, designs: Sequence[np.ndarray]) -> np.ndarray:
+        """Return pixels `(B, H, W, C)`, float64; DataError where one is outside [0, 1]."""
+        pixels = self._stacked(designs)
+        if pixels.min() < 0 or pixels.max() > 1:
+            raise DataError(f"pixels must be in [0, 1], and are from {pixels.min():g} to {pixels.max():g}")
+        return pixels
+
+    def _designs(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Return designs of pixels `(B, H, W, C)`, cut to [0, 1] and rounded to the levels of a file."""
+        return list((np.rint(np.clip(pixels, 0, 1) * LEVELS) / LEVELS).astype(np.float32))
+
+
 @dataclass(frozen=True)
 class ImagesOptions:
     """What a file says of images."""
@@ -200,7 +246,7 @@ class ImagesOptions:
 
 
 @dataclass(frozen=True)
-class Images(Arrays):
+class Images(Pictures):
     """Images of `height` × `width` pixels in `colours` = 1 (grey), 3 (RGB) or 4 (RGBA).
 
     Designs are float32 arrays `(H, W, C)` of multiples of 1/255 in [0, 1]: what a PNG file holds, and nothing between,
@@ -219,7 +265,6 @@ class Images(Arrays):
 
     kind: ClassVar[str] = "images"
     Options: ClassVar[type] = ImagesOptions
-    medium: ClassVar[Medium] = "images"
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1 or self.colours not in (1, 3, 4):
@@ -228,24 +273,13 @@ class Images(Arrays):
                 f"{self.colours}"
             )
 
-    @property
-    def name(self) -> str:
-        return "images"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.height, self.width, self.colours)
-
     def encode(self, designs: Sequence[np.ndarray]) -> Tensor:
         """Return states `(B, H·W·C)`, float32; DataError where a pixel is outside [0, 1]."""
-        pixels = self._stacked(designs)
-        if pixels.min() < 0 or pixels.max() > 1:
-            raise DataError(f"pixels must be in [0, 1], and are from {pixels.min():g} to {pixels.max():g}")
+        pixels = self._pixels(designs)
         return torch.from_numpy(pixels.reshape(len(pixels), -1) * 2 - 1).float()
 
     def decode(self, states: Tensor) -> list[np.ndarray]:
-        pixels = np.clip((self._checked(states) + 1) / 2, 0, 1).reshape(-1, *self.shape)
-        return list((np.rint(pixels * LEVELS) / LEVELS).astype(np.float32))
+        return self._designs(((self._checked(states) + 1) / 2).reshape(-1, *self.shape))
 
     def sizes(self, states: Tensor) -> dict[str, int]:
         return super().sizes(states) | {"height": self.height, "width": self.width, "colours": self.colours}
@@ -253,23 +287,6 @@ class Images(Arrays):
     def relaxed(self, designs: Tensor) -> Tensor:
         """Return pixels `(B, H, W, C)` with gradients: neither rounded nor clipped, which would have none."""
         return ((designs + 1) / 2).unflatten(1, self.shape)
-
-    def key(self, design: np.ndarray) -> str:
-        """Return the pixels, a byte each, in base64."""
-        return base64.b64encode(_bytes(design).tobytes()).decode("ascii")
-
-    def design_of(self, key: str) -> np.ndarray:
-        levels = np.frombuffer(base64.b64decode(key), dtype=np.uint8).reshape(self.shape)
-        return (levels / LEVELS).astype(np.float32)
-
-    def label(self, design: np.ndarray) -> str:
-        return f"image {hashlib.sha256(_bytes(design).tobytes()).hexdigest()[:8]}"
-
-    def write(self, path: Path, records: Sequence[Record[np.ndarray]]) -> None:
-        write_images(Path(path), [Record(r.name, _bytes(r.design), r.values) for r in records])
-
-    def picture(self, sets: Mapping[str, Sequence[np.ndarray]]) -> str:
-        return contact_sheet({title: [_bytes(design) for design in some] for title, some in sets.items()})
 
     def spec(self) -> dict[str, Any]:
         return {"kind": "images", "height": self.height, "width": self.width, "colours": self.colours}
