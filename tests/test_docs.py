@@ -73,7 +73,7 @@ def code_spans(page: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["README.md", "CONTRIBUTING.md", "docs/python.md", "docs/oracles.md", "docs/models.md"]
+    "name", ["README.md", "CONTRIBUTING.md", "docs/python.md", "docs/oracles.md", "docs/models.md", "docs/images.md"]
 )
 def test_python_blocks_run_in_order_as_one_session(name, tmp_path):
     lines: list[str] = []

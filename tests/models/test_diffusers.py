@@ -20,6 +20,7 @@ from biotilt.core import Policy, sample
 from biotilt.errors import BiotiltError, CheckpointError, ConfigError
 from biotilt.models.diffusers import Pipeline
 from biotilt.spaces.latents import Latents
+from biotilt.wiring import build_trainer
 
 diffusers = pytest.importorskip("diffusers")
 SIZE = pipelines_of.SIZE
@@ -156,6 +157,7 @@ def test_texts_are_encoded_by_the_pipelines_own_clip(texts: Path, tmp_path: Path
 SPREAD = "float(d[:, :4].mean() - d[:, 4:].mean())"
 
 
+@pytest.mark.slow
 def test_the_whole_way_of_a_user(latents: Path, tmp_path: Path) -> None:
     (tmp_path / "p").symlink_to(latents)
     keys = (
@@ -163,6 +165,22 @@ def test_the_whole_way_of_a_user(latents: Path, tmp_path: Path) -> None:
     )
     designs = acceptance.check(keys, tmp_path, score=SPREAD)
     assert {design.shape for design in designs} == {(2 * SIZE, 2 * SIZE, 3)}
+
+
+def test_the_example_and_the_page(tmp_path: Path) -> None:
+    """The example tunes a pipeline that is put beside it, and so does what the page says, by another reward."""
+    root = Path(__file__).parents[2]
+    pipelines_of.ddpm(tmp_path / "pipeline")
+    for name in ("taste.py", "taste.toml"):
+        (tmp_path / name).write_text((root / "examples/images" / name).read_text())
+    small = ["model.process.num_steps=2", "train.max_calls=8", "train.batch=8"]
+    page = (root / "docs/images.md").read_text().partition("```toml\n")[2].partition("```")[0]
+    (tmp_path / "page.toml").write_text(page.replace("my-pipeline", "pipeline"))
+    for name in ("taste.toml", "page.toml"):
+        experiment = biotilt.Experiment.load(tmp_path / name, overrides=small)
+        trainer = build_trainer(experiment, None)
+        trainer.run()
+        assert trainer.history[-1]["calls"] == 8
 
 
 def test_a_folder_is_named_as_other_models_are(pixels: Path, tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from biotilt.rewards.generic.learned import LearnedReward
 from biotilt.rewards.generic.log_density import LogDensity
 from biotilt.rewards.generic.python import PythonFunction
 from biotilt.rewards.generic.section import FromSection
+from biotilt.rewards.image.classifier import ImageClass
+from biotilt.rewards.image.properties import Brightness, Contrast, FileSize, NearColour
 from biotilt.rewards.molecule.admet import ADMET
 from biotilt.rewards.molecule.docking import Vina
 from biotilt.rewards.molecule.likeness import Overlay, Pharmacophore
@@ -66,6 +68,7 @@ KINDS: tuple[Any, ...] = (
     *(Instability, IsoelectricPoint, Gravy, Aromaticity, MolecularWeight, NetCharge, SecondaryStructure),
     *(ResidueCount, AvoidedMotifs, Identity, BackboneSurface),
     *(PLDDT, PTM, InterfacePTM, FoldContent, Globularity, Symmetry, HydrophobicSurface, ReferenceRMSD, TMScore),
+    *(Brightness, Contrast, NearColour, FileSize, ImageClass),
     Ehrlich,
     *(Command, PythonFunction, LogDensity, LearnedReward, Sum, Product, GeometricMean, Threshold, LogProbability),
 )

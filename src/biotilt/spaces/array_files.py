@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,12 +60,17 @@ def write_images(path: Path, records: Sequence[Record[np.ndarray]]) -> None:
 
 def png(image: np.ndarray) -> bytes:
     """Return the PNG file of an image of uint8 `(H, W, C)`."""
+    data = io.BytesIO()
+    picture_of(image).save(data, "PNG")
+    return data.getvalue()
+
+
+def picture_of(image: np.ndarray) -> Any:
+    """Return an image of uint8 `(H, W, C)` as the package Pillow has it."""
     from PIL import Image
 
-    data = io.BytesIO()
     pixels = image[..., 0] if image.shape[-1] == 1 else image
-    Image.fromarray(pixels, _MODES[image.shape[-1]]).save(data, "PNG")
-    return data.getvalue()
+    return Image.fromarray(pixels, _MODES[image.shape[-1]])
 
 
 def read_points(path: Path, columns: Sequence[str] = (), *, leave: str | None = None) -> tuple[list[str], np.ndarray]:
