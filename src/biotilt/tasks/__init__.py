@@ -8,6 +8,7 @@ from biotilt.registry import Registry
 from biotilt.tasks.base import Task
 from biotilt.tasks.docking import Docking
 from biotilt.tasks.enhancer import Enhancer
+from biotilt.tasks.lead import Lead
 from biotilt.tasks.molecule import Molecule
 from biotilt.tasks.protein import Protein
 from biotilt.tasks.redesign import Redesign
@@ -16,7 +17,7 @@ from biotilt.tasks.utr import UTR
 from biotilt.tasks.utr_varying import VaryingUTR
 
 TASKS: Registry[Task] = Registry(
-    "tasks", "task", (Docking, Enhancer, Molecule, Protein, Redesign, RNAFold, UTR, VaryingUTR)
+    "tasks", "task", (Docking, Enhancer, Lead, Molecule, Protein, Redesign, RNAFold, UTR, VaryingUTR)
 )
 
 
