@@ -28,7 +28,7 @@ from biotilt.keys import override
 from biotilt.run import Run, resume, tune
 from biotilt.tasks import TASKS
 
-NEEDS_MORE = {"docking"}  # tasks that are run only when they are named, with what they need
+NEEDS_MORE = {"docking", "lead"}  # tasks that are run only when they are named, with what they need
 
 
 def run(task: str, seed: int, folder: Path, changes: list[str]) -> dict[str, Any]:

@@ -145,7 +145,6 @@ METHODS: dict[str, Callable[[int, Callable[[], Draws]], Row]] = {
     "tuned": lambda seed, draws: tuned(seed),
     "evolve": lambda seed, draws: evolved(seed),
     "evolve, in bounds": lambda seed, draws: evolved(seed, reward=hard_bounds()),
-    "tuned, reward_weighted": lambda seed, draws: tuned(seed, objective={"name": "reward_weighted"}),
 }
 
 

@@ -23,6 +23,7 @@ import redesign
 import task_panels
 import utr_objectives
 import utr_table
+from biotilt.rewards.molecule.endpoints import ENDPOINTS
 
 RESULTS = Path(__file__).parent / "results"
 Record = dict[str, Any]
@@ -283,7 +284,17 @@ def utr_range(file: str, variant: str, alpha: str) -> str:
     return f"{min(medians):.2f} to {max(medians):.2f}"
 
 
+def admet_endpoints() -> str:
+    """The endpoints of the reward `admet`: a line each."""
+    cells = [["`column`", "what", "unit", "better", "molecules", "test"]]
+    for e in ENDPOINTS:
+        figure = f"{e.figure:.2f}".replace("-", "−")
+        cells.append([f"`{e.name}`", e.what, e.units, e.better, f"{e.molecules:,}", figure])
+    return markdown(cells)
+
+
 TABLES: dict[str, Callable[..., str]] = {
+    "admet_endpoints": admet_endpoints,
     "docking": docking,
     "docking_value": docking_value,
     "epistatic_budgets": epistatic_budgets,

@@ -199,7 +199,9 @@ def same_run(case: Row, batch: int, changes: list[str], results: list[Row]) -> R
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--tasks", nargs="*", default=[task for task in sorted(TASKS) if task != "docking"])
+    parser.add_argument(
+        "--tasks", nargs="*", default=[task for task in sorted(TASKS) if task not in ("docking", "lead")]
+    )
     parser.add_argument("--methods", nargs="*", default=[m for m in METHODS if m not in MORE], choices=METHODS)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--calls", type=int, default=512)

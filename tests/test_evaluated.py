@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -71,22 +72,32 @@ def test_the_harvest_is_the_best_of_the_ledger_and_costs_no_call(keys, tmp_path)
     assert not set(asked[len(paid) :]) & set(paid)
 
 
-@pytest.mark.usefixtures("without_page")
 def test_a_harvest_breaks_no_constraint_and_rows_that_do_are_named(keys, tmp_path):
-    bound = {"kind": "gc", "at_most": 0.35, "name": "poor"}
-    summary = tuned(bare(keys, constraints=[bound], lagrangian={"draws": 8}), tmp_path).evaluate()
+    bounds = [{"kind": "gc", "at_most": 0.35, "name": "poor"}, {"kind": "gc", "at_least": 0.0, "name": "free"}]
+    run = tuned(bare(keys, constraints=bounds, lagrangian={"draws": 8}), tmp_path)
+    summary = run.evaluate()
     rows = table(tmp_path / "run", "harvest.csv")
     assert all(sum(letter in "GC" for letter in row["sequence"]) <= 3 for row in rows)
     assert all(float(row["reward_poor"]) <= 0.35 for row in rows)
     for row in summary["rows"]:
-        (constraint,) = row["constraints"]
+        constraint, free = row["constraints"]
         values = [
             float(line["reward_poor"]) for line in table(tmp_path / "run", summary["tables"]["files"][row["name"]])
         ]
         assert constraint["mean"] == pytest.approx(sum(values) / len(values))
         assert constraint["broken"] is (row["name"] in summary["verdict"]["constraints_broken"])
+        assert constraint["failing"] == pytest.approx(sum(value > 0.35 for value in values) / len(values))
+        assert (free["failing"], row["within_all"]) == (0.0, pytest.approx(1 - constraint["failing"]))
     flags = [row["flags"] for row in table(tmp_path / "run", "base.csv") if float(row["reward_poor"]) > 0.35]
     assert flags and all("breaks_poor" in flag for flag in flags)
+    poor, free = summary["constraints"]
+    late = [row["multiplier/poor_at_most"] for row in run.rows[len(run.rows) // 2 :]]
+    spread = statistics.pstdev(float(row["reward_poor"]) for row in table(tmp_path / "run", "base.csv"))
+    assert poor["multiplier"] == pytest.approx(statistics.fmean(late)) and poor["multiplier"] > 0
+    assert poor["pull"] == pytest.approx(statistics.fmean(late) * spread / 0.5)  # alpha
+    assert (poor["binds"], free["multiplier"], free["binds"]) == (True, 0.0, False)
+    page = (tmp_path / "run/report.html").read_text(encoding="utf-8")
+    assert "What binds: poor (at most 0.35)" in page and "free (at least 0)" in page
 
 
 def test_a_minimised_reward_keeps_its_unit_and_sign(keys, tmp_path):

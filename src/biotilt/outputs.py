@@ -14,6 +14,7 @@ from torch import Tensor
 from biotilt.core import Target, team
 from biotilt.errors import Problems
 from biotilt.evaluation.attainable import attainable
+from biotilt.evaluation.binding import binding
 from biotilt.evaluation.checks import made_and_not, sentences
 from biotilt.evaluation.common import common_measures
 from biotilt.evaluation.drawing import draw_beside
@@ -87,6 +88,7 @@ def _told(run: Finished, judge: Judge, rows: Mapping[str, Designs], problems: Pr
     for designs in rows.values():
         problems.attempt(f"the table of {designs.name}", None, lambda d=designs: write_table(folder, d, space))
     progress = problems.attempt("what it took to reach a level", None, lambda: _progress(run, rows))
+    about |= problems.attempt("which constraints bind", {}, lambda: _constraints(run, rows))
     summary = _summary(run, *_spent(run)) | about | {"progress": progress, "problems": list(problems)}
     write_json(folder / SUMMARY, summary)
 
@@ -307,9 +309,23 @@ def _bounds(experiment: Experiment, designs: Designs, components: dict[str, list
             {
                 "name": name, "mean": plain(mean), "at_least": section.at_least, "at_most": section.at_most,
                 "broken": bool(len(known)) and not low <= mean <= high,
+                "failing": plain(1.0 - np.mean(kept[name])) if kept[name] else None,
             }
         )  # fmt: skip
+    if kept and designs.items:
+        designs.row["within_all"] = sum(map(all, zip(*kept.values()))) / len(designs.items)
     return kept
+
+
+def _constraints(run: Finished, rows: Mapping[str, Designs]) -> dict[str, Any]:
+    """Return what the summary says of the constraints, by the rounds of tuning; nothing where there are none."""
+    names = [name for name, _, _ in run.experiment.bounds()]
+    if not names:
+        return {}
+    base = rows["base"]
+    columns = {name: np.array(base.columns[f"reward_{name}"], dtype=float) for name in names}
+    spreads = {name: float(np.std(values[np.isfinite(values)])) for name, values in columns.items()}
+    return {"constraints": binding(base.row["constraints"], run.rows, spreads, alpha_of(run))}
 
 
 def _reasons(experiment: Experiment, judge: Judge) -> dict[str, tuple[str, str]]:

@@ -97,6 +97,7 @@ def report_data(
         ),
         oracle=summary["oracle"],
         took=took_in_field(summary["progress"], reward) if summary.get("progress") else {},
+        constraints=summary.get("constraints", []),
         components={name: _parts(d, summary) for name, d in rows.items()} if summary.get("front") else {},
         directions=summary.get("directions", {}),
         front=summary.get("front", {}),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 def summarised(summary: dict[str, Any]) -> tuple[Any, ...]:
     """Return what people see of a summary: the verdict first, then the table, warnings, problems and checks."""
+    from biotilt.evaluation.binding import binding_words
     from biotilt.evaluation.measure import described
     from biotilt.report import checks_lines, panel_table, shown_rows, verdict_text
     from biotilt.report.took import Curves, took_in_field, took_table
@@ -20,7 +21,8 @@ def summarised(summary: dict[str, Any]) -> tuple[Any, ...]:
     warnings = [f"warning: {warning}" for warning in summary["warnings"]]
     problems = [f"problem: {problem}" for problem in summary["problems"]]
     levels = [took_table([Curves("", took_in_field(progress, sign))])] if progress and progress["levels"] else []
-    return verdict_text(verdict), table, *levels, *warnings, *problems, *checks_lines(summary["checks"])
+    bounds = [words] if (words := binding_words(summary.get("constraints", []), summary["rows"])) else []
+    return verdict_text(verdict), table, *bounds, *levels, *warnings, *problems, *checks_lines(summary["checks"])
 
 
 def checked(found: dict[str, Any]) -> str:

@@ -50,6 +50,7 @@ class ReportData:
         overview: one drawing of untuned and tuned designs side by side, SVG; "" where the space has none.
         oracle: what tuning asked of the reward, as `Oracle.accounts` counts it, and `reasons` of failures.
         took: what it took to reach levels, from `evaluation.levels.took`, scores in the field's sign; may be empty.
+        constraints: what is known of each bound, from `evaluation.binding`.
         components: row name -> objective -> scores `(B,)`, where there are two objectives or more; else empty.
         directions: objective -> "minimise", of those that are.
         front: the Pareto front of each row, from `evaluation.pareto.front_summary`.
@@ -91,6 +92,7 @@ class ReportData:
     overview: str = ""
     oracle: Mapping[str, Any] = field(default_factory=dict)
     took: Mapping[str, Any] = field(default_factory=dict)
+    constraints: Sequence[Mapping[str, Any]] = ()
     components: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
     directions: Mapping[str, str] = field(default_factory=dict)
     front: Mapping[str, Any] = field(default_factory=dict)

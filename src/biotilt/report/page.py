@@ -12,6 +12,7 @@ from typing import Any
 
 from biotilt.digits import count, duration, percent, pretty
 from biotilt.errors import Problems
+from biotilt.evaluation.binding import asked, binding_words
 from biotilt.evaluation.common import columns
 from biotilt.files import write_text
 from biotilt.report import figures
@@ -93,6 +94,8 @@ def report_html(run: ReportData) -> str:
         percent=percent,
         duration=duration,
         row_title=row_title,
+        asked=asked,
+        binding=binding_words(run.constraints, run.rows),
         svg=Markup,
     )
 
