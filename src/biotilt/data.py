@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +12,18 @@ from pydantic import Field
 
 from biotilt.core.space import Space
 from biotilt.errors import ConfigError, DataError, suggest
-from biotilt.options import Length, build_options
+from biotilt.options import Few, Length, build_options
 from biotilt.spaces import Padded, Text, alphabet, as_space, read_designs, read_table
 from biotilt.spaces.array_files import read_images, read_points
 from biotilt.spaces.arrays import Images, Pictures, Points
 from biotilt.spaces.codons import Codons
+from biotilt.spaces.graphs import Graphs
 from biotilt.spaces.safe import Safe
 from biotilt.spaces.selfies import Selfies
 from biotilt.spaces.tables import file_format, numbered_lines, smiles_lines
 from biotilt.spaces.tokens import Tokens
 
-KINDS = ("letters", "tokens", "codons", "selfies", "safe", "points", "images")
+KINDS = ("letters", "tokens", "codons", "selfies", "safe", "graphs", "points", "images")
 _MOLECULES = {"selfies": Selfies, "safe": Safe}
 
 
@@ -48,6 +50,11 @@ class _MoleculeOptions:
 
 
 @dataclass(frozen=True)
+class _GraphOptions:
+    nodes: Few | None = None
+
+
+@dataclass(frozen=True)
 class _NoOptions:
     pass
 
@@ -63,8 +70,9 @@ def read_data(
         kind: "letters" of an alphabet, `letters`, in designs of one length or filled up on the side `pads`; "tokens",
             with the options `separator` and `vocabulary` (default: those found); "codons" of the option `protein`, as
             RNA or, with the option `dna`, as DNA; "selfies" or "safe", molecules as SMILES, with the option `length` of
-            states (default: of the longest); "points", with the option `columns` of a table (default: all but the
-            name); "images".
+            states (default: of the longest); "graphs", the same molecules, with the option `nodes`, the most atoms of
+            one (default: of the largest), without those that no graph holds; "points", with the option `columns` of a
+            table (default: all but the name); "images".
         column: of a table, that of the texts.
         labels: of a table, the column that is no part of designs.
 
@@ -73,7 +81,7 @@ def read_data(
     if kind not in KINDS:
         raise ConfigError(f'space: unknown kind "{kind}"{suggest(kind, KINDS)}')
     classes: dict[str, type[Any]] = {"tokens": _TokenOptions, "codons": _CodonOptions, "points": _PointOptions}
-    classes |= dict.fromkeys(_MOLECULES, _MoleculeOptions)
+    classes |= dict.fromkeys(_MOLECULES, _MoleculeOptions) | {"graphs": _GraphOptions}
     said = build_options(classes.get(kind, _NoOptions), dict(options or {}), "space")
     if kind == "points":
         names, points = read_points(path, said.columns or (), leave=labels)
@@ -87,6 +95,8 @@ def read_data(
     if kind in _MOLECULES:
         texts = _texts(path, column)
         return _MOLECULES[kind].of_molecules(texts, said.length), texts
+    if kind == "graphs":
+        return _graphs(_texts(path, column), said.nodes)
     if kind == "tokens":
         texts = _texts(path, column)
         words = said.vocabulary
@@ -98,6 +108,17 @@ def read_data(
     if letters is None:
         raise ConfigError("--alphabet is missing: dna, rna or protein; or say --space points, images or tokens")
     return read_letters(path, letters, column, pads)
+
+
+def _graphs(texts: list[str], nodes: int | None) -> tuple[Space[Any], list[Any]]:
+    """Return the molecules that graphs hold, and their space; a warning says how many they do not."""
+    space = Graphs.of_molecules(texts, nodes)
+    kept = space.fitting(texts)
+    if not kept:
+        raise DataError(f"no molecule of {len(texts)} is one that graphs hold")
+    if len(kept) < len(texts):
+        warnings.warn(f"{len(texts) - len(kept)} of {len(texts)} molecules are none that graphs hold", stacklevel=2)
+    return space, kept
 
 
 def read_for(path: Path, space: Space[Any], column: str | None = None) -> list[Any]:

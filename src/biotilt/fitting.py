@@ -30,6 +30,7 @@ from biotilt.processes.letters import LetterProcess
 from biotilt.provenance import command_line, versions
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.spaces import Text, as_space, as_text
+from biotilt.spaces.graphs import Graphs
 from biotilt.spaces.identity import related
 from biotilt.training import FitConfig, PretrainConfig, StateFile, fit_regressor, predict, pretrain
 from biotilt.training.pretrain import validation_bound
@@ -99,6 +100,8 @@ class Split:
 
 NETWORK = {"text": "cnn", "points": "vector_mlp", "images": "unet"}
 """The network that is trained where none is named, by what designs are."""
+OF_GRAPHS: dict[str, Any] = {"name": "graph", "prediction": "x0"} | dict.fromkeys(("node_law", "edge_law"), "vp")
+OF_GRAPHS |= dict.fromkeys(("node_range", "edge_range"), (0.1, 20.0))
 
 
 def pretrain_model(
@@ -121,14 +124,14 @@ def pretrain_model(
 
     `space`: the name of an alphabet serves for designs of one length. `network` and `process` are names with options,
     as in a config. Of text the defaults are a CNN (told the time where the process needs it) and `any_order` diffusion
-    that reveals a tenth of the letters a step; of points and images, `vector_mlp` and `unet`, and `gaussian` diffusion.
+    that reveals a tenth of the letters a step; of points, images and graphs `vector_mlp`, `unet`, `vector_mlp` (which
+    learns the order of atoms), and `gaussian` diffusion, of graphs `graph`.
 
     `labels`, one a design, make a generator that is told one of them or, a share `label_dropout` of the time, none:
     `model.with_condition(label, guidance=…)`. The nats are then those of designs with their labels.
 
     `device`: where it computes; the model comes back. Another device draws other noise, and makes another model.
     `report`, `tell`, `state`: of `training.pretrain`; with a `state`, what is interrupted goes on when called again.
-
     Raises ConfigError where the process does not make such designs, or the network takes no labels.
 
     >>> import random
@@ -178,8 +181,9 @@ def _untrained(
 def _process(said: dict[str, Any] | None, space: Space[Any], sizes: dict[str, Any]) -> Process:
     """Return a process by its name and options, with the `sizes` of designs; ConfigError where it makes other ones."""
     if said is None:
-        text = isinstance(space, Text)
-        said = {"name": "any_order", "per_step": max(sizes["length"] // 10, 1)} if text else {"name": "gaussian"}
+        said = OF_GRAPHS if isinstance(space, Graphs) else {"name": "gaussian"}
+        if isinstance(space, Text):
+            said = {"name": "any_order", "per_step": max(sizes["length"] // 10, 1)}
     made = PROCESSES.of_table(_known(PROCESSES.options_of(said["name"]), sizes) | said)
     if isinstance(space, Text) != isinstance(made, LetterProcess):
         raise ConfigError(f'process: "{made.name}" does not make designs that are {space.medium}')
@@ -188,7 +192,7 @@ def _process(said: dict[str, Any] | None, space: Space[Any], sizes: dict[str, An
 
 def _network(said: dict[str, Any], space: Space[Any], known: dict[str, Any], labelled: Labelled | None) -> nn.Module:
     """Return a new network by its name and options, with what is `known` of designs and of their labels."""
-    said = {"name": NETWORK[space.medium]} | said
+    said = {"name": NETWORK["points" if isinstance(space, Graphs) else space.medium]} | said
     options = NETWORKS.options_of(said["name"], "network.name")
     if labelled is not None:
         known = known | {"conditions": len(labelled.names)}

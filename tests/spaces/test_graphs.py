@@ -252,3 +252,15 @@ def test_impossible_spaces_are_refused(atoms: tuple[str, ...], nodes: int, messa
 def test_a_file_with_unknown_options_is_refused() -> None:
     with pytest.raises(ConfigError, match="space"):
         build_space({"kind": "graphs", "atoms": ["C"], "nodes": 2, "edges": 3})
+
+
+def test_molecules_that_no_graph_holds_are_sorted_out(space: Graphs) -> None:
+    some = ["CCO", "[NH3+]CC(=O)[O-]", "CCCCCCCCCC", "c1ccccc1", "CC.O", "CCS"]
+    assert space.fitting(some * 30) == ["CCO", "c1ccccc1"] * 30 and space.fitting([]) == []
+    with pytest.raises(DataError, match="not valid SMILES"):
+        space.fitting(["CCO", "C1CC"])
+
+
+def test_sizes_tell_how_many_nodes_how_often(space: Graphs) -> None:
+    told = space.sizes(space.encode(["CCO", "CCC", "C", "c1ccccc1"]))
+    assert told == {"size": 73, "nodes": 9, "features": 4, "counts": (0.25, 0, 0.5, 0, 0, 0.25, 0, 0, 0)}

@@ -70,7 +70,7 @@ def pretrain(
     out: ModelOut,
     alphabet_name: Annotated[str | None, typer.Option("--alphabet", help="Of letters: dna, rna or protein.")] = None,
     space: Annotated[
-        str, typer.Option(help="What designs are: letters, tokens, codons, selfies, safe, points or images.")
+        str, typer.Option(help="What designs are: letters, tokens, codons, selfies, safe, graphs, points or images.")
     ] = "letters",
     column: SequenceColumn = None,
     pads: Pads = None,
@@ -79,11 +79,14 @@ def pretrain(
     lr: Annotated[
         float | None, typer.Option(help="Learning rate; default 2e-3, with --from 3e-4, with --lora 1e-3.")
     ] = None,
-    network: Annotated[str | None, typer.Option(help="cnn, mlp, vector_mlp or unet; default by the space.")] = None,
+    network: Annotated[
+        str | None, typer.Option(help="cnn, mlp, vector_mlp, graph_scores or unet; default by the space.")
+    ] = None,
     channels: Annotated[int | None, typer.Option(min=1, max=65_536, help="Width of the cnn or unet.")] = None,
     blocks: Annotated[int | None, typer.Option(min=1, max=500, help="Depth of the cnn or unet.")] = None,
     process: Annotated[
-        str | None, typer.Option(help="any_order, masked, uniform, simplex; gaussian, flow. Default by the space.")
+        str | None,
+        typer.Option(help="any_order, masked, uniform, simplex; gaussian, flow, graph. Default by the space."),
     ] = None,
     per_step: Annotated[int | None, typer.Option(help="any_order: letters a step.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="All but any_order: steps.")] = None,
@@ -156,7 +159,8 @@ def _train_new(
 def _process(choices: dict[str, Any], space: str) -> dict[str, Any] | None:
     """Return what was chosen of the process, None for what a space has by default."""
     if choices and "name" not in choices:
-        choices = {"name": "gaussian" if space in ("points", "images") else "any_order"} | choices
+        by_space = {"points": "gaussian", "images": "gaussian", "graphs": "graph"}
+        choices = {"name": by_space.get(space, "any_order")} | choices
     return None if choices in ({}, {"name": "any_order"}) else choices
 
 

@@ -85,7 +85,7 @@ class Space(ABC, Generic[Design]):
     def write(self, path: Path, records: Sequence[Record[Design]]) -> None:
         """Write designs in the format of the suffix, whole or not at all; DataError when that cannot be."""
 
-    def sizes(self, states: Tensor) -> dict[str, int]:
+    def sizes(self, states: Tensor) -> dict[str, Any]:
         """Return what processes and networks are told of states `(B, ...)`: `letters` and `length`, or `size`."""
         return {"size": states.shape[1]}
 

@@ -23,6 +23,11 @@ from biotilt.spaces.told import DecodedText, ToldText
 from biotilt.spaces.writing import check_designs_output, write_designs
 
 CUTS = (0.5, 1.5, 2.5)  # between bond orders
+_TOGETHER = 64  # molecules that are tried at a time
+
+
+class Unfit(DataError):
+    """A molecule is one, and no graph of the space holds it."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +118,26 @@ class Graphs(Mending[str], Measured[str], Counted[str], Related[str], Pictured[s
         """Where a state has its features, edges and number of nodes."""
         return GraphLayout(self.nodes, len(self.atoms))
 
-    def sizes(self, states: Tensor) -> dict[str, int]:
-        return super().sizes(states) | {"nodes": self.nodes, "features": len(self.atoms)}
+    def sizes(self, states: Tensor) -> dict[str, Any]:
+        """Return what process and network are told; `counts`: the shares of 1 … N nodes among the states."""
+        counts = torch.bincount(self.layout.counts(states).clamp(0, self.nodes), minlength=self.nodes + 1)[1:]
+        shares = tuple((counts / counts.sum()).tolist())
+        return super().sizes(states) | {"nodes": self.nodes, "features": len(self.atoms), "counts": shares}
+
+    def fitting(self, designs: Sequence[str]) -> list[str]:
+        """Return those of some molecules that have a state; DataError for a text that is no molecule."""
+        kept = list[str]()
+        for start in range(0, len(designs), _TOGETHER):
+            kept += self._fitting(list(designs[start : start + _TOGETHER]))
+        return kept
+
+    def _fitting(self, designs: list[str]) -> list[str]:
+        try:
+            self.encode(designs)
+        except Unfit:
+            half = len(designs) // 2
+            return self._fitting(designs[:half]) + self._fitting(designs[half:]) if half else []
+        return designs
 
     def encode(self, designs: Sequence[str]) -> Tensor:
         """Return states `(B, D)`, float32, of SMILES, with atoms in the order of the canonical SMILES.
@@ -130,7 +153,7 @@ class Graphs(Mending[str], Measured[str], Counted[str], Related[str], Pictured[s
         states = torch.from_numpy(np.stack([self._state(m, f"molecule {i}") for i, m in enumerate(molecules, 1)]))
         for row, (smiles, back) in enumerate(zip(flat, self.decode(states)), 1):
             if back != smiles:
-                raise DataError(
+                raise Unfit(
                     f"molecule {row} has charges, hydrogens or bonds that a graph does not hold (it would come back as "
                     f"{back}): {smiles}"
                 )
@@ -140,12 +163,12 @@ class Graphs(Mending[str], Measured[str], Counted[str], Related[str], Pictured[s
         """Return the state `(D,)` of a molecule, whose rings become kekulised; DataError where it does not fit."""
         count, size = molecule.GetNumAtoms(), self.nodes
         if count > size:
-            raise DataError(f"{what} has {count} heavy atoms, and at most {size} fit: {chem().MolToSmiles(molecule)}")
+            raise Unfit(f"{what} has {count} heavy atoms, and at most {size} fit: {chem().MolToSmiles(molecule)}")
         features, orders = np.zeros((size, len(self.atoms)), np.float32), np.zeros((size, size), np.float32)
         chem().Kekulize(molecule, clearAromaticFlags=True)
         for atom in molecule.GetAtoms():
             if atom.GetSymbol() not in self.atoms:
-                raise DataError(
+                raise Unfit(
                     f"{what} has the atom {atom.GetSymbol()}, which is not among {', '.join(self.atoms)}: "
                     f"{chem().MolToSmiles(molecule)}"
                 )
@@ -218,7 +241,7 @@ def _parsed(text: str, row: int) -> Any:
         if molecule is None or molecule.GetNumAtoms() == 0:
             raise DataError(f'molecule {row} is not valid SMILES: "{text}"')
         if "." in text:
-            raise DataError(f"molecule {row} is of several parts; keep one of them: {text}")
+            raise Unfit(f"molecule {row} is of several parts; keep one of them: {text}")
         flat = rdkit.MolFromSmiles(rdkit.MolToSmiles(molecule, isomericSmiles=False))
     if flat is None:
         raise DataError(f"molecule {row} cannot be written without its stereochemistry: {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 Figures = Mapping[str, float | None]
 
@@ -15,7 +16,14 @@ NAMES = {
     "unseen_nats_of_letter_frequencies": "token frequencies alone",
     "samples": "samples",
     "valid": "valid",
+    "valid_as_drawn": "valid without correction",
+    "connected": "of these, of one part",
     "unique": "different molecules among them",
+    "updates": "updates",
+    "validation_density_nats": "bound on −log of the density, validation, nats",
+    "unseen_density_nats": "the same on 1,000 molecules it never saw",
+    "unseen_fcd": "FCD to as many molecules it never saw",
+    "real_unseen_fcd": "FCD between two sets of these",
     "novel": "of these, not among the training molecules",
     "diversity": "internal diversity",
     "real_diversity": "internal diversity of real molecules",
@@ -64,6 +72,21 @@ def text(
     what = {name: _what(network, vocabulary, length) for name, network in networks.items()}
     tables = {f"{name}_table": table(found) for name, found in figures.items()}
     return CARD.format(length=length, **what, **tables)
+
+
+def with_section(card: str, title: str, section: str) -> str:
+    """Return a card in which the section "## title" has this text, in the place of an older one or at the end."""
+    head, found, rest = card.partition(f"## {title}\n")
+    after = rest.partition("\n## ")
+    tail = f"\n## {after[2]}" if found and after[1] else ""
+    return f"{head.rstrip()}\n\n## {title}\n\n{section.strip()}\n{tail}"
+
+
+def graph_section(told: Mapping[str, Any]) -> str:
+    """Return the section of the generator of graphs, of what its file of figures tells."""
+    network = told["network"]
+    sizes = ", ".join(f"{key} {value}" for key, value in network.items() if key != "name")
+    return GRAPH.format(network=network["name"], sizes=sizes, table=table(told["metrics"]))
 
 
 def _what(network: Mapping[str, object], vocabulary: Sequence[str], length: int) -> str:
@@ -141,4 +164,28 @@ path = "@biotilt/tasks/molecule/large.safetensors"`.
 
 **What.** For the panel: a 64-bit hash of each training molecule of MOSES (novelty), and mean and covariance of
 ChemNet's activations of molecules of MOSES with unseen scaffolds (FCD). No molecule can be read from it.
+"""
+
+GRAPH = """\
+**What.** A diffusion model of molecules as graphs of up to nine atoms of C, N, O and F: the process `graph` (gaussian
+noise on one-hot atoms and bond orders, variance preserving, 50 steps), and a {network} ({sizes}) that is told the
+time. An experiment takes it by `[model] path = "@biotilt/tasks/molecule/graph.safetensors"`.
+
+**Data.** QM9 (Ramakrishnan R et al., Quantum chemistry structures and properties of 134 kilo molecules, Sci Data
+1:140022, 2014; CC0), as SELFIES 2.1 holds its SMILES. Not shipped. Zwitterions, which a graph does not
+hold, are left out.
+**Split.** By the hash of the canonical SMILES: 90 % train, 2 % validate, 8 % are never seen.
+
+```sh
+python -m biotilt.tasks.molecule.graph_recipe --data qm9.csv
+```
+
+**Read them so.** Valid without correction is the figure to look at: bonds are taken away from the others, which is
+why all of them are molecules (`valid`). GDSS, whose kind of process this is, has 95.7 % valid without correction,
+98.5 % unique and 86.3 % novel (Jo J et al., Score-based generative modeling of graphs via the system of stochastic
+differential equations, ICML 2022, arXiv 2202.02514), by graph attention that does not know the order of atoms. This
+network is fully connected, which learns faster on a processor, and knows atoms in the order of canonical SMILES. QM9
+holds nearly all stable molecules of its kind, so novelty says how far a generator is from its data, and is no merit.
+
+{table}
 """

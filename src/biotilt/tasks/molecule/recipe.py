@@ -27,7 +27,7 @@ from biotilt.files import read_json, write_json, write_text
 from biotilt.model import Model
 from biotilt.networks import NETWORKS
 from biotilt.processes import AnyOrder
-from biotilt.tasks.molecule.card import text
+from biotilt.tasks.molecule.card import graph_section, text, with_section
 from biotilt.tasks.molecule.corpus import Corpus, Source, read_corpus
 from biotilt.tasks.molecule.quality import (
     chemnet_distance,
@@ -186,7 +186,10 @@ class Recipe:
         figures = {name: read_json(self.out / f"{name}.json")["metrics"] for name in GENERATORS}
         networks = {name: {"name": kind.network} | NETWORK[kind.network] for name, kind in GENERATORS.items()}
         space = self.corpus.space
-        write_text(self.out / "MODEL_CARDS.md", text(figures, networks, space.vocabulary, space.length))
+        card = text(figures, networks, space.vocabulary, space.length)
+        if (graph := self.out / "graph.json").is_file():  # of `graph_recipe`, which is another one's
+            card = with_section(card, "graph.safetensors", graph_section(read_json(graph)))
+        write_text(self.out / "MODEL_CARDS.md", card)
 
     def real(self, source: Source) -> list[str]:
         """Return molecules of unseen scaffolds, in an order drawn by seed: twice as many as are compared."""
