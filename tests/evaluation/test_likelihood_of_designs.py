@@ -109,7 +109,7 @@ def test_pseudo_leaves_held_letters_out_and_needs_letters_that_are_hidden():
         logits = chosen.net(*chosen.process.inputs(x, 2))[:, place].log_softmax(-1)
         wanted += logits.gather(-1, design[:, place, None].long())[:, 0]
     torch.testing.assert_close(log_likelihood(chosen, design, "pseudo").values, wanted)
-    with pytest.raises(ConfigError, match=r'the process "uniform" hides none'):
+    with pytest.raises(ConfigError, match=r'the process "uniform" has none'):
         kind_for(policy(Uniform(3, 3, num_steps=2), time=True), "pseudo")
 
 

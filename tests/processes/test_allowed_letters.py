@@ -10,7 +10,7 @@ from torch import Tensor
 
 from biotilt.core import Policy, sample
 from biotilt.core.fixed import FORBIDDEN, Fixed
-from biotilt.processes import AnyOrder, Confidence, Masked, Simplex, Uniform
+from biotilt.processes import AnyOrder, Confidence, Masked, Remasking, Simplex, Uniform
 from biotilt.processes.letters import LetterProcess
 from biotilt.testing import law, space
 
@@ -23,6 +23,7 @@ ENUMERABLE: list[Any] = [
     AnyOrder(3, 3, per_step=2, fixed=FIXED),
     Masked(3, 3, num_steps=3, schedule="cosine", fixed=FIXED),
     Confidence(3, 3, randomness=0.7, fixed=FIXED),
+    Remasking(3, 3, num_steps=3, eta=0.5, fixed=FIXED),
     Uniform(3, 3, num_steps=3, fixed=FIXED),
 ]
 each_enumerable = pytest.mark.parametrize("process", ENUMERABLE, ids=lambda p: f"{p.name}-{p.steps}")

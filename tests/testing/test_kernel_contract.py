@@ -22,6 +22,7 @@ from biotilt.processes import (
     Graph,
     Masked,
     RandomWalk,
+    Remasking,
     Simplex,
     Uniform,
 )
@@ -53,6 +54,11 @@ SMALL: dict[str, list[Any]] = {
         Confidence(3, 3, randomness=0.6),
         Confidence(3, 2, fixed=HELD, by="entropy"),
         Confidence(2, 3, fixed=TWO_OF_THREE, temperature=2.0),
+    ],
+    "remasking": [
+        Remasking(2, 3, num_steps=4, eta=0.8),
+        Remasking(3, 2, num_steps=3, schedule="cosine", fixed=HELD, strategy="cap", eta=0.4),
+        Remasking(2, 3, num_steps=4, fixed=TWO_OF_THREE, first=0.25, last=0.75, hold=0.5, eta=1.0),
     ],
     "uniform": [
         Uniform(2, 3, num_steps=4),

@@ -22,7 +22,7 @@ from biotilt.core.capabilities import (
     T,
     needed,
 )
-from biotilt.core.protocols import Process, in_full, kernel_at, reads_time
+from biotilt.core.protocols import OfLetters, Process, in_full, kernel_at, reads_time
 
 CHUNK = 512  # chains at a time, where no more is kept of one than its end
 
@@ -162,7 +162,7 @@ def moving(process: Process, x: Tensor, y: Tensor) -> Tensor:
 
     Where letters are revealed it is asked which ones, and not when: a step that reveals none owes it nothing.
     """
-    if not isinstance(process, Reveals):
+    if not isinstance(process, Reveals) and not issubclass(process.kernel_type, Foreseeing):
         return torch.ones(len(x), dtype=torch.bool, device=x.device)
     return (x != y).any(-1)
 
@@ -281,7 +281,7 @@ def _step(here: Seen, generator: Generator) -> tuple[Tensor, Kernel]:
     Where it is known before what a step reveals, the network is not asked about states of which it reveals nothing.
     """
     process = here.policy.process
-    if not isinstance(process, Reveals) or not issubclass(process.kernel_type, Foreseeing):
+    if not isinstance(process, OfLetters) or not issubclass(process.kernel_type, Foreseeing):
         return here.kernel.sample(generator), here.kernel
     nothing = torch.zeros(1, device=here.x.device).expand(len(here.x), process.length, process.letters)
     chance = needed(process.kernel_of(nothing, here.x, here.k), Foreseeing).chance(generator)

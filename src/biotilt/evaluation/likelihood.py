@@ -75,8 +75,8 @@ def kind_for(policy: Policy, asked: str) -> Kind:
         _check_exact(policy)
     if asked == "pseudo" and not isinstance(process, Reveals):
         raise ConfigError(
-            f'a pseudo-likelihood hides one letter at a time, and the process "{process.name}" hides none: masked and '
-            'any_order do; say estimate = "bound"'
+            "a pseudo-likelihood hides one letter at a time, of chains that show each once; the process "
+            f'"{process.name}" has none: masked and any_order do; say estimate = "bound"'
         )
     for kind in KINDS:
         if kind == asked:

@@ -75,7 +75,7 @@ class MaskedLM:
         length: letters of a design.
         alphabet: "protein", "dna" or "rna"; by default what the vocabulary has.
         process: "any_order", one letter or `per_step` of them a step in random order; "confidence", where the model is
-            most sure first, as DPLM is drawn from; or "masked".
+            most sure first, as DPLM is drawn from; "masked"; or "remasking", which hides some letters again.
         temperature: logits are divided by it.
         shortest: designs have any length from this to `length`, all alike at first (for the layout of ESM2 only).
     """
@@ -83,7 +83,7 @@ class MaskedLM:
     path: PathText
     length: Length
     alphabet: Text | None = None
-    process: Literal["any_order", "confidence", "masked"] = "any_order"
+    process: Literal["any_order", "confidence", "masked", "remasking"] = "any_order"
     temperature: Positive = 1.0
     shortest: Length | None = None
 

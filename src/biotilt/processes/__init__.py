@@ -13,6 +13,7 @@ from biotilt.processes.gaussian import Gaussian
 from biotilt.processes.graph import Graph
 from biotilt.processes.masked import Masked
 from biotilt.processes.random_walk import RandomWalk
+from biotilt.processes.remasking import Remasking
 from biotilt.processes.simplex import Simplex
 from biotilt.processes.uniform import Uniform
 from biotilt.registry import Registry
@@ -20,7 +21,21 @@ from biotilt.registry import Registry
 PROCESSES: Registry[Process] = Registry(
     "processes",
     "process",
-    (AnyOrder, Masked, Confidence, Uniform, Finite, Gaussian, Flow, DDPM, FlowEuler, Graph, RandomWalk, Simplex),
+    (
+        AnyOrder,
+        Masked,
+        Confidence,
+        Remasking,
+        Uniform,
+        Finite,
+        Gaussian,
+        Flow,
+        DDPM,
+        FlowEuler,
+        Graph,
+        RandomWalk,
+        Simplex,
+    ),
     own_files=True,
 )
 
@@ -36,6 +51,7 @@ __all__ = [
     "Graph",
     "Masked",
     "RandomWalk",
+    "Remasking",
     "Simplex",
     "Uniform",
 ]

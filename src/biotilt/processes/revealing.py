@@ -178,8 +178,8 @@ class HidingProcess(LetterProcess):
 
 
 @dataclass(frozen=True)
-class RevealingProcess(HidingProcess, Reveals, LetterEvidence):
-    """Shared by processes in which what a step reveals is no network's choice."""
+class EvidenceOfLetters(HidingProcess, LetterEvidence):
+    """Shared by processes in which what a step reveals is no network's choice, so that log p is bounded by letters."""
 
     kernel_type: ClassVar[type[Kernel]] = RevealKernel
 
@@ -206,3 +206,8 @@ class RevealingProcess(HidingProcess, Reveals, LetterEvidence):
         kernel = self.kernel_of(net(*self.inputs(x, k)), x, k)
         weight = self.steps * kernel.hidden * kernel.reveal_probability()
         return kernel.terms(repeated).unflatten(0, (draws, -1)), weight.unflatten(0, (draws, -1))
+
+
+@dataclass(frozen=True)
+class RevealingProcess(EvidenceOfLetters, Reveals):
+    """Shared by those in which letters stay once they are revealed."""
