@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 import biotilt
+from biotilt.core import Policy
 from biotilt.errors import ConfigError, DataError
+from biotilt.finetuning import finetune
 from biotilt.fitting import Split, pretrain_model
 from biotilt.labelled import Labelled
 from biotilt.model import Model
@@ -115,10 +117,13 @@ def test_a_file_knows_the_labels(learned, tmp_path):
 def test_labels_are_forgotten_as_often_as_said():
     labels = Labelled.of(["b", "a", "b", "b"], 4, 0.3)
     assert labels.names == ("a", "b") and labels.index.tolist() == [1, 0, 1, 1]
-    policy, mark = labels.telling(AnyOrder(length=3, letters=4), torch.nn.Identity())
+    bare = torch.zeros(4, 3, dtype=torch.int8)
+    policy, told, change = labels.telling(Policy(AnyOrder(length=3, letters=4), torch.nn.Identity()), bare)
+    mark = policy.process.mark  # type: ignore[attr-defined]
+    assert torch.equal(told, mark.write(bare, labels.index))
     assert policy.process.weights == pytest.approx((0.7 * 0.25, 0.7 * 0.75, 0.3))
     states = mark.write(torch.zeros(4000, 3, dtype=torch.int8), labels.index.repeat(1000))
-    bare, index = mark.read(labels.forgetting(mark, states, torch.Generator().manual_seed(0)))
+    bare, index = mark.read(change(states, torch.Generator().manual_seed(0)))
     assert torch.equal(bare, torch.zeros_like(bare))
     forgotten = index == 2
     assert abs(forgotten.double().mean() - 0.3) < 4 * (0.3 * 0.7 / 4000) ** 0.5
@@ -150,6 +155,69 @@ def test_a_label_that_no_design_of_the_training_part_has():
     labels.check(torch.tensor([0, 1, 2]))
     with pytest.raises(DataError, match='no design of the training part has the label "c", of 2 in all'):
         labels.check(torch.tensor([0, 2, 3]))
+
+
+def of_law(law: list[float], count: int) -> list[str]:
+    draw = random.Random(9)
+    return ["".join(draw.choices(LETTERS, law, k=LENGTH)) for _ in range(count)]
+
+
+MORE = PretrainConfig(steps=250, warmup=10, lr=0.01, batch=128, ema=0.98)
+APART = Split(identity=None)
+
+
+def test_a_model_learns_further_designs_of_each_label(learned):
+    model, _ = learned
+    new = {"k562": [0.05, 0.8, 0.1, 0.05], "liver": [0.1, 0.05, 0.05, 0.8]}
+    designs = [design for law in new.values() for design in of_law(law, 400)]
+    labels = [name for name in new for _ in range(400)]
+    tuned, metrics = finetune(model, designs, labels=labels, config=MORE, split=APART)
+    assert metrics["test_nats"] < metrics["test_nats_before"] - 1
+    assert tuned.told is None and tuned.conditions is model.conditions
+    for name, law in new.items():
+        found = frequencies(tuned.with_condition(name).sample(2000))
+        torch.testing.assert_close(found, torch.tensor(law), atol=0.06, rtol=0)
+    before = frequencies(model.with_condition("k562").sample(2000))  # the one that was given stays
+    torch.testing.assert_close(before, torch.tensor(LAWS["k562"]), atol=CLOSE, rtol=0)
+
+
+def test_what_a_model_was_told_it_is_told_again(learned):
+    model, few = learned[0], PretrainConfig(steps=2, warmup=1, batch=8)
+    told = model.with_condition({"liver": 3, "k562": 1}, guidance=0.5)
+    tuned, _ = finetune(told, of_law(LAWS["liver"], 40), labels=["liver"] * 40, config=few, split=APART)
+    assert tuned.told == told.told
+    with pytest.raises(ConfigError, match="name the one that these designs have, or their labels"):
+        finetune(told, of_law(LAWS["liver"], 40), config=few, split=APART)
+
+
+class TwoClasses(torch.nn.Module):
+    """Frequencies of letters for each of two classes, and no class for none: told another number it fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.letters = torch.nn.Embedding(2, 4)
+
+    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        return self.letters(condition).unsqueeze(1).expand(-1, tokens.shape[1], -1)
+
+
+def test_a_network_that_knows_nothing_for_none_is_always_told_the_label():
+    model = biotilt.wrap(TwoClasses(), space="dna", length=LENGTH, conditions=["liver", "k562"])
+    designs, labels = labelled_designs()
+    tuned, _ = finetune(model, designs[:400], labels=labels[:400], config=MORE, split=APART)
+    for name, law in LAWS.items():
+        found = frequencies(tuned.with_condition(name).sample(1000))
+        torch.testing.assert_close(found, torch.tensor(law), atol=0.1, rtol=0)
+
+
+def test_labels_that_a_model_does_not_know_are_refused(learned):
+    model, few = learned[0], PretrainConfig(steps=2, warmup=1, batch=8)
+    designs = of_law(LAWS["liver"], 40)
+    with pytest.raises(ConfigError, match=r'labels: the network knows no condition "livre"; did you mean "liver"'):
+        finetune(model, designs, labels=["livre"] * 40, config=few, split=APART)
+    bare = pretrain_model(designs, "dna", network={"channels": 4, "blocks": 1}, config=few, split=APART)[0]
+    with pytest.raises(ConfigError, match=r"labels: this model takes no conditions.* without --from"):
+        finetune(bare, designs, labels=["liver"] * 40, config=few, split=APART)
 
 
 def test_points_and_images_have_labels_too():
@@ -205,6 +273,11 @@ def test_from_a_table_to_a_tuned_generator_by_commands(biotilt_cli, tmp_path: Pa
     done = biotilt_cli("sample", "run", "--count", "5", "--json")
     assert json.loads(done.stdout)["conditions"] == ["k562"] * 5
     assert biotilt.load_model(tmp_path / "run").told.guidance == 1.0
+    further = ["pretrain", "d.csv", "--from", "g.safetensors", "--labels", "tissue", "--steps", "5", "--identity", "1"]
+    done = biotilt_cli(*further, "--out", "f.safetensors", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["options"]["labels"] == "tissue"
+    assert Model.load(tmp_path / "f.safetensors").with_condition("liver").sample(1)
     wrong = biotilt_cli(*[word if word != "tissue" else "tisue" for word in words], "--out", "h.safetensors")
     assert wrong.exit_code == 2 and "no column 'tisue'; columns found: sequence, tissue" in wrong.stderr
 

@@ -121,13 +121,15 @@ def _graphs(texts: list[str], nodes: int | None) -> tuple[Space[Any], list[Any]]
     return space, kept
 
 
-def read_for(path: Path, space: Space[Any], column: str | None = None) -> list[Any]:
+def read_for(path: Path, space: Space[Any], column: str | None = None, leave: str | None = None) -> list[Any]:
     """Return the designs of a file, as a space that is there already has them; `column`: of a table, of the texts.
+
+    `leave`: the column of a table of points that is no coordinate.
 
     Raises DataError for what cannot be read, ConfigError for a column that is not there.
     """
     if isinstance(space, Points):
-        return list(read_points(path, space.columns)[1])
+        return list(read_points(path, space.columns, leave=leave)[1])
     if isinstance(space, Pictures):
         return list(read_images(path))
     if isinstance(space, Text) and space.written_in is not None:

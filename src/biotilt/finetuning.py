@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from biotilt.core.protocols import sizes_of
 from biotilt.errors import ConfigError, DataError
 from biotilt.fitting import Split, plain_nats
 from biotilt.keys import read_toml
+from biotilt.labelled import Labelled
 from biotilt.model import Model
 from biotilt.model_given import load_base
+from biotilt.models.conditions import Given
 from biotilt.models.lora import LoRA
 from biotilt.options import plain
 from biotilt.run import load_model
@@ -37,6 +39,8 @@ def finetune(
     lora: LoRA | None = None,
     config: PretrainConfig | None = None,
     split: Split | None = None,
+    labels: Sequence[Given] | None = None,
+    label_dropout: float = 0.1,
     seed: int = 0,
     device: torch.device | str = "cpu",
     report: Callable[[int, float, float], None] = lambda step, train, validation: None,
@@ -48,10 +52,15 @@ def finetune(
     `lora`: adapters, which alone are trained; without, all that takes a gradient is, or the adapters that the model
     has. The data are split by clusters of related sequences (`Split`), so that what is validated on is no near-copy of
     what is learned, and training ends early by it (`config.patience`, by default after five looks that were no better);
-    the model as it came is among those that are looked at. `device`, `report`, `tell`, `state` as in `pretrain_model`.
+    the model as it came is among those that are looked at.
 
-    Raises ConfigError where the model takes no adapters or has nothing to train, DataError for designs that it does not
-    make.
+    `labels`, one a design, of a model that takes conditions: each design is learned as one of its label or, a share
+    `label_dropout` of the time where the model can be told none, of any. What the model was told before, it is told
+    again afterwards. The nats are then those of designs with their labels. `device`, `report`, `tell`, `state` as in
+    `pretrain_model`.
+
+    Raises ConfigError where the model takes no adapters or no such labels, or has nothing to train, DataError for
+    designs that it does not make.
 
     >>> import biotilt, random
     >>> model, draw = biotilt.Experiment.for_task("utr").model, random.Random(0)
@@ -62,11 +71,20 @@ def finetune(
     (True, 4)
     """
     config, split = config or PretrainConfig(steps=2000, lr=ADAPTERS if lora else FULL, patience=5), split or Split()
-    states = _states(model, designs)
+    told_before = model.told
+    labelled = None if labels is None else _labelled(model, labels, len(designs), label_dropout)
+    model = model if labelled is None else model.with_condition(None)
     model = _to_train(model, lora)
+    states = _states(model, designs)
     clusters = split.clusters(designs, model.space)
     train, validation, test = split.parts(clusters, seed)
-    before = validation_bound(model.policy, states[test])
+    plain = plain_nats(model.space, states[train], states[test])
+    learned, change = model.policy, None
+    if labelled is not None:
+        labelled.check(train)
+        learned, states, change = labelled.telling(learned, states)
+        state = state and state.with_({"label_dropout": label_dropout})
+    before = validation_bound(learned, states[test])
     reached = 0
 
     def told(step: int, loss: float, bound: float) -> None:
@@ -77,12 +95,16 @@ def finetune(
     torch.manual_seed(seed)  # dropout
     generator = torch.Generator(device).manual_seed(seed)
     bound = pretrain(
-        model.policy, states[train], states[validation], config, generator, report=told, tell=tell, state=state
-    )
+        learned, states[train], states[validation], config, generator, report=told, tell=tell, state=state,
+        **({} if change is None else {"change": change}),
+    )  # fmt: skip
+    if labelled is not None and told_before is not None:
+        shares = dict(zip(told_before.labels, told_before.weights))
+        model = model.with_condition(shares, guidance=told_before.guidance)
     return model, {
         "train_designs": len(train), "clusters": len(set(clusters)), "steps": reached,
-        "validation_nats": bound, "test_nats": validation_bound(model.policy, states[test]), "test_nats_before": before,
-        **plain_nats(model.space, states[train], states[test]),
+        "validation_nats": bound, "test_nats": validation_bound(learned, states[test]), "test_nats_before": before,
+        **plain,
     }  # fmt: skip
 
 
@@ -100,10 +122,23 @@ def start_of(named: str, *, trust: bool = False) -> Model:
     return model if section.condition is None else model.with_condition(section.condition, guidance=section.guidance)
 
 
+def _labelled(model: Model, labels: Sequence[Given], count: int, dropout: float) -> Labelled:
+    """Return the labels of designs as a model is told them; ConfigError where it takes none, or knows others."""
+    if model.conditions is None:
+        raise ConfigError(
+            "labels: this model takes no conditions, so it cannot be told any: leave the labels out, or pretrain a new "
+            "generator of labelled designs (biotilt pretrain --labels without --from, biotilt.pretrain_model)"
+        )
+    try:
+        return Labelled.of(labels, count, dropout, model.conditions)
+    except ConfigError as error:
+        raise ConfigError(f"labels: {error}") from error
+
+
 def _to_train(model: Model, lora: LoRA | None) -> Model:
     """Return a copy of a model whose weights can be changed, those that take no gradient shared."""
     if isinstance(model.policy.process, SeveralTargets):
-        raise ConfigError("the model is told several conditions: name the one that these designs have")
+        raise ConfigError("the model is told several conditions: name the one that these designs have, or their labels")
     if lora is not None and model.lora is not None:
         raise ConfigError("the model has adapters already, which are trained further: leave out --lora, or merge them")
     made = replace(model, policy=Policy(model.policy.process, share(model.policy.net)))

@@ -159,7 +159,9 @@ def pretrain_model(
     if labelled is None:
         learned, bound = policy, fit(policy, states[train], states[validation])
     else:
-        learned, states, bound = labelled.taught(fit, policy, states, train, validation)
+        labelled.check(train)
+        learned, states, change = labelled.telling(policy, states)
+        bound = fit(learned, states[train], states[validation], change=change)
     counts = {"train_designs": len(train), "clusters": len(set(clusters))}
     nats = {"validation_nats": bound, "test_nats": validation_bound(learned, states[test])}
     return Model(policy, space, conditions=labelled and labelled.conditions), counts | nats | plain

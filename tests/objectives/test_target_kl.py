@@ -18,7 +18,7 @@ from biotilt.core.temperature import Temperature
 from biotilt.errors import CheckpointError, ConfigError
 from biotilt.files import read_json
 from biotilt.networks.table import StateTable
-from biotilt.objectives import PPO, VIDD, TrajectoryBalance
+from biotilt.objectives import DDPP, PPO, SDPO, VIDD, Evolve, RewardWeighted, TrajectoryBalance
 from biotilt.oracle import Oracle, Store
 from biotilt.rewards import FunctionReward
 from biotilt.testing import TableScorer, kl, reveal_law, tilted_law, total_variation
@@ -103,6 +103,62 @@ def test_half_of_the_first_round_goes_to_the_base():
     first, second = wrapped.collect(context, 41), wrapped.collect(context, 41)
     assert asked == [20, 21, 41]
     assert context.target.alpha == temperature.alpha == second.metrics["alpha"] != first.metrics["alpha"]
+
+
+BEGIN: dict[str, Any] = {
+    "evolve": lambda: Evolve(start=200),
+    "trajectory_balance": lambda: TrajectoryBalance(draws="search", start=200),
+    "ddpp": lambda: DDPP(),
+    "ddpp of a search": lambda: DDPP(draws="search", start=200),
+    "sdpo": lambda: SDPO(),
+    "reward_weighted": lambda: RewardWeighted(),
+    "reward_weighted of the policy": lambda: RewardWeighted(proposal="policy"),
+}
+
+
+@pytest.mark.parametrize("made", BEGIN.values(), ids=BEGIN)
+def test_the_first_scores_of_the_base_are_learned_from_too(made):
+    """Two designs of 27 have no score; −inf counts as 10 α, the α that was found, below the worst of its batch."""
+    asked: list[Tensor] = []
+
+    class Keeping(Saved):
+        def __call__(self, states: Tensor) -> Tensor:
+            asked.append(states)
+            return super().__call__(states)
+
+    rewards = REWARD.float()
+    rewards[3], rewards[7] = torch.nan, -torch.inf
+    base, temperature, objective = policy_of(JOINT), Temperature(TARGET_KL), made()
+    scorer, memory = Keeping(base.process, rewards), Replay(objective.capacity, columns=objective.columns(None))
+    context = Context(
+        Roles.start(base), Target(scorer, 1.0), torch.Generator().manual_seed(0), memory, temperature=temperature
+    )
+    found = Tempered(objective, temperature).collect(context, 40)
+    rows = context.memory.rows
+    scored = rows.get("scored", torch.ones(len(rows["designs"]), dtype=torch.bool))
+    of_base = {tuple(design) for design in asked[0].tolist()}
+    kept = [tuple(design) for design in rows["designs"][scored].tolist()]
+    assert len(asked[0]) == 20 and 3 < len(kept) <= 20 and set(kept) <= of_base
+    if "key" in rows:  # what was asked about is not asked again
+        assert set(kept) == of_base and len(kept) == len(of_base)
+        assert not of_base & {tuple(design) for design in torch.cat(asked[1:]).tolist()}
+        torch.testing.assert_close(rows["rewards"], TableScorer(base.process, rewards)(rows["designs"]), equal_nan=True)
+    else:
+        assert rows["rewards"][scored].isfinite().all()
+        assert rows["rewards"][scored].min() > rewards[rewards.isfinite()].min() - 10 * context.target.alpha - 1e-4
+    memory.add(found.rows)
+    assert len(memory) == len(rows["designs"]) + len(found.rows["designs"])
+
+
+def test_objectives_of_chains_do_not_learn_from_them():
+    for objective in (PPO(), TrajectoryBalance()):
+        base, temperature = policy_of(JOINT), Temperature(TARGET_KL)
+        context = Context(
+            Roles.start(base), Target(Saved(base.process, REWARD.float()), 1.0), torch.Generator().manual_seed(0),
+            Replay(objective.capacity), temperature=temperature,
+        )  # fmt: skip
+        Tempered(objective, temperature).collect(context, 40)
+        assert not context.memory.rows
 
 
 def test_what_a_value_knows_is_brought_to_the_new_alpha():

@@ -111,31 +111,35 @@ def pretrain(
     check_outputs(out)
     said = given(
         alphabet=alphabet_name, pads=pads, network=network, channels=channels, blocks=blocks, process=process,
-        per_step=per_step, num_steps=num_steps, schedule=schedule, set=assignments, labels=labels,
+        per_step=per_step, num_steps=num_steps, schedule=schedule, set=assignments,
     )  # fmt: skip
-    how = {"steps": steps, "batch": batch, "lr": lr, "patience": patience, "identity": identity, "seed": seed}
+    how: dict[str, Any] = {
+        "steps": steps, "batch": batch, "lr": lr, "patience": patience, "identity": identity, "seed": seed,
+        "labels": labels, "label_dropout": label_dropout,
+    }  # fmt: skip
     if start is not None:
         refuse_new(start, said if space == "letters" else said | {"space": space})
         return train_further(data, out, start, column, lora=lora, trust=trust, device=there, **how)
     if lora is not None:
         raise ConfigError("--lora adds adapters to a model that is there: say --from MODEL too")
-    return _train_new(data, out, space, column, said, label_dropout, there, **how)
+    return _train_new(data, out, space, column, said, there, **how)
 
 
 def _train_new(
-    data: Path, out: Path, space: str, column: str | None, said: dict[str, Any], label_dropout: float, device: Any, *,
-    steps: int, batch: int, lr: float | None, patience: int | None, identity: float, seed: int,
+    data: Path, out: Path, space: str, column: str | None, said: dict[str, Any], device: Any, *, steps: int,
+    batch: int, lr: float | None, patience: int | None, identity: float, seed: int, labels: str | None,
+    label_dropout: float,
 ) -> Answer:  # fmt: skip
     """Train a new generator on a file, as it is `said` to be made, and write it and its card."""
     from biotilt.data import read_data, read_labels
     from biotilt.fitting import Split, pretrain_model, state_of, write_card
     from biotilt.training import PretrainConfig, resumable
 
-    more, labels = _options(said.get("set")), said.get("labels")
+    more = _options(said.get("set"))
     made, designs = read_data(
         data, space, more["space"], letters=said.get("alphabet"), column=column, pads=said.get("pads"), labels=labels
     )
-    told = None if labels is None else read_labels(data, labels, len(designs))
+    of_designs = None if labels is None else read_labels(data, labels, len(designs))
     rate, warmup = 2e-3 if lr is None else lr, min(200, max(steps // 10, 1))
     config = PretrainConfig(steps=steps, batch=batch, lr=rate, warmup=warmup, patience=patience or 0)
     of_process = {key: said[key] for key in ("per_step", "num_steps", "schedule") if key in said}
@@ -146,7 +150,7 @@ def _train_new(
     with about_data(data), state as file, progress("step", steps) as show:
         model, metrics = pretrain_model(
             designs, made, network=network | more["network"], process=_process(choices, space), config=config,
-            split=Split(identity=identity), labels=told, label_dropout=label_dropout, seed=seed, device=device,
+            split=Split(identity=identity), labels=of_designs, label_dropout=label_dropout, seed=seed, device=device,
             **watching(show), state=file,
         )  # fmt: skip
         model.save(out)

@@ -25,10 +25,11 @@ def refuse_new(start: str, said: dict[str, Any]) -> None:
 
 def train_further(
     data: Path, out: Path, start: str, column: str | None, *, lora: int | None, steps: int, batch: int,
-    lr: float | None, patience: int | None, identity: float, seed: int, device: Any, trust: bool,
+    lr: float | None, patience: int | None, identity: float, seed: int, labels: str | None, label_dropout: float,
+    device: Any, trust: bool,
 ) -> Answer:  # fmt: skip
     """Train the model `start` on the designs of a file, and write it and its card."""
-    from biotilt.data import read_for
+    from biotilt.data import read_for, read_labels
     from biotilt.finetuning import ADAPTERS, FULL, finetune, start_of
     from biotilt.fitting import Split, state_of, write_card
     from biotilt.models.lora import LoRA
@@ -36,7 +37,8 @@ def train_further(
 
     model = start_of(start, trust=trust)
     model.check()  # that it can be stored is known before, not after, the time of training
-    designs = read_for(data, model.space, column)
+    designs = read_for(data, model.space, column, leave=labels)
+    of_designs = None if labels is None else read_labels(data, labels, len(designs))
     rate = lr if lr is not None else FULL if lora is None else ADAPTERS
     config = PretrainConfig(
         steps=steps, batch=batch, lr=rate, warmup=min(200, max(steps // 10, 1)),
@@ -47,11 +49,12 @@ def train_further(
     with about_data(data), state as file, progress("step", steps) as show:
         adapters = None if lora is None else LoRA(rank=lora, alpha=2.0 * lora)
         tuned, metrics = finetune(
-            model, designs, lora=adapters, config=config, split=Split(identity=identity), seed=seed, device=device,
-            **watching(show), state=file,
+            model, designs, lora=adapters, config=config, split=Split(identity=identity), labels=of_designs,
+            label_dropout=label_dropout, seed=seed, device=device, **watching(show), state=file,
         )  # fmt: skip
         tuned.save(out)
     options = vars(config) | {"identity": identity, "seed": seed, "lora": lora}
+    options |= {} if labels is None else {"labels": labels, "label_dropout": label_dropout}
     card = write_card(out, data, metrics, options=options, start=start)
     early = f"; it ended early, after {metrics['steps']} steps" if metrics["steps"] < steps else ""
     text = (

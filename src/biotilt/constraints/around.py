@@ -39,5 +39,8 @@ class Around(Objective):
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         return self.objective.loss(context, rows)
 
+    def begun(self, context: Context, designs: Tensor, scores: Tensor) -> Batch:
+        return self.objective.begun(context, designs, scores)
+
     def collect(self, context: Context, calls: int) -> Round:
         return self.objective.collect(context, calls)

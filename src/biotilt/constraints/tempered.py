@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from biotilt.constraints.around import Around
 from biotilt.core import Context, Divergence, InAlphas, Objective, Process, Round, check_capabilities, path_kl, sample
@@ -21,8 +22,9 @@ class Tempered(Around):
     """An objective that sets α before it collects a round; in all else that objective itself.
 
     In the first round half of the calls go to designs of the base, whose scores tell the α at which p* has the KL
-    (`formulas.tilting`). Before each further round the policy's KL is measured, by network calls alone, and α follows
-    (`core.temperature`). What the value learned in units of α is brought to the new ones.
+    (`formulas.tilting`); the objective learns from them too where its replay takes designs of the base. Before each
+    further round the policy's KL is measured, by network calls alone, and α follows (`core.temperature`). What the
+    value learned in units of α is brought to the new ones.
     """
 
     def __init__(self, objective: Objective, temperature: Temperature) -> None:
@@ -33,6 +35,7 @@ class Tempered(Around):
     def collect(self, context: Context, calls: int) -> Round:
         """Set α, then collect; α is shown, and the KL that it follows as `kl_policy`."""
         temperature, figures = self.temperature, {}
+        begun: tuple[Tensor, Tensor] | None = None
         if temperature.begun:
             before = temperature.alpha
             figures["kl_policy"] = self._kl(context)
@@ -40,11 +43,15 @@ class Tempered(Around):
             if isinstance(context.value, InAlphas):
                 context.value.rescale(before / temperature.alpha)
         else:
-            scores = context.scores(sample(context.roles.base, calls // 2, context.generator))
+            designs = sample(context.roles.base, calls // 2, context.generator)
+            scores = context.scores(designs)
             # of scores that do not differ every α makes the same
             temperature.alpha = alpha_of_kl(scores, temperature.target_kl) or 1.0
             calls -= calls // 2
+            begun = designs, scores
         context.target = replace(context.target, alpha=temperature.alpha)
+        if begun is not None and (rows := self.objective.begun(context, *begun)):
+            context.memory.add(rows)
         found = self.objective.collect(context, calls)
         return Round(found.rows, found.designs, found.metrics | figures | {"alpha": temperature.alpha})
 

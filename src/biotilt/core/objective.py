@@ -104,6 +104,10 @@ class Objective(Algorithm, ABC):
     def columns(self, value: Value | None) -> Columns:
         """Return the columns of the rows that `collect` brings, with the value it works with."""
 
+    def begun(self, context: Context, designs: Tensor, scores: Tensor) -> Batch:
+        """Return rows of designs of the base that were scored before the first round; none where it cannot use such."""
+        return {}
+
     @abstractmethod
     def collect(self, context: Context, calls: int) -> Round:
         """Draw data with at most `calls` oracle calls."""

@@ -89,6 +89,14 @@ class Search:
             rows = {name: column[:0] for name, column in rows.items()}  # nothing that could be learned from yet
         return Round(rows, rows["designs"][:0], metrics)
 
+    def begun(self, context: Context, designs: Tensor, scores: Tensor) -> Batch:
+        """Return designs that were scored already, each once, as rows of the memory; none where none has a score."""
+        if not scores.isfinite().any():
+            return {}
+        rows = as_remembered(context, designs, scores)
+        first = first_of_each(rows["key"])
+        return {name: column[first] for name, column in rows.items()}
+
     def generation(self, context: Context, memory: Batch, calls: int) -> tuple[Batch, Metrics]:
         """Return at most `calls` new designs, scored, as rows of the memory, and figures to show."""
         designs = self._candidates(context, memory, calls)
@@ -186,9 +194,14 @@ class Search:
 @torch.no_grad()
 def remembered(context: Context, designs: Tensor) -> Batch:
     """Score designs `(B, ...)`, and return them as rows of the memory."""
+    scores = context.scores(designs) if len(designs) else torch.zeros(0, device=designs.device)
+    return as_remembered(context, designs, scores)
+
+
+def as_remembered(context: Context, designs: Tensor, scores: Tensor) -> Batch:
+    """Return designs `(B, ...)` with their scores `(B,)` as rows of the memory."""
     keys = context.reading.keys(designs)
     families = torch.zeros_like(keys) if context.reading.families is None else context.reading.families(designs)
-    scores = context.scores(designs) if len(designs) else torch.zeros(0, device=designs.device)
     return {"designs": designs, "rewards": scores, "key": keys, "family": families}
 
 

@@ -78,6 +78,11 @@ class DDPP(Replayed):
     def columns(self, value: Value | None) -> Columns:
         return MEMORY if self.searches else {"designs": "states", "rewards": "float"}
 
+    def begun(self, context: Context, designs: Tensor, scores: Tensor) -> Batch:
+        if self.searches:
+            return super().begun(context, designs, scores)
+        return drop_unscored({"designs": designs, "rewards": context.target.finite(scores)})
+
     def collect(self, context: Context, calls: int) -> Round:
         if self.searches:
             return self.search_round(context, calls)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from biotilt.core import Batch, Context, Objective
 from biotilt.core.search import Search
@@ -49,6 +50,9 @@ class Replayed(Search, Objective, ABC):
                 f"{where}.buffer: {self.capacity} designs are all that the search remembers, the first {self.start} of "
                 "which are the base's (start): keep more, or start with fewer"
             )
+
+    def begun(self, context: Context, designs: Tensor, scores: Tensor) -> Batch:
+        return super().begun(context, designs, scores) if self.searches else {}
 
     def of_all(self, count: int) -> int | None:
         """Return how many rows of the replay a loss is given: `count`, or all of them, of which it draws."""

@@ -93,20 +93,19 @@ class RewardWeighted(Objective):
         return {"designs": "states", "rewards": "float", "log_control": "float", "scored": "bool"}
 
     def collect(self, context: Context, calls: int) -> Round:
-        roles, generator = context.roles, context.generator
         designs, log_control = self._draw(context, context.proposals(calls))
         if len(designs) > calls:
             picked = context.chosen(designs, calls)
             designs, log_control = designs[picked], log_control[picked]
         rewards = context.rewards(designs)
-        rows = {"designs": designs, "rewards": rewards, "log_control": log_control}
-        rows = drop_unscored(rows)
-        if self.distinct and self.proposal == "policy":
-            rows = self._new(context.memory.rows, rows)
-        more = len(rows["designs"]) * self.unscored
-        rows = with_unscored(rows, sample(roles.proposal, more, generator) if more else designs[:0])
         unique = unique_share(context.reading.keys(designs))
+        rows = self._rows(context, {"designs": designs, "rewards": rewards, "log_control": log_control})
         return Round(rows, designs, {"reward": rewards.nanmean().item(), "unique": unique})
+
+    def begun(self, context: Context, designs: Tensor, scores: Tensor) -> Batch:
+        """Return the base's designs as its own: p_out is a copy of the base still, so their paths have log-ratio 0."""
+        rewards = context.target.finite(scores)
+        return self._rows(context, {"designs": designs, "rewards": rewards, "log_control": torch.zeros_like(rewards)})
 
     def loss(self, context: Context, rows: Batch) -> tuple[Tensor, Metrics]:
         policy = context.roles.policy
@@ -115,6 +114,15 @@ class RewardWeighted(Objective):
         picked, coefficient = draw_signed(weights, self.states, context.generator)
         loss = policy.process.denoising_loss(policy.outputs, rows["designs"][picked], context.generator)
         return (coefficient * loss).mean(), {"ess": effective_fraction(log_weight[rows["scored"]]).item()}
+
+    def _rows(self, context: Context, rows: Batch) -> Batch:
+        """Return those of the rows that teach something, with as many unscored designs of p_out as are asked for."""
+        rows = drop_unscored(rows)
+        if self.distinct and self.proposal == "policy":
+            rows = self._new(context.memory.rows, rows)
+        designs = rows["designs"]
+        more = len(designs) * self.unscored
+        return with_unscored(rows, sample(context.roles.proposal, more, context.generator) if more else designs[:0])
 
     def _new(self, memory: Batch, rows: Batch) -> Batch:
         """Return the rows of designs that are not in the memory, each once."""

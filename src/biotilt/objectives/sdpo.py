@@ -71,6 +71,9 @@ class SDPO(Objective):
     def columns(self, value: Value | None) -> Columns:
         return {"designs": "states", "rewards": "float"}
 
+    def begun(self, context: Context, designs: Tensor, scores: Tensor) -> Batch:
+        return drop_unscored({"designs": designs, "rewards": context.target.finite(scores)})
+
     def collect(self, context: Context, calls: int) -> Round:
         roles = context.roles
         designs = sample(roles.base if self.proposal == "base" else roles.proposal, calls, context.generator)
