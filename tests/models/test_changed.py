@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -15,6 +16,7 @@ from biotilt.model import Model
 from biotilt.model_given import model_section
 from biotilt.models.changed import changed
 from biotilt.models.origin import SourceOrigin
+from biotilt.networks.dilated_cnn import DilatedCNN, DilatedCNNConfig
 from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.processes import AnyOrder, Confidence, Masked, Uniform
 from biotilt.spaces import DNA, Letters
@@ -85,3 +87,42 @@ def test_an_experiment_names_the_process_and_its_run_remembers_it(tmp_path):
     drawn = keys | {"model": {"path": "base.safetensors", "process": {"name": "confidence", "by": "drawn"}}}
     with pytest.raises(ConfigError, match='set by = "largest"'):
         biotilt.Experiment.from_dict(drawn, tmp_path)
+
+
+def mdlm(*, time: bool) -> Model:
+    torch.manual_seed(1)
+    net = DilatedCNN(DilatedCNNConfig(4, 6, width=8, stacks=1, kernel=3, dilations=(1,), time=time))
+    return Model(Policy(Masked(6, 4, num_steps=8), net.eval()), Letters(DNA))
+
+
+@pytest.mark.parametrize("made", [mdlm, lambda time: model(Masked(6, 4), time=time)], ids=["mdlm", "mlp"])
+def test_times_of_another_schedule_are_noticed(made, tmp_path):
+    with pytest.warns(UserWarning, match=r'process\.schedule: .*those of "loglinear"; with "mdlm_cosine"'):
+        other = made(time=True).with_process(schedule="mdlm_cosine")
+    assert other.policy.process.schedule == "mdlm_cosine"
+    made(time=True).save(tmp_path / "m.safetensors")
+    with pytest.warns(UserWarning, match=r"process\.schedule"):
+        Model.load(tmp_path / "m.safetensors", schedule="cosine")
+    other.save(tmp_path / "other.safetensors")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made(time=True).with_process(num_steps=4, schedule="loglinear")
+        made(time=False).with_process(schedule="mdlm_cosine")
+        Model.load(tmp_path / "other.safetensors", num_steps=3)  # as it was written: said once
+
+
+def test_a_network_that_does_not_say_is_asked():
+    """It takes times and answers the same at all of them."""
+
+    class Deaf(torch.nn.Module):
+        def forward(self, x, t):
+            return torch.zeros(*x.shape, 4)
+
+    bare = Model(Policy(Masked(6, 4), Deaf()), Letters(DNA))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bare.with_process(schedule="cosine")
+    with pytest.warns(UserWarning, match=r"process\.schedule"):
+        Model(Policy(AnyOrder(6, 4), MLP(MLPConfig(4, 6, width=8, time=True)).eval()), Letters(DNA)).with_process(
+            name="masked", schedule="cosine"
+        )
