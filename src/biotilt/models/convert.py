@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,15 +57,17 @@ SETTINGS = ("omegaconf.", "typing.Any", "collections.defaultdict", *(f"builtins.
 """Names that the settings in a file may use, by how they begin. None is imported: a `Setting` stands for each."""
 
 
-def restricted(path: Path, *, settings: bool = False) -> Mapping[str, Any]:
+def restricted(path: Path, *, settings: bool = False, tables: tuple[str, ...] = ()) -> Mapping[str, Any]:
     """Return what a torch file holds, by the reader that builds tensors and plain values and runs nothing else.
 
-    With `settings` those of omegaconf are passed over too, as `Setting`. Raises DataError, with the reason, for a file
-    that needs more, is damaged, or holds no table.
+    With `settings` those of omegaconf are passed over too, as `Setting`. `tables`: names of somebody's kinds of dict,
+    which are not imported: an ordinary one stands for each. Raises DataError, with the reason, for a file that needs
+    more, is damaged, or holds no table.
     """
     try:
         names = get_unsafe_globals_in_checkpoint(str(path)) if settings else []
         stand_ins: list[Any] = [(type("Setting", (Setting,), {}), name) for name in names if name.startswith(SETTINGS)]
+        stand_ins += [(OrderedDict, name) for name in tables]
         with safe_globals(stand_ins):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
@@ -161,9 +164,61 @@ def _averages(ema: object, tensors: dict[str, Tensor], path: Path) -> dict[str, 
     return tensors_in({f"ema.{name.removeprefix('backbone.')}": value for name, value in zip(trained, values)}, path)
 
 
+GDSS_NETWORK = {
+    "width": "nhid", "attention": "adim", "heads": "num_heads", "layers": "num_layers", "linears": "num_linears",
+    "powers": "c_init", "channels": "c_hid", "last": "c_final",
+}  # fmt: skip
+"""What a file of GDSS calls the sizes of its networks."""
+
+
+def read_gdss(path: Path) -> Weights:
+    """Return both score networks of a file of GDSS, "x." nodes and "adj." edges, its moving averages and its settings.
+
+    The settings are of a class of somebody's (`easydict.EasyDict`), which an ordinary table stands for.
+    """
+    found = restricted(path, tables=("easydict.EasyDict",))
+    tensors, averages = dict[str, Tensor](), dict[str, Tensor]()
+    for part in ("x", "adj"):
+        if missing := {f"params_{part}", f"{part}_state_dict"} - found.keys():
+            raise DataError(f'{path}: no file of GDSS: it has no "{min(missing)}"')
+        named = tensors_in(found[f"{part}_state_dict"], path)
+        named = {f"{part}.{name.removeprefix('module.')}": value for name, value in named.items()}
+        tensors |= named
+        averages |= _averages(found.get(f"ema_{part}"), named, path)
+    try:
+        about = _settings_of_gdss(found)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: its settings are not those of GDSS: {one_line(repr(error))}") from error
+    note = "the weights as trained, by which the original samples"
+    note += "; their moving averages are in the file too: ema = true takes those" if averages else ""
+    return Weights(tensors | averages, about, note)
+
+
+def _settings_of_gdss(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a file says of its networks and of its noise; DataError for what is not known here."""
+    config, nodes, edges = found["model_config"], found["params_x"], found["params_adj"]
+    kinds = {"ScoreNetworkX": "gcn", "ScoreNetworkX_GMH": "attention"}
+    convolutions = {edges["conv"], nodes.get("conv", "GCN")}
+    if nodes["model_type"] not in kinds or edges["model_type"] != "ScoreNetworkA" or convolutions != {"GCN"}:
+        raise DataError(
+            f"networks {shown(nodes['model_type'])} and {shown(edges['model_type'])} of {shown(sorted(convolutions))}: "
+            "known are ScoreNetworkX, ScoreNetworkX_GMH and ScoreNetworkA of GCN"
+        )
+    about = {"data": config["data"]["data"], "nodes": edges["max_node_num"], "features": nodes["max_feat_num"]}
+    about |= {ours: edges[theirs] for ours, theirs in GDSS_NETWORK.items()}
+    about |= {"depth": nodes["depth"], "by": kinds[nodes["model_type"]], "steps": config["sde"]["adj"]["num_scales"]}
+    for part, said in (("node", config["sde"]["x"]), ("edge", config["sde"]["adj"])):
+        if said["type"] not in ("VE", "VP"):
+            raise DataError(f"noise {shown(said['type'])}: known are VE and VP")
+        about[f"{part}_law"] = said["type"].lower()
+        about[f"{part}_range"] = [said["beta_min"], said["beta_max"]]
+    return about
+
+
 READERS: dict[str, Callable[[Path], Weights]] = {
     "esm": read_esm,
     "evodiff": read_evodiff,
+    "gdss": read_gdss,
     "mdlm_dna": read_mdlm_dna,
     "proteinmpnn": read_proteinmpnn,
 }

@@ -28,6 +28,7 @@ MODELS: Registry[Source] = Registry(
         "diffusers": "biotilt.models.diffusers:Pipeline",
         "esm": "biotilt.models.esm:MaskedLM",
         "evodiff": "biotilt.models.evodiff:EvoDiff",
+        "gdss": "biotilt.models.gdss:GDSS",
         "mdlm_dna": "biotilt.models.mdlm_dna:MDLM",
         "proteinmpnn": "biotilt.models.proteinmpnn:ProteinMPNN",
         "reference": "biotilt.models.reference:Reference",

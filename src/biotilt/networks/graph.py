@@ -141,7 +141,8 @@ class Convolution(nn.Module):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__()
-        self.weight = nn.Parameter(glorot(inputs, outputs))
+        self.weight = nn.Parameter(torch.empty(inputs, outputs))
+        glorot(self.weight)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, nodes: Tensor, near: Tensor) -> Tensor:
@@ -159,8 +160,9 @@ class AttentionLayer(nn.Module):
         super().__init__()
         self.attention, self.outputs, self.heads = attention, outputs, heads
         parts = [attention, attention, outputs]  # queries, keys, values
-        weight = torch.stack([torch.cat([glorot(inputs, part) for part in parts], -1) for _ in range(before)])
-        self.weight = nn.Parameter(weight)
+        self.weight = nn.Parameter(torch.empty(before, inputs, sum(parts)))
+        for weight in self.weight.detach().split(parts, -1):
+            glorot(weight)
         self.bias = nn.Parameter(torch.zeros(before, sum(parts)))
         hidden = 2 * max(before, after)
         self.pairs = perceptron(linears, 2 * before, hidden, after)
@@ -213,6 +215,7 @@ def perceptron(layers: int, inputs: int, hidden: int, outputs: int) -> nn.Sequen
     return nn.Sequential(*made[:-1])
 
 
-def glorot(inputs: int, outputs: int) -> Tensor:
-    """Return weights `(inputs, outputs)`, uniform within √(6/(inputs + outputs))."""
-    return torch.empty(inputs, outputs).uniform_(-1, 1) * math.sqrt(6 / (inputs + outputs))
+def glorot(weight: Tensor) -> None:
+    """Draw weights `(…, inputs, outputs)`, uniform within √(6/(inputs + outputs))."""
+    bound = math.sqrt(6 / sum(weight.shape[-2:]))
+    nn.init.uniform_(weight, -bound, bound)
