@@ -11,7 +11,7 @@ from rdkit.Chem.Draw import rdMolDraw2D
 from biotilt.model import Model
 from biotilt.tasks import find_task
 
-GENERATORS = ("generator", "zinc")
+GENERATORS = ("generator", "zinc", "graph")
 COLUMNS, SIDE = 5, 170  # pictures in a row, pixels
 
 

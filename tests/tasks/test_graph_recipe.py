@@ -11,10 +11,12 @@ import torch
 pytest.importorskip("rdkit")
 
 from biotilt.errors import ConfigError, DataError
+from biotilt.experiment import Experiment
 from biotilt.files import read_json
 from biotilt.model import Model
 from biotilt.spaces.graphs import Graphs
 from biotilt.spaces.told import DecodedText
+from biotilt.tasks import find_task
 from biotilt.tasks.molecule import graph_recipe, quality
 from biotilt.tasks.molecule.card import with_section
 from biotilt.tasks.molecule.corpus import part_of
@@ -96,12 +98,36 @@ def test_the_recipe_goes_on_where_it_was_and_writes_a_model_with_its_card(
 
 def test_figures_by_hand() -> None:
     designs = [DecodedText("CCO"), DecodedText("CCO"), DecodedText("CC", parts=2), DecodedText("CN", mended=True)]
-    found = figures([*designs, DecodedText("", mended=True, parts=0)], SPACE, ["CCO", "CCC"])
-    assert found["valid_as_drawn"] == 3 / 5 and found["connected"] == 2 / 3
-    assert found["valid"] == 4 / 5 and found["unique"] == 3 / 4 and found["novel"] == 2 / 3
+    designs += [DecodedText("C[N+](C)(C)C"), DecodedText("", mended=True, parts=0)]
+    found = figures(designs, SPACE, ["CCO", "CCC"])
+    assert found["valid_as_drawn"] == 4 / 6 and found["connected"] == 3 / 4 and found["charged"] == 1 / 4
+    assert found["valid"] == 5 / 6 and found["unique"] == 4 / 5 and found["novel"] == 3 / 4
 
 
 def test_other_sections_of_a_card_stay() -> None:
     once = with_section("# Cards\n\n## a\n\nA\n\n## z\n\nZ\n", "b", "B")
     assert once == "# Cards\n\n## a\n\nA\n\n## z\n\nZ\n\n## b\n\nB\n"
     assert with_section(once, "a", "new") == "# Cards\n\n## a\n\nnew\n\n## z\n\nZ\n\n## b\n\nB\n"
+
+
+def test_the_shipped_generator_fits_its_card() -> None:
+    folder = find_task("molecule").folder
+    model = Model.load(folder / "graph.safetensors")
+    assert model.space == Graphs(("C", "N", "O", "F"), 9)
+    designs = model.sample(300, seed=5)
+    found, told = figures(designs, SPACE, []), read_json(folder / "graph.json")["metrics"]
+    for key in ("valid_as_drawn", "unique", "charged"):  # shares of 300: four standard deviations
+        assert found[key] == pytest.approx(told[key], abs=4 * (told[key] * (1 - told[key]) / 300) ** 0.5 + 0.003)
+    card = (folder / "MODEL_CARDS.md").read_text().partition("## graph.safetensors")[2].partition("\n## ")[0]
+    for key, value in told.items():
+        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        assert f"(`{key}`) | {shown} |" in card
+    assert (folder / "graph.safetensors").stat().st_size < 1_000_000
+
+
+def test_the_task_takes_it_by_its_place_with_its_own_reward_and_objective() -> None:
+    experiment = Experiment.for_task("molecule", model={"path": "@biotilt/tasks/molecule/graph.safetensors"})
+    assert experiment.model.space.name == "graphs" and experiment.config.objective["name"] == "ppo"
+    designs = experiment.model.sample(4, seed=1)
+    scores = experiment.reward(designs)
+    assert len(scores) == 4 and all(0 < score < 2.5 for score in scores)

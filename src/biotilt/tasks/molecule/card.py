@@ -18,6 +18,7 @@ NAMES = {
     "valid": "valid",
     "valid_as_drawn": "valid without correction",
     "connected": "of these, of one part",
+    "charged": "of these, with a charged nitrogen or oxygen (none of the data has one)",
     "unique": "different molecules among them",
     "updates": "updates",
     "validation_density_nats": "bound on −log of the density, validation, nats",

@@ -178,8 +178,8 @@ class GraphRecipe:
 def figures(drawn: Sequence[str], space: Graphs, training: Sequence[str]) -> dict[str, float | None]:
     """Return the figures of GDSS of designs as they were decoded.
 
-    `valid_as_drawn`: no bond had to be taken away; `connected`: of these, of one part; `valid`, `unique` and `novel`
-    are of all, after correction.
+    `valid_as_drawn`: no bond had to be taken away; of these, `connected` are of one part, and `charged` have an atom
+    with one bond more than without charge. `valid`, `unique` and `novel` are of all, after correction.
     """
     whole = [design for design in drawn if space.mended(design) is False]
     parts = [design for design in whole if isinstance(design, DecodedText) and design.parts == 1]
@@ -187,6 +187,7 @@ def figures(drawn: Sequence[str], space: Graphs, training: Sequence[str]) -> dic
         "samples": len(drawn),
         "valid_as_drawn": len(whole) / len(drawn),
         "connected": len(parts) / max(len(whole), 1),
+        "charged": sum("+" in design for design in whole) / max(len(whole), 1),
         "valid": quality.validity(drawn),
         "unique": quality.uniqueness(drawn),
         "novel": quality.novelty(drawn, quality.keys(training)),
