@@ -29,7 +29,7 @@ from biotilt.errors import ConfigError
 from biotilt.networks.table import Table
 from biotilt.objectives import DDPP, OBJECTIVES, TrajectoryBalance
 from biotilt.objectives.chains import noised_chains
-from biotilt.processes import PROCESSES, AnyOrder, Finite, Gaussian, Masked, RandomWalk
+from biotilt.processes import PROCESSES, AnyOrder, Finite, Gaussian, Masked, RandomWalk, Simplex
 from biotilt.processes.conditioned import conditioned
 from biotilt.testing import TableScorer, law, optimal_kernel, reveal_law, tilted_law, total_variation
 from biotilt.testing.contracts import check_stationary
@@ -85,6 +85,44 @@ def walk() -> tuple[Context, Tensor, Tensor, float]:
     return context, points, points @ slope, (1.5 * slope / ALPHA).square().sum().item() / 2
 
 
+class Affine(nn.Module):
+    """x̂_0 = 0.6 x + 0.2, moved by `moves[k]` at step k: times of a path fall from step to step."""
+
+    def __init__(self, times: Tensor, moves: Tensor):
+        super().__init__()
+        self.times, self.moves = times, nn.Parameter(moves)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        k = (self.times - t.unsqueeze(-1)).abs().argmin(-1)
+        return 0.6 * x + 0.2 + self.moves[k]
+
+
+def points() -> tuple[Context, Tensor, Tensor, float]:
+    """r = b·x: V_k(x) = c_k·x + const, c_k = (∂μ/∂x) c_{k+1}, and kernels of p* have their mean moved by σ² c_{k+1}.
+
+    The constant is what exp(V_k) is short of E[exp(V_{k+1})]: log Z is the last, of x[0], which no step reads.
+    """
+    process, slope = Gaussian(2, num_steps=4, prediction="x0", t_min=0.1), torch.tensor([0.5, -0.3])
+    x = torch.zeros(1, 2)
+    times = torch.stack([process.inputs(x, k).t[0] for k in range(process.steps)])
+    base = Policy(process, Affine(times, torch.zeros(process.steps, 2)))
+
+    def mean(at: float, k: int, moved: float = 0.0) -> float:
+        """Mean of one coordinate at x[k] = `at`, with x̂_0 moved."""
+        x = torch.full((1, 2), at)
+        return process.kernel_of(base.net(*process.inputs(x, k)) + moved, x, k).mean[0, 0].item()
+
+    moves, c, log_z = torch.zeros(process.steps, 2), slope / ALPHA, 0.0
+    for k in reversed(range(process.steps)):
+        variance = process.kernel_of(base.net(*process.inputs(x, k)), x, k).std[0, 0].item() ** 2
+        moves[k] = variance * c / (mean(0.0, k, moved=1.0) - mean(0.0, k))
+        log_z += (c * mean(0.0, k) + variance * c.square() / 2).sum().item()
+        c = c * (mean(1.0, k) - mean(0.0, k))
+    context = context_of(TrajectoryBalance(), Policy(process, Affine(times, moves)), base=base)
+    ends = torch.randn(30, 2, generator=torch.Generator().manual_seed(1))
+    return context, ends, ends @ slope, log_z
+
+
 def one_letter() -> tuple[Context, Tensor, Tensor, float]:
     """Masked, one letter: its kernels are of the family that the optimum is in."""
     process, reward = Masked(1, 4, num_steps=3), torch.tensor([0.2, -0.5, 1.0, 0.3])
@@ -99,7 +137,7 @@ def one_letter() -> tuple[Context, Tensor, Tensor, float]:
 
 
 @pytest.mark.usefixtures("double")
-@pytest.mark.parametrize("problem", [words, chain_of_states, walk, one_letter])
+@pytest.mark.parametrize("problem", [words, chain_of_states, walk, points, one_letter])
 def test_every_chain_drawn_back_has_log_z_at_p_star(problem):
     context, designs, rewards, log_z = problem()
     for _ in range(5):
@@ -248,11 +286,12 @@ def test_options_that_do_not_go_together_are_refused(kind, options, message):
 def test_processes_that_cannot_noise_a_path_are_refused():
     objective = TrajectoryBalance(draws="search")
     known = PROCESSES.values()
-    with pytest.raises(
-        ConfigError, match=r"needs a process with noised_path, which the process .gaussian. .*any_order"
-    ):
-        check_parts(objective, Parts(Gaussian(2), known=known))
-    check_parts(TrajectoryBalance(), Parts(Gaussian(2), known=known))
+    with pytest.raises(ConfigError, match=r"needs a process with noised_path, which the process .simplex. .*any_order"):
+        check_parts(objective, Parts(Simplex(3, 2), known=known))
+    check_parts(TrajectoryBalance(), Parts(Simplex(3, 2), known=known))
+    check_parts(objective, Parts(Gaussian(2), known=known))
+    with pytest.raises(ConfigError, match="set eta"):
+        check_parts(objective, Parts(Gaussian(2, eta=0), known=known))
     check_parts(objective, Parts(AnyOrder(3, 2), known=known))
     told = conditioned(AnyOrder(3, 2), (0.5, 0.5))
     for one in (objective, OBJECTIVES["ddpp"](draws="search")):

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from path_samples import HELD, each_path, levels
 from torch import Tensor, nn
 
 from biotilt.core import NoisedPath, Policy
 from biotilt.core.fixed import Fixed
 from biotilt.networks.table import StateTable
-from biotilt.processes import AnyOrder, Confidence, Finite, Masked, RandomWalk, Uniform
+from biotilt.processes import AnyOrder, Confidence, Finite, Gaussian, Masked, RandomWalk, Uniform
 from biotilt.processes.conditioned import conditioned
 
 DRAWS = 4000
@@ -150,6 +151,25 @@ def test_a_walk_is_drawn_back_as_a_bridge():
     held = Fixed(torch.tensor([False, True]), torch.tensor([0.0, 5.0]))
     walk = RandomWalk(2, num_steps=4, fixed=held)
     assert (walk.noised_path(torch.tensor([[1.0, 5.0]]), generator())[:, :, 1] == 5.0).all()
+
+
+@each_path
+def test_points_are_drawn_back_as_the_path_noises_them(make):
+    """Ancestral: x[k] = (a/a') x[k+1] + noise, so Cov(x[k], x[k+1]) = (a/a') Var x[k+1]; x[1] owes x[0] nothing."""
+    process, draws, end = make(num_steps=5), 40_000, 1.4
+    drawn = process.noised_path(torch.full((draws, 1), end), generator())
+    a_end, s_end = levels(process)[-1]
+    assert (drawn[-1] == end).all()
+    variance = [s**2 - (a / a_end * s_end) ** 2 for a, s in levels(process)]
+    for k, (a, _) in enumerate(levels(process)[:-1]):
+        x, y = drawn[k].double(), drawn[k + 1].double()
+        assert x.mean().item() == pytest.approx(a / a_end * end, abs=5 * math.sqrt(variance[k] / draws))
+        assert x.var().item() == pytest.approx(variance[k], rel=5 * math.sqrt(2 / draws))
+        expected = 0.0 if k == 0 else a / levels(process)[k + 1][0] * variance[k + 1]
+        found = ((x - x.mean()) * (y - y.mean())).mean().item()
+        assert found == pytest.approx(expected, abs=5 * math.sqrt(variance[k] * variance[k + 1] / draws) + 1e-9)
+    held = Gaussian(3, HELD, num_steps=4).noised_path(torch.tensor([[0.2, -0.6, 1.0]]), generator())
+    assert (held[..., 1] == HELD.letters[1]).all()
 
 
 def test_chains_keep_their_condition():

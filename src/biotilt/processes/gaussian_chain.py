@@ -12,7 +12,7 @@ from typing import ClassVar, NamedTuple, Self
 import torch
 from torch import Generator, Tensor
 
-from biotilt.core.capabilities import Capability, Density, Kernel, Limited, Relaxable
+from biotilt.core.capabilities import Capability, Density, Kernel, Limited, NoisedPath, Relaxable
 from biotilt.core.fixed import Fixed
 from biotilt.core.protocols import Net, NetInput
 from biotilt.errors import ConfigError
@@ -44,7 +44,7 @@ class _Bridge(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GaussianChain(Relaxable, Limited, ABC):
+class GaussianChain(Relaxable, NoisedPath, Limited, ABC):
     """A chain of K = `num_steps` steps on points `(B, D)`, D = `size`, at levels x[k] = a_k x_0 + s_k ε.
 
     A network's output at x[k] stands for x̂_0 and ε̂, and a step is
@@ -131,6 +131,18 @@ class GaussianChain(Relaxable, Limited, ABC):
         k = torch.as_tensor(k, device=design.device).expand(len(design))
         a, s = (at(c, k, design).unsqueeze(-1) for c in self._bridge[:2])
         return self._hold(a * design + s * self._normal(design.shape, generator).to(design.dtype))
+
+    def noised_path(self, design: Tensor, generator: Generator) -> Tensor:
+        """Return chains `(K+1, B, D)`: x[0] as `corrupt` draws it, then x[k+1] given x[k] and the design, as below."""
+        bridge = self._bridge
+        after = bridge.signal[1:].tolist()
+        rest, carry = rest_of(bridge.spread[1:], bridge.carry).tolist(), (bridge.carry / bridge.spread[:-1]).tolist()
+        chain = [self.corrupt(design, 0, generator)]
+        for k in range(self.steps - 1):
+            z = self._normal(design.shape, generator).to(design.dtype)
+            noise = chain[-1] - bridge.signal[k].item() * design
+            chain.append(self._hold(after[k] * design + carry[k] * noise + rest[k] * z))
+        return torch.stack([*chain, design])
 
     def denoising_loss(self, net: Net, design: Tensor, generator: Generator) -> Tensor:
         """Return a bound on −log p(x[K] = design) of the K-step chain, in nats, `(B,)`.
