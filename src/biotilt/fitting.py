@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.atomic import check_output
-from biotilt.core import Policy, Process, Reveals
+from biotilt.core import OfLetters, Policy, Process, Reveals
 from biotilt.core.space import Space
 from biotilt.errors import ConfigError, DataError
 from biotilt.files import write_json
@@ -26,7 +26,6 @@ from biotilt.models.conditions import Given
 from biotilt.networks import NETWORKS
 from biotilt.options import Below1, Rate, build_options, check_options, shown
 from biotilt.processes import PROCESSES
-from biotilt.processes.letters import LetterProcess
 from biotilt.provenance import command_line, versions
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.spaces import Text, as_space, as_text
@@ -187,7 +186,7 @@ def _process(said: dict[str, Any] | None, space: Space[Any], sizes: dict[str, An
         if isinstance(space, Text):
             said = {"name": "any_order", "per_step": max(sizes["length"] // 10, 1)}
     made = PROCESSES.of_table(_known(PROCESSES.options_of(said["name"]), sizes) | said)
-    if isinstance(space, Text) != isinstance(made, LetterProcess):
+    if isinstance(space, Text) != isinstance(made, OfLetters):
         raise ConfigError(f'process: "{made.name}" does not make designs that are {space.medium}')
     return made
 

@@ -32,7 +32,7 @@ from biotilt.networks.conditional import Conditional
 from biotilt.networks.targets import Targetable
 from biotilt.options import Count, Seed, anchored, build_options
 from biotilt.portable import portable
-from biotilt.processes import PROCESSES, Simplex
+from biotilt.processes import PROCESSES, Insertion, Simplex
 from biotilt.processes.conditioned import Conditioned, conditioned
 from biotilt.processes.letters import LetterProcess
 from biotilt.schema import checked
@@ -65,6 +65,8 @@ class Model:
         process = self.policy.process
         if isinstance(self.space, Constrained) and isinstance(process, Holding) and process.fixed is None:
             self.policy = Policy(process.holding(self.space.limits), self.policy.net)
+        if isinstance(process, Insertion):
+            process.check_space(self.space)
 
     def sample(self, count: int, *, seed: int = 0) -> list[Any]:
         """Return `count` designs: text or arrays, as the space says."""

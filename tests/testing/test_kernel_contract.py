@@ -20,6 +20,7 @@ from biotilt.processes import (
     FlowEuler,
     Gaussian,
     Graph,
+    Insertion,
     Masked,
     RandomWalk,
     Remasking,
@@ -60,6 +61,7 @@ SMALL: dict[str, list[Any]] = {
         Remasking(3, 2, num_steps=3, schedule="cosine", fixed=HELD, strategy="cap", eta=0.4),
         Remasking(2, 3, num_steps=4, fixed=TWO_OF_THREE, first=0.25, last=0.75, hold=0.5, eta=1.0),
     ],
+    "insertion": [Insertion(3, 3), Insertion(2, 4, shortest=2)],
     "uniform": [
         Uniform(2, 3, num_steps=4),
         Uniform(3, 2, num_steps=3, fixed=HELD),

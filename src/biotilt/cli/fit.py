@@ -86,7 +86,9 @@ def pretrain(
     blocks: Annotated[int | None, typer.Option(min=1, max=500, help="Depth of the cnn or unet.")] = None,
     process: Annotated[
         str | None,
-        typer.Option(help="any_order, masked, uniform, simplex; gaussian, flow, graph. Default by the space."),
+        typer.Option(
+            help="any_order, masked, insertion, uniform, simplex; gaussian, flow, graph. Default by the space."
+        ),
     ] = None,
     per_step: Annotated[int | None, typer.Option(help="any_order: letters a step.")] = None,
     num_steps: Annotated[int | None, typer.Option(help="All but any_order: steps.")] = None,

@@ -11,6 +11,7 @@ from biotilt.processes.flow import Flow
 from biotilt.processes.flow_euler import FlowEuler
 from biotilt.processes.gaussian import Gaussian
 from biotilt.processes.graph import Graph
+from biotilt.processes.insertion import Insertion
 from biotilt.processes.masked import Masked
 from biotilt.processes.random_walk import RandomWalk
 from biotilt.processes.remasking import Remasking
@@ -26,6 +27,7 @@ PROCESSES: Registry[Process] = Registry(
         Masked,
         Confidence,
         Remasking,
+        Insertion,
         Uniform,
         Finite,
         Gaussian,
@@ -49,6 +51,7 @@ __all__ = [
     "FlowEuler",
     "Gaussian",
     "Graph",
+    "Insertion",
     "Masked",
     "RandomWalk",
     "Remasking",

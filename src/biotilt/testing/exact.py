@@ -13,6 +13,7 @@ from biotilt.core.protocols import Process
 from biotilt.errors import ConfigError
 from biotilt.processes.conditioned import Conditioned
 from biotilt.processes.finite import Finite
+from biotilt.processes.insertion import Insertion
 from biotilt.processes.revealing import HidingProcess
 from biotilt.processes.uniform import Uniform
 
@@ -70,6 +71,9 @@ def space(process: Process) -> Space:
         states = all_states(process.letters, process.length)
         designs = (~process.hidden(states).any(-1)).nonzero().squeeze(-1)
         return Space(states, (states == first).all(-1).double(), designs)
+    if isinstance(process, Insertion):
+        states, complete = process.listed()
+        return Space(states, (states == first).all(-1).double(), complete.nonzero().squeeze(-1))
     if isinstance(process, Uniform):
         states, fixed = all_designs(process.letters, process.length), process.fixed
         possible = torch.ones(len(states), dtype=torch.float64)

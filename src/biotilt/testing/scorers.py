@@ -9,12 +9,13 @@ from torch import Tensor
 
 from biotilt.core.capabilities import needed
 from biotilt.core.protocols import Process
+from biotilt.processes.insertion import Insertion
 from biotilt.processes.letters import LetterProcess
 from biotilt.testing.exact import lexicographic_index
 
 
 class TableScorer:
-    """Rewards `(D,)` of all designs, in the order of `all_designs` (or the states of a finite chain).
+    """Rewards `(D,)` of all designs, in the order of `space(process)` (lexicographic, where all have one length).
 
     `relaxed` is their expectation under independent letters `(B, L, V)` or states `(B, S)`: multilinear.
     """
@@ -26,6 +27,9 @@ class TableScorer:
         self.calls += len(designs)
         if designs.dim() == 1:
             return self.reward[designs.long()]
+        if isinstance(self.process, Insertion):
+            states, complete = self.process.listed()
+            return self.reward[(designs.unsqueeze(1) == states[complete]).all(-1).int().argmax(-1)]
         return self.reward[lexicographic_index(designs, needed(self.process, LetterProcess).letters)]
 
     def relaxed(self, designs: Tensor) -> Tensor:
