@@ -4,14 +4,14 @@
     python benchmarks/models.py --out FILE.jsonl --only esm
 
 Weights are the public ones where they come with a package, else random ones of the published size (of DRAKES, that of
-ProteinMPNN with 30 neighbours). `parity`: the
-largest difference of log-probabilities of hidden letters, on three states of the same weights, to those of `against`:
-the original's code where it installs beside ours, else its equations as the tests have them, in double precision;
-`spread` is the standard deviation of those. `lines`: of the table `[model]`, without the adapters. `load_seconds`: from
-the file to a model. `step_seconds`: an update of adapters of rank 8 on 16 states (`reward_weighted`, 32 bits), the mean
-of three after a first one. Both are seconds of the processor, of one thread. `memory_mb`: the peak of a process that
-loads, draws 16 designs and tunes; of it, `idle_mb` were there before it loaded. Lines that the file has already are not
-made again. Needs the extras `lora` and `dev`, transformers, and the package proteinmpnn.
+ProteinMPNN with 30 neighbours). `parity`: the largest difference of log-probabilities of hidden letters, on three
+states of the same weights, to those of `against`: the original's code where it installs beside ours, else its equations
+as the tests have them, in double precision; of images, of what the network says and of the mean of a step. `spread` is
+the standard deviation of those. `lines`: of the table `[model]`, without the adapters. `load_seconds`: from the file to
+a model. `step_seconds`: an update of adapters of rank 8 on 16 states (`reward_weighted`, 32 bits), the mean of three
+after a first one. Both are seconds of the processor, of one thread. `memory_mb`: the peak of a process that loads,
+draws 16 designs and tunes; of it, `idle_mb` were there before it loaded. Lines that the file has already are not made
+again. Needs the extras `lora` and `dev`, transformers, and the package proteinmpnn.
 """
 
 from __future__ import annotations
@@ -41,9 +41,11 @@ from biotilt.assemble import load_base
 from biotilt.config import ModelSection, parse_config
 from biotilt.core import needed
 from biotilt.models.convert import convert
+from biotilt.processes.gaussian_chain import GaussianChain
 from biotilt.processes.revealing import RevealingProcess
 from biotilt.spaces.text import Text
 from biotilt.wiring import build_trainer
+from pipelines import pipeline, step_of_diffusers
 
 ROOT = Path(__file__).parents[1]
 ROWS, RANK, UPDATES = 16, 8, 3
@@ -222,6 +224,10 @@ CASES = [
     Case("proteinmpnn (DRAKES)", "random",
          'source = "proteinmpnn"\noptions = { backbone = "1ubq.pdb", weights = "drakes.safetensors" }',
          {"num_steps": 4}, "net_charge", drakes, "equations", drakes_equations),
+    Case("diffusers (UNet, DDIM)", "random", 'source = "diffusers"\noptions = { path = "unet" }', {"num_steps": 4},
+         "image_brightness", partial(pipeline, which="unet"), "diffusers", step_of_diffusers),
+    Case("diffusers (DiT, flow, VAE)", "random", 'source = "diffusers"\noptions = { path = "dit" }', {"num_steps": 4},
+         "image_brightness", partial(pipeline, which="dit"), "diffusers", step_of_diffusers),
 ]  # fmt: skip
 
 
@@ -242,6 +248,8 @@ def parity(case: Case, folder: Path) -> dict[str, Any]:
     colder = {"temperature": 1.0} if case.family.startswith("proteinmpnn") else {}  # the published default divides
     model = loaded(case, folder, **colder)
     process = model.policy.process
+    if isinstance(process, GaussianChain):
+        return step_parity(case, folder, model)
     if not isinstance(process, RevealingProcess):
         raise SystemExit(f"{case.family}: nothing is hidden in its states")
     generator = torch.Generator().manual_seed(0)
@@ -254,6 +262,22 @@ def parity(case: Case, folder: Path) -> dict[str, Any]:
     if not found < TOLERANCE:
         raise SystemExit(f"{case.family}: log-probabilities differ by {found}")
     return {"parity": found, "spread": theirs[hidden].std().item()}
+
+
+@torch.no_grad()
+def step_parity(case: Case, folder: Path, model: Model) -> dict[str, Any]:
+    """Return the largest difference of what a network of images says, and of the mean of a step."""
+    if model.policy.process.name == "flow_euler":  # whose scheduler is an ODE
+        model = model.with_process(eta=0.0)
+    process: Any = model.policy.process
+    x = process.noise(3, torch.Generator().manual_seed(0))
+    output = model.policy.net(*process.inputs(x, 0))
+    ours = torch.cat([output, process.kernel_of(output, x, 0).mean], 1)
+    theirs = case.original(folder, model)(x)
+    found = (ours - theirs).abs().max().item()
+    if not found < TOLERANCE:
+        raise SystemExit(f"{case.family}: a step differs by {found}")
+    return {"parity": found, "spread": theirs.std().item()}
 
 
 def cost(case: Case, folder: Path) -> dict[str, Any]:

@@ -11,8 +11,9 @@ FILE = Path(__file__).parent / "results" / "models.jsonl"
 
 def table() -> str:
     """The table of models."""
-    head = ["", "weights", "numbers", "letters", "lines of `[model]`", "CPU s to load", "CPU s of an update", "peak MB",
-            "of it before loading", "largest difference of log p", "from"]  # fmt: skip
+    head = ["", "weights", "numbers", "letters or coordinates", "lines of `[model]`", "CPU s to load",
+            "CPU s of an update", "peak MB",
+            "of it before loading", "largest difference", "from"]  # fmt: skip
     rows = [head, ["---"] * len(head)]
     for text in FILE.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)

@@ -25,7 +25,8 @@ class FlowEuler(GaussianChain):
 
     as in `flow`: the SDE of the same marginals for every `eta`, 1 being the memoryless one (Domingo-Enrich et al. 2024,
     arXiv 2409.08861): with it no design owes anything to x[0], as far as the network does not read x[0] where σ = 1.
-    The last σ is 0, where the scheduler ends without noise; there x[K] gets noise of std `last_std`.
+    No step is narrower than `last_std`: the last two σ are nearly 0 and 0, and a kernel of no width has no density; one
+    of a thousandth would make any change of the network dear there. So a design has noise of about that std in it.
 
     >>> process = FlowEuler(size=2, num_steps=2, shift=3.0)
     >>> [round(float(t), 3) for t in process.inputs(torch.zeros(3, 2), torch.arange(3)).t]
@@ -52,7 +53,7 @@ class FlowEuler(GaussianChain):
         std = std_between(a[:-1], s[:-1], a[1:], s[1:], self.eta)
         carry = rest_of(s[1:], std)
         if self.eta > 0:
-            std[-1] = self.last_std
+            std = std.clamp(min=self.last_std)
         return Chain(sigma, a, s, a[1:], carry, std, torch.zeros_like(std))
 
     def _shifted(self, sigma: Any) -> Any:
