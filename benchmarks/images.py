@@ -157,16 +157,17 @@ class Case:
 
 
 CASES = (
-    Case("unet", THREE, 1.0, "backprop", 1e-3),
+    Case("dit", BRIGHTNESS, 0.02, "backprop", 3e-3, "3"),
+    Case("unet", THREE, 1.0, "backprop", 3e-3),
     Case("unet", SIZE_OF_FILE, 10.0, "ppo", 3e-4),
-    Case("dit", BRIGHTNESS, 0.02, "backprop", 1e-3, "3"),
-    Case("dit", SIZE_OF_FILE, 10.0, "ppo", 3e-4, "3"),
     Case("unet", SIZE_OF_FILE, 10.0, "ppo", 1e-3),
+    Case("unet", SIZE_OF_FILE, 10.0, "ppo", 3e-3),
+    Case("dit", SIZE_OF_FILE, 10.0, "ppo", 1e-3, "3"),
     Case("unet", SIZE_OF_FILE, 10.0, "vidd", 1e-3),
-    Case("unet", THREE, 1.0, "adjoint_matching", 1e-3),
-    Case("dit", BRIGHTNESS, 0.02, "adjoint_matching", 1e-3, "3"),
+    Case("unet", THREE, 1.0, "adjoint_matching", 3e-3),
 )
 OPTIONS: dict[str, dict[str, Any]] = {
+    "backprop": {"updates": 4},
     "adjoint_matching": {"updates": 8, "states": 128},
     "vidd": {"value": "return", "updates": 20, "states": 64},
 }

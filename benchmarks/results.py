@@ -104,10 +104,6 @@ STEPS = (
     Step("speed.jsonl", "speed.py --peers --out {out}"),
     Step("large.jsonl", "large.py --out {out}"),
     Step("models.jsonl", "models.py --out {out}"),
-    Step(
-        "images.jsonl",
-        "images.py --digits {data}/digits/digits.safetensors --runs {runs}/images --out {out} --steps 300",
-    ),
     Step("gpu.jsonl", "gpu.py --out {out} --seconds 125", card=True),
     Step("gpu_runs.jsonl", "gpu_runs.py --out {out}", card=True),
     Step("steps.jsonl", "steps.py --out {out}"),

@@ -23,6 +23,11 @@ MOLECULE = replace(UTR, length=72, aligned=False)
 
 CASES: dict[str, tuple[Facts, dict[str, Any], bool]] = {
     "several_conditions": (replace(MOLECULE, several=True), {"name": "ppo"}, False),
+    "a_gradient": (
+        replace(UTR, letters=False, hidden=False, aligned=False, parts=False, gradient=True),
+        {"name": "adjoint_matching"},
+        False,
+    ),
     "no_letters": (replace(UTR, letters=False, hidden=False), {"name": "vidd", "value": "return"}, False),
     "nothing_hidden": (replace(UTR, hidden=False), {"name": "ppo"}, False),
     "short": (replace(UTR, length=8), {"name": "vidd", "value": "bootstrapped", "mirror": 1.0}, False),
@@ -152,3 +157,23 @@ def test_a_look_before_the_run_tells_what_was_chosen_and_what_measuring_changes(
     told = check(noise, designs=256)["problems"]
     assert any("would choose objective ppo, where what was fitted" in problem for problem in told), told
     assert not any("would choose" in problem for problem in check(noise, designs=64)["problems"])  # too few to say
+
+
+def facts_of_points(process: str, *, differentiable: bool, **options: Any) -> Facts:
+    from biotilt.config import parse_config
+    from biotilt.core import Policy
+    from biotilt.processes import PROCESSES
+    from biotilt.rewards import reward
+    from biotilt.spaces import Points
+
+    policy = Policy(PROCESSES.of_table({"name": process, "size": 2, **options}), torch.nn.Identity())
+    config = parse_config({"model": {"path": "m"}, "reward": {"kind": "gc"}, "alpha": 1.0})
+    given = reward(reads="points", differentiable=differentiable)(lambda x: x[:, 0])
+    return auto.facts_of(config, biotilt.Model(policy, Points(("x", "y"))), [given])
+
+
+def test_a_gradient_is_seen_where_reward_and_steps_have_one():
+    assert facts_of_points("flow", differentiable=True).gradient
+    assert facts_of_points("ddpm", differentiable=True, clip_sample=True).gradient
+    assert not facts_of_points("flow", differentiable=False).gradient
+    assert not facts_of_points("flow", differentiable=True, eta=0.0).gradient

@@ -135,7 +135,7 @@ def _built(config: Config, base: Path, given: Mapping[str, Any]) -> Assembled:
     if held_out is None and config.held_out is not None and config.held_out.kind != "none":
         held_out = load_reward(config.held_out, base, "held_out", target, model)
     constraints = [load_reward(c, base, f"constraints.{i}", target, model) for i, c in enumerate(config.constraints)]
-    config, chosen = settled(config, model)
+    config, chosen = settled(config, model, [reward, *constraints])
     oracles = Oracles(config.oracle, base, model)
     return Assembled(config, base, model, reward, held_out, constraints, [], oracles, chosen)
 

@@ -7,16 +7,28 @@ when the experiment is built, so a run records it, and neither a resumed nor a m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from biotilt.config import AUTO, Config
 from biotilt.constraints.tempered import FEWEST
-from biotilt.core import Factorised, OfLetters, Reveals, SeveralTargets, has
+from biotilt.core import (
+    Centred,
+    Divergence,
+    Factorised,
+    OfLetters,
+    Relaxable,
+    Reveals,
+    SeveralTargets,
+    Tiltable,
+    has,
+)
 from biotilt.core.space import Aligned, Counted, Shaped
 from biotilt.model import Model
+from biotilt.rewards import NamedReward
 
+ADJOINT = (Centred, Divergence, Tiltable, Relaxable)  # what a gradient needs to be carried through a chain
 SHORT = 8  # letters up to which values that are learned one letter at a time are the best there is
 CHEAP = 0.005  # seconds a call, below which the time of the algorithm is what a run costs
 LONG = 1500  # calls from which ppo has caught up with the surrogate
@@ -32,8 +44,9 @@ class Facts:
     `letters`: designs are written in letters, `length` of them; `hidden`: which a step reveals; `aligned`: the same
     position means the same in all designs; `parts`: the space counts the parts of a design; `several`: conditions, more
     than one; `constraints`: on means; `calls`: the budget, in rounds of `batch`, None where that is given, and of
-    `least` or more; `shaped`: designs have a structure that is given. Where they were measured (`biotilt check`):
-    `seconds` a call, and `unknown`, the part of the variance of scores that a process fitted to others leaves.
+    `least` or more; `shaped`: designs have a structure that is given; `gradient`: rewards have one, and steps are
+    gaussians through which it flows. Where they were measured (`biotilt check`): `seconds` a call, and `unknown`, the
+    part of the variance of scores that a process fitted to others leaves.
     """
 
     letters: bool
@@ -47,6 +60,7 @@ class Facts:
     batch: int | None
     least: int = 1
     shaped: bool = False
+    gradient: bool = False
     seconds: float | None = None
     unknown: float | None = None
 
@@ -79,6 +93,14 @@ RULES: dict[str, Rule] = {
         lambda f: f.several,
         _chosen("designs have several conditions, and ppo takes the mean of each apart", name="ppo"),
         "tests/objectives/test_conditions_law.py: exact laws of every condition; searches and screens refuse several",
+    ),
+    "a_gradient": Rule(
+        lambda f: f.gradient and not f.letters,
+        _chosen(
+            "the reward has a gradient, and so have the steps: it is carried back through the chain",
+            name="adjoint_matching",
+        ),
+        "docs/known_answers.md: on points it leaves hardly any of the base's distance to p*, with fewest calls",
     ),
     "no_letters": Rule(
         lambda f: not f.letters,
@@ -176,8 +198,8 @@ def choose(facts: Facts) -> Choice:
     return Choice(choice.objective, choice.screen, {"batch": batch}, (*choice.reasons, why))
 
 
-def facts_of(config: Config, model: Model) -> Facts:
-    """Return what is seen of an experiment without a call."""
+def facts_of(config: Config, model: Model, rewards: Iterable[NamedReward]) -> Facts:
+    """Return what is seen of an experiment, of whose model and rewards these are, without a call."""
     process, train = model.policy.process, config.build_train()
     return Facts(
         letters=isinstance(process, OfLetters),
@@ -191,6 +213,7 @@ def facts_of(config: Config, model: Model) -> Facts:
         batch=None if "batch" in config.train else train.batch,
         least=1 if config.target_kl is None else FEWEST,
         shaped=isinstance(model.space, Shaped),
+        gradient=all(has(process, kind) for kind in ADJOINT) and all(reward.differentiable for reward in rewards),
     )
 
 
@@ -209,14 +232,14 @@ def with_tilt(data: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     return {**data, "target_kl": kl}, [why]
 
 
-def settled(config: Config, model: Model) -> tuple[Config, list[str]]:
+def settled(config: Config, model: Model, rewards: Iterable[NamedReward]) -> tuple[Config, list[str]]:
     """Return the configuration with what is chosen in the place of "auto", and why; what it says itself stays."""
     if not config.is_auto:
         return config, []
-    choice = choose(facts_of(config, model))
+    choice = choose(facts_of(config, model, rewards))
     screen = choice.screen if config.screen is None else config.screen
     made = config.model_copy(
-        update={"objective": choice.objective, "screen": screen, "train": config.train | choice.train}
+        update={"objective": choice.objective, "screen": screen, "train": choice.train | config.train}
     )
     return made, [f"auto chose {in_words(choice)}", *choice.reasons]
 

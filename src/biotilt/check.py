@@ -200,7 +200,8 @@ def _reconsidered(experiment: Experiment, seconds: float, scores: torch.Tensor, 
     if not experiment.chosen:
         return []
     unknown = part_unknown(experiment, scores, designs) if len(scores) >= PROBE else None
-    choice = choose(replace(facts_of(experiment.config, experiment.model), seconds=seconds, unknown=unknown))
+    facts = facts_of(experiment.config, experiment.model, [experiment.reward, *experiment.constraints])
+    choice = choose(replace(facts, seconds=seconds, unknown=unknown))
     config = experiment.config
     if choice.objective == config.objective and (choice.screen is None) == (config.screen is None):
         return []
