@@ -33,6 +33,7 @@ MAKERS = {
     "Generator",
 }
 ELSEWHERE = {
+    "core/graphs.py _places": "moved at the end, once for a device",
     "core/reading.py numbers": "hashes of texts; who asks for them moves them",
     "core/replay.py drop_unscored": "moved to each column",
     "core/selection.py without_crowds": "of rows that were looked at on the processor, and moved at the end",
@@ -43,7 +44,15 @@ ELSEWHERE = {
     "networks/structured.py _numbers": "of a target, as buffers",
     "networks/values.py _of_conditions": "of a buffer",
     "objectives/reward_weighted.py _new": "moved to the keys",
+    "processes/ddpm.py _alphas": "a table of the process, in float64 at the end",
+    "processes/ddpm.py _chain": "tables of the steps in float64, of which `at` moves what is read",
+    "processes/flow_euler.py _chain": "the same",
     "processes/gaussian_path.py _chain": "numbers of the steps in float64, read one by one",
+    "processes/graph.py _bridge": "tables of the steps in float64, of which `_at` moves what is read",
+    "processes/graph.py _check_fixed": "what is held, on the processor until it is used",
+    "processes/graph_levels.py _corrects": "tables of the steps",
+    "processes/graph_levels.py chain": "the same",
+    "processes/insertion.py listed": "all states, for exact answers",
     "training/checkpoint.py save_state": "what a file holds",
     "values/foresight.py _begun_without": "of a buffer that older files lack",
 }
