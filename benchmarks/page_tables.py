@@ -17,6 +17,7 @@ import matrix
 import page_gpu
 import page_large
 import page_models
+import page_revisit
 import pmo_table
 import recovery
 import redesign
@@ -305,6 +306,7 @@ TABLES: dict[str, Callable[..., str]] = {
     **page_gpu.TABLES,
     **page_large.TABLES,
     **page_models.TABLES,
+    **page_revisit.TABLES,
     "known_answers": known_answers,
     "known_table": known_table,
     "known_value": known_value,

@@ -123,6 +123,7 @@ STEPS = (
     Step("docking.jsonl", "docking.py --data {data}/docking --out {out}"),
     Step("redesign.jsonl", "redesign.py --data {data}/pdb --out {out}"),
     Step("recovery.jsonl", "recovery.py --data {data}/pdb --out {out}"),
+    Step("revisit.jsonl", "revisit.py --out {out}"),
     Step("scaffolds.jsonl", "scaffolds.py --count 200 --out {out}"),
     Step("melting_temperature.json", "melting_temperature.py --data {data}/protein_seqs", prints=True),
     Step("natural_strands.json", "natural_strands.py --data {data}/protein_seqs", prints=True),
