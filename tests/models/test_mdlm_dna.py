@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import types
 from pathlib import Path
 from typing import Any
 
@@ -140,34 +139,6 @@ def test_relaxed_states_rows_by_themselves_and_the_value_of_a_state(tmp_path: Pa
     torch.testing.assert_close(found[9000:9006], net(many[9000:9006], t, told[9000:9006]), atol=1e-5, rtol=1e-5)
     value = value_network(model.policy)
     assert not bool(value(x, t).any()) and bool(net(x, t).any())
-
-
-@pytest.fixture
-def omegaconf(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A class for settings as omegaconf's are: `_content` of a table, `_val` of a value, and more about each.
-
-    Pickles name it as if it were of that package, which need not be there to read them.
-    """
-
-    class Metadata:
-        def __init__(self) -> None:
-            self.optional, self.object_type = True, dict
-
-    class DictConfig:
-        def __init__(self, value: Any, parent: Any = None):
-            self._metadata, self._parent = Metadata(), parent
-            if isinstance(value, dict):
-                self._content = {key: DictConfig(inner, self) for key, inner in value.items()}
-            else:
-                self._val = value
-
-    for kind, name in ((Metadata, "omegaconf.base"), (DictConfig, "omegaconf.dictconfig")):
-        kind.__module__, kind.__qualname__ = name, kind.__name__
-        place = types.ModuleType(name)
-        setattr(place, kind.__name__, kind)
-        monkeypatch.setitem(sys.modules, name, place)
-    monkeypatch.setitem(sys.modules, "omegaconf", types.ModuleType("omegaconf"))
-    return DictConfig
 
 
 def checkpoint(named: dict[str, Tensor], averages: dict[str, Tensor] | None, config: Any) -> dict[str, Any]:

@@ -140,7 +140,7 @@ def test_every_design_that_is_a_molecule_has_the_fragments(task: str) -> None:
     fixed = space.fixed(scaffold, space.length)
     numbers = [str(number) for number in (2, 3, 4)]
     generator, closing = torch.Generator().manual_seed(2), [word for word in words if word in (*numbers, *"CNO=.-#")]
-    likely = torch.tensor([space.symbols.index(word) for word in [*closing, "-"]])
+    likely = torch.tensor([space.symbols.index(word) for word in [*closing, "_"]])
     tails = likely[torch.randint(len(likely), (3000, space.length), generator=generator)]
     designs = {design for design in space.decode(torch.where(fixed.mask, fixed.letters.long(), tails)) if design}
     assert len(designs) > 3, designs

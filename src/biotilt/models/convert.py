@@ -139,29 +139,83 @@ def read_mdlm_dna(path: Path) -> Weights:
     if not tensors:
         raise DataError(f'{path}: no file of MDLM: nothing in it is called "backbone.…", it has {shown(names)}')
     averages = _averages(found.get("ema"), tensors, path)
-    hyper = found.get("hyper_parameters")
-    config = hyper.get("config") if isinstance(hyper, Mapping) else None
-    about: dict[str, Any] = {}
-    if isinstance(config, Setting):
-        known = {
-            "length": (config.at("model", "length"), int), "time": (config.at("time_conditioning"), bool),
-            "noise": (config.at("noise", "type"), str), "steps": (config.at("sampling", "steps"), int),
-        }  # fmt: skip
-        about = {key: value for key, (value, kind) in known.items() if type(value) is kind}
+    known = {
+        "length": (("model", "length"), int), "time": (("time_conditioning",), bool),
+        "noise": (("noise", "type"), str), "steps": (("sampling", "steps"), int),
+    }  # fmt: skip
+    about = _settings(found, "config", known)
     note = "the weights as trained, by which the original samples"
     note += "; their moving averages are in the file too: ema = true takes those" if averages else ""
     return Weights(tensors | averages, about, note)
 
 
-def _averages(ema: object, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def read_d3(path: Path) -> Weights:
+    """Return the network of a checkpoint of D3, of Lightning or of its older format, and its moving averages."""
+    found = restricted(path, settings=True)
+    whole = found.get("state_dict", found.get("model"))
+    if not isinstance(whole, Mapping):
+        raise DataError(f'{path}: no file of D3: it has neither "state_dict" nor "model", but {shown(list(found))}')
+    prefix = "score_model." if "state_dict" in found else ""
+    bare = {str(name).removeprefix(prefix): value for name, value in whole.items() if str(name).startswith(prefix)}
+    if not bare:
+        raise DataError(f'{path}: no file of D3: nothing in it is called "score_model.…", it has {shown(list(whole))}')
+    tensors = tensors_in({f"score_model.{name}": value for name, value in bare.items()}, path)
+    ema = found["ema"] if "ema" in found else {"shadow_params": whole.get("ema.shadow_params")}
+    averages = _averages(ema, tensors, path, "score_model.", "embed.0.W")
+    known = {
+        "length": (("dataset", "sequence_length"), int), "graph": (("graph", "type"), str),
+        "low": (("noise", "sigma_min"), float), "high": (("noise", "sigma_max"), float),
+    }  # fmt: skip
+    about = _settings(found, "cfg", known)
+    note = "with the moving averages of its weights, by which the original samples" if averages else ""
+    return Weights(tensors | averages, about, note)
+
+
+def read_genmol(path: Path) -> Weights:
+    """Return the network of a checkpoint of GenMol, and its moving averages as "ema." for "backbone."."""
+    found = restricted(path, settings=True)
+    whole = found.get("state_dict")
+    names = list(whole) if isinstance(whole, Mapping) else []
+    # tied to the embedding and to a bias, and numbers that are no weights
+    dropped = ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias", "position_ids")
+    kept = [str(name) for name in names if str(name).startswith("backbone.") and not str(name).endswith(dropped)]
+    if not isinstance(whole, Mapping) or not kept:
+        raise DataError(f'{path}: no file of GenMol: nothing in it is called "backbone.…", it has {shown(names)}')
+    tensors = tensors_in({name: whole[name] for name in kept}, path)
+    averages = _averages(found.get("ema"), tensors, path)
+    known = {
+        "heads": (("model", "num_attention_heads"), int), "eps": (("model", "layer_norm_eps"), float),
+        "brackets": (("training", "use_bracket_safe"), bool),
+    }  # fmt: skip
+    about = _settings(found, "config", known)
+    note = "with the moving averages of its weights, by which the original samples" if averages else ""
+    return Weights(tensors | averages, about, note)
+
+
+def _settings(
+    found: Mapping[str, Any], name: str, known: Mapping[str, tuple[tuple[str, ...], type]]
+) -> dict[str, Any]:  # fmt: skip
+    """Return what the settings of a checkpoint say, by the keys and the type of each; a number may be a whole one."""
+    hyper = found.get("hyper_parameters")
+    config = hyper.get(name) if isinstance(hyper, Mapping) else None
+    if not isinstance(config, Setting):
+        return {}
+    said = {key: config.at(*keys) for key, (keys, _) in known.items()}
+    said = {key: float(value) if (known[key][1], type(value)) == (float, int) else value for key, value in said.items()}
+    return {key: value for key, value in said.items() if type(value) is known[key][1]}
+
+
+def _averages(
+    ema: object, tensors: dict[str, Tensor], path: Path, prefix: str = "backbone.", untrained: str = "time_embedder.0.W"
+) -> dict[str, Tensor]:  # fmt: skip
     """Return the moving averages of a file, which are a list in the order of the weights that are trained."""
     values = ema.get("shadow_params") if isinstance(ema, Mapping) else None
     if not isinstance(values, list):
         return {}
-    trained = [name for name in tensors if not name.endswith("time_embedder.0.W")]
+    trained = [name for name in tensors if not name.endswith(untrained)]
     if [tensors[name].shape for name in trained] != [value.shape for value in values if isinstance(value, Tensor)]:
         raise DataError(f"{path}: its moving averages are not of its {len(trained)} weights that are trained")
-    return tensors_in({f"ema.{name.removeprefix('backbone.')}": value for name, value in zip(trained, values)}, path)
+    return tensors_in({f"ema.{name.removeprefix(prefix)}": value for name, value in zip(trained, values)}, path)
 
 
 GDSS_NETWORK = {
@@ -216,9 +270,11 @@ def _settings_of_gdss(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 READERS: dict[str, Callable[[Path], Weights]] = {
+    "d3": read_d3,
     "esm": read_esm,
     "evodiff": read_evodiff,
     "gdss": read_gdss,
+    "genmol": read_genmol,
     "mdlm_dna": read_mdlm_dna,
     "proteinmpnn": read_proteinmpnn,
 }

@@ -132,6 +132,25 @@ def generator_file(said: str | Path, base: Path = Path()) -> Path:
     return place / WEIGHTS if place / WEIGHTS in found else found[0]
 
 
+def weights_file(said: str, family: str) -> Path:
+    """Return the file of weights that is named, or lies in the folder or the repository of the hub that is.
+
+    Raises ConfigError where there is none, or it is of another kind than `biotilt convert` makes of a `family`.
+    """
+    path = place_of(said)
+    if path.is_dir():
+        inside = sorted(path.glob("*.safetensors"))
+        if len(inside) != 1:
+            raise ConfigError(f"model.options.weights: {path} holds {len(inside)} .safetensors files; name one file")
+        return inside[0]
+    if path.suffix != ".safetensors":
+        raise ConfigError(
+            f'model.options.weights: "{said}" is no .safetensors; of a checkpoint of the original, which is a pickle, '
+            f"biotilt convert {family} {path.name} {path.stem}.safetensors makes one"
+        )
+    return path
+
+
 def is_of_transformers(said: str | Path) -> bool:
     """Whether what is named is a folder, or a repository, as transformers writes a model."""
     place = place_of(said)

@@ -14,7 +14,7 @@ from biotilt.core import Policy
 from biotilt.errors import ConfigError, DataError, one_line
 from biotilt.model import Model
 from biotilt.models.conditions import Conditions
-from biotilt.models.hub import place_of
+from biotilt.models.hub import weights_file
 from biotilt.models.sources import Whole
 from biotilt.networks.dilated_cnn import DilatedCNN, DilatedCNNConfig, Schedule
 from biotilt.options import Flag, Inside, Length, PathText, Steps, Text, check_options
@@ -80,7 +80,7 @@ class MDLM(Whole):
 
     def build(self) -> Model:
         """Return the model, whose file will hold all weights; ConfigError, DataError or CheckpointError say why not."""
-        path = file_of(self.weights)
+        path = weights_file(self.weights, self.name)
         tensors, said = load_described(path, WeightsFile)
         about = WeightsFile() if said is None else said
         net = self._network(path, self._chosen(path, tensors), about)
@@ -127,25 +127,6 @@ class MDLM(Whole):
                 f"one of {', '.join(get_args(Schedule))} says how to sample"
             )
         return _SCHEDULES[noise]
-
-
-def file_of(said: str) -> Path:
-    """Return the file of weights that is named, or lies in the folder or the repository of the hub that is.
-
-    Raises ConfigError where there is none.
-    """
-    path = place_of(said)
-    if path.is_dir():
-        inside = sorted(path.glob("*.safetensors"))
-        if len(inside) != 1:
-            raise ConfigError(f"model.options.weights: {path} holds {len(inside)} .safetensors files; name one file")
-        return inside[0]
-    if path.suffix != ".safetensors":
-        raise ConfigError(
-            f'model.options.weights: "{said}" is no .safetensors; of a checkpoint of the original, which is a pickle, '
-            f"biotilt convert mdlm_dna {path.name} {path.stem}.safetensors makes one"
-        )
-    return path
 
 
 def _sizes(path: Path, tensors: Mapping[str, Tensor]) -> tuple[int, int, int, int]:

@@ -25,10 +25,12 @@ MODELS: Registry[Source] = Registry(
     "models",
     "model",
     lazy={
+        "d3": "biotilt.models.d3:D3",
         "diffusers": "biotilt.models.diffusers:Pipeline",
         "esm": "biotilt.models.esm:MaskedLM",
         "evodiff": "biotilt.models.evodiff:EvoDiff",
         "gdss": "biotilt.models.gdss:GDSS",
+        "genmol": "biotilt.models.genmol:GenMol",
         "mdlm_dna": "biotilt.models.mdlm_dna:MDLM",
         "proteinmpnn": "biotilt.models.proteinmpnn:ProteinMPNN",
         "reference": "biotilt.models.reference:Reference",

@@ -194,7 +194,11 @@ def put_trained(net: nn.Module, tensors: dict[str, Tensor], stored: StoredOrigin
 
 
 def _classes(net: Any, labels: list[str] | None) -> Conditions | None:
-    """Return what a network of ours can be told: its classes by their labels, or else by their numbers from 0."""
+    """Return what a network of ours can be told: its classes by their labels, or else by their numbers from 0; or any
+    number, where it takes one.
+    """
+    if asdict(net.config).get("number"):
+        return Conditions.of("numbers")
     count = asdict(net.config).get("conditions", 0)
     if not count:
         return None

@@ -14,6 +14,7 @@ from biotilt.networks.graph import GraphScores, GraphScoresConfig
 from biotilt.networks.image import UNet, UNetConfig
 from biotilt.networks.mlp import MLP, MLPConfig
 from biotilt.networks.proteinmpnn import BackboneDecoder, BackboneDecoderConfig
+from biotilt.networks.score_ratios import ScoreRatios, ScoreRatiosConfig
 from biotilt.networks.structured import Structured, StructuredConfig
 from biotilt.networks.transformer import Transformer, TransformerConfig
 from biotilt.networks.values import Blank, Features, ValueSize, pooled_features, value_network
@@ -23,7 +24,7 @@ from biotilt.registry import Registry
 NETWORKS: Registry[nn.Module] = Registry(
     "networks",
     "network",
-    (BackboneDecoder, CNN, DilatedCNN, GraphScores, MLP, Structured, Transformer, UNet, VectorMLP),
+    (BackboneDecoder, CNN, DilatedCNN, GraphScores, MLP, ScoreRatios, Structured, Transformer, UNet, VectorMLP),
 )
 """Each is made of its `Options` alone, and keeps them as `config`."""
 
@@ -58,6 +59,8 @@ __all__ = [
     "GraphScores",
     "GraphScoresConfig",
     "MLPConfig",
+    "ScoreRatios",
+    "ScoreRatiosConfig",
     "Structured",
     "StructuredConfig",
     "Transformer",

@@ -1,4 +1,4 @@
-"""The encoder of ESM-1b, ESM2 (Lin et al. 2023, Science 379:1123) and DPLM, read letter by letter."""
+"""The encoder of BERT (Devlin et al. 2018), ESM-1b, ESM2 (Lin et al. 2023, Science 379:1123) and DPLM, by letters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class ESMConfig:
     `token_dropout`: masks are shown as nothing, and what else is shown is scaled by how much is masked. `norm_before`:
     a norm after the embedding. `tied`: the last layer is the embedding. Logits are divided by `temperature`.
     `shortest` > 0: designs may be shorter, down to it. The last of their letters is then a pad, which ends a design and
-    is never shown: V has one letter more than there are `tokens` of letters.
+    is never shown: V has one letter more than there are `tokens` of letters. `norm_after`: what is added is normalised
+    after it was, as in BERT; else what comes in is, and all once more at the end.
     """
 
     tokens: tuple[CountFrom0, ...]
@@ -47,6 +48,7 @@ class ESMConfig:
     tied: bool = True
     temperature: Positive = 1.0
     shortest: CountFrom0 = 0
+    norm_after: bool = False
 
     def __post_init__(self) -> None:
         check_options(self, "network")
@@ -69,7 +71,7 @@ class ESM(nn.Module):
         self.position = nn.Parameter(torch.zeros(config.positions, config.width)) if config.positions else None
         self.before = nn.LayerNorm(config.width, config.eps) if config.norm_before else nn.Identity()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.norm = nn.LayerNorm(config.width, config.eps)
+        self.norm = nn.Identity() if config.norm_after else nn.LayerNorm(config.width, config.eps)
         self.dense = nn.Linear(config.width, config.width)
         self.head_norm = nn.LayerNorm(config.width, config.eps)
         self.decoder = None if config.tied else nn.Parameter(torch.zeros(config.vocabulary, config.width))
@@ -145,19 +147,19 @@ class ESM(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and two layers, each added to what comes in; normalised before, not after."""
+    """Attention and two layers, each added to what comes in; normalised before, or after."""
 
     def __init__(self, config: ESMConfig):
         super().__init__()
         width = config.width
-        self.heads = config.heads
+        self.heads, self.after = config.heads, config.norm_after
         self.norms = nn.ModuleList(nn.LayerNorm(width, config.eps) for _ in range(2))
         self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
         self.up, self.down = nn.Linear(width, config.hidden), nn.Linear(config.hidden, width)
 
     def forward(self, h: Tensor, angles: tuple[Tensor, Tensor] | None, seen: Tensor | None = None) -> Tensor:
         """Return the new `h` `(B, L, C)`; `seen` `(B, 1, 1, L)` says which positions are looked at, None for all."""
-        normed = self.norms[0](h)
+        normed = h if self.after else self.norms[0](h)
         q, k, v = (
             layer(normed).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for layer in (self.query, self.key, self.value)
@@ -166,6 +168,9 @@ class Block(nn.Module):
             q, k = rotated(q, angles), rotated(k, angles)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
         h = h + self.out(mixed.transpose(1, 2).flatten(2))
+        if self.after:
+            h = self.norms[0](h)
+            return self.norms[1](h + self.down(F.gelu(self.up(h))))
         return h + self.down(F.gelu(self.up(self.norms[1](h))))
 
 

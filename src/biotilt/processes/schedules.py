@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -73,7 +74,31 @@ class QuarterCosine:
         return 2 / math.pi * ((1 - hidden) ** (1 / self.power)).arccos()
 
 
+@dataclass(frozen=True)
+class Geometric:
+    """a(t) = exp(−σ), σ(t) = low^(1−t) high^t: of SEDD and D3; a(0) and a(1) are nearly 1 and 0."""
+
+    low: float = 1e-4
+    high: float = 20.0
+
+    def noise(self, t: Tensor) -> Tensor:
+        """Return σ(t)."""
+        return ((1 - t) * math.log(self.low) + t * math.log(self.high)).exp()
+
+    def clean(self, t: Tensor) -> Tensor:
+        return (-self.noise(t)).exp()
+
+    def rate(self, t: Tensor) -> Tensor:
+        noise = self.noise(t)
+        return noise * math.log(self.high / self.low) / torch.expm1(noise)
+
+    def time(self, hidden: Tensor) -> Tensor:
+        noise = -torch.log1p(-hidden)
+        return ((noise / self.low).log() / math.log(self.high / self.low)).clamp(0, 1)
+
+
 ScheduleName = Literal["loglinear", "cosine", "polynomial"]
+UniformScheduleName = Literal["loglinear", "cosine", "polynomial", "geometric"]
 MaskedScheduleName = Literal["loglinear", "cosine", "polynomial", "mdlm_cosine", "mdlm_cosine_squared"]
 
 SCHEDULES: dict[str, Schedule] = {
@@ -81,6 +106,10 @@ SCHEDULES: dict[str, Schedule] = {
     "cosine": Cosine(),
     "polynomial": Polynomial(2.0),
 }
+
+GEOMETRIC = Geometric()
+UNIFORM_SCHEDULES: dict[str, Schedule] = SCHEDULES | {"geometric": GEOMETRIC}
+"""With that of models of score ratios."""
 
 MASKED_SCHEDULES: dict[str, Schedule] = SCHEDULES | {
     "mdlm_cosine": QuarterCosine(1),

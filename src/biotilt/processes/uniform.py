@@ -31,7 +31,7 @@ from biotilt.formulas.categorical import (
 )
 from biotilt.options import Steps
 from biotilt.processes.letters import LetterProcess, one_hot_states
-from biotilt.processes.schedules import SCHEDULES, ScheduleName
+from biotilt.processes.schedules import UNIFORM_SCHEDULES, UniformScheduleName
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,9 @@ class UniformKernel(Factorised, Divergence, Tiltable, Mixable, PosteriorDensity,
 class Uniform(LetterProcess, NoisedPath):
     """Letters are replaced by uniform ones on the way to noise: q(x[k] | x0) = a[k] 1[x0] + (1 − a[k])/V, i.i.d.
 
-    `a[k]` from `schedule` ("loglinear", "cosine", "polynomial") at time 1 − k/K, `num_steps` = K ≥ 1; a[0] = 0 and
-    a[K] = 1. p(y|x) = Π_i Σ_{x0} q(y_i | x_i, x0) net(x)[i, x0]; the network maps tokens `(B, L)` and times `(B,)`,
-    which it needs (`time = true`), to logits `(B, L, V)` of the letters of the design.
+    `a[k]` from `schedule` ("loglinear", "cosine", "polynomial"; "geometric" of models of score ratios) at time 1 − k/K,
+    `num_steps` = K ≥ 1; a[0] = 0 and a[K] = 1. p(y|x) = Π_i Σ_{x0} q(y_i | x_i, x0) net(x)[i, x0]; the network maps
+    tokens `(B, L)` and times `(B,)`, which it needs (`time = true`), to logits `(B, L, V)` of the design's letters.
 
     The letters of a step are independent given `x`, which no training removes and more steps lessen.
 
@@ -129,7 +129,7 @@ class Uniform(LetterProcess, NoisedPath):
     """
 
     num_steps: Steps = 64
-    schedule: ScheduleName = "loglinear"
+    schedule: UniformScheduleName = "loglinear"
 
     name: ClassVar[str] = "uniform"
     kernel_type: ClassVar[type[Kernel]] = UniformKernel
@@ -211,7 +211,7 @@ class Uniform(LetterProcess, NoisedPath):
 
     def _clean(self, k: Tensor) -> Tensor:
         """Return a[k]: 1 at k = K and below 1 before, whatever the rounding of the schedule."""
-        clean = SCHEDULES[self.schedule].clean(1 - k / self.num_steps)
+        clean = UNIFORM_SCHEDULES[self.schedule].clean(1 - k / self.num_steps)
         return clean.clamp(max=1 - torch.finfo(clean.dtype).eps).masked_fill(k == self.num_steps, 1.0)
 
     def _shown(self, x: Tensor, k: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ class MoleculeOptions:
 
 @dataclass(frozen=True)
 class MoleculeText(Text, Held[str], Varying[str], Related[str]):
-    """Molecules of up to `length` tokens of a `vocabulary`; one more symbol, "-", stands for none.
+    """Molecules of up to `length` tokens of a `vocabulary`; one more symbol, `empty`, stands for none.
 
     Designs are canonical SMILES of RDKit, so that two states of one molecule are one design. Pads are dropped wherever
     they stand. What stands for no molecule decodes to "", which rewards do not score.
@@ -40,6 +40,7 @@ class MoleculeText(Text, Held[str], Varying[str], Related[str]):
     length: int
 
     Options: ClassVar[type] = MoleculeOptions
+    empty: ClassVar[str] = PAD  # the symbol that stands for none
     held_by: ClassVar[Literal["fixed", "scaffold"]] = "scaffold"
 
     def __post_init__(self) -> None:
@@ -77,13 +78,17 @@ class MoleculeText(Text, Held[str], Varying[str], Related[str]):
     def held_words(self, scaffold: str) -> list[str]:
         """Return the tokens that a design with a scaffold starts with; DataError where there are none."""
 
+    def split(self, word: str) -> Sequence[str]:
+        """Return the tokens of the vocabulary that write one of `words_of`: itself, or several."""
+        return (word,)
+
     @property
     def name(self) -> str:
         return self.kind
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        return (*self.vocabulary, PAD)
+        return (*self.vocabulary, self.empty)
 
     @property
     def pad(self) -> int:
@@ -152,6 +157,7 @@ class MoleculeText(Text, Held[str], Varying[str], Related[str]):
         return {word: token for token, word in enumerate(self.vocabulary)}
 
     def _tokens(self, words: list[str], what: str, text: str) -> list[int]:
+        words = [part for word in words for part in self.split(word)]
         if len(words) > self.length:
             raise DataError(f"{what} has {len(words)} tokens, and at most {self.length} fit: {text}")
         if wrong := [word for word in words if word not in self._token_of]:
