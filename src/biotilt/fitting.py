@@ -25,7 +25,7 @@ from biotilt.model import Model
 from biotilt.models.conditions import Given
 from biotilt.networks import NETWORKS
 from biotilt.options import Below1, Rate, build_options, check_options, shown
-from biotilt.processes import PROCESSES
+from biotilt.processes import PROCESSES, Insertion
 from biotilt.provenance import command_line, versions
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.spaces import Text, as_space, as_text
@@ -172,9 +172,9 @@ def _untrained(
 ) -> Policy:  # fmt: skip
     """Return a policy for designs of these `sizes`, its weights drawn by `seed`."""
     made = _process(process, space, sizes)
-    # where nothing is masked, the states do not tell how much noise there is in them; and where all is, not which
+    # where nothing is masked or open, states do not tell how much noise there is in them; and where all is, not which
     # place is which
-    known = sizes | {"time": not isinstance(made, Reveals), "positions": True}
+    known = sizes | {"time": not isinstance(made, Reveals | Insertion), "positions": True}
     torch.manual_seed(seed)
     return Policy(made, _network(network, space, known, labelled))
 
