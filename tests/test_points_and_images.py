@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,8 @@ def test_from_pretraining_to_the_page(command, folder, name, data, function, obj
     assert "The first number of a design." in page and "positions at which" not in page
     assert "the Euclidean distance between them" in page
     assert "What the designs look like" in page and ("<circle" in page or "data:image/png" in page)
+    titles = re.findall(r'font-size="14">([^<]+)</text>', page)
+    assert titles == ["Base", "Best of N", "Tuned"]
     assert (run / "designs.csv").is_file() and not (run / "designs.fasta").exists()
     if name == "images":
         assert len(list((run / "designs").glob("*.png"))) == len((run / "designs.csv").read_text().splitlines()) - 1

@@ -53,7 +53,7 @@ def report_data(
     fixed = process.fixed if isinstance(process, Holding) else None
     letters = space.written_in.letters if isinstance(space, Text) and space.written_in else ""
     align = space.align if isinstance(space, Text) else lambda items: []
-    sets = {row_title(name): rows[name].items for name in ("base", kind)}
+    sets = {row_title(name): rows[name].items for name in ("base", "best_of_n", kind) if name in rows}
     reward, held_out = sign_of(summary["reward"]), sign_of(summary["held_out"])
     shown = rows[summary["verdict"]["take"] or kind]
     order = shown.order()[:TOP]
