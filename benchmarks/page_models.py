@@ -22,7 +22,8 @@ def table() -> str:
         costs = [f"{line['load_seconds']:.2f}", f"{line['step_seconds']:.2f}"]
         costs += [f"{line['memory_mb']:,}", f"{line['idle_mb']:,}"]
         sizes = [line["weights"], f"{line['numbers'] / 1e6:.1f}M", str(line["length"]), str(line["lines"])]
-        rows.append([line["family"], *sizes, *costs, f"{line['parity']:.0e}" if line["parity"] else "0", line["against"]])
+        parity = f"{line['parity']:.0e}" if line["parity"] else "0"
+        rows.append([line["family"], *sizes, *costs, parity, line["against"]])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -15,6 +15,7 @@ import known_answer_page
 import known_answer_table
 import matrix
 import page_gpu
+import page_images
 import page_large
 import page_models
 import page_revisit
@@ -304,6 +305,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "faulty": faulty,
     "floor": floor,
     **page_gpu.TABLES,
+    **page_images.TABLES,
     **page_large.TABLES,
     **page_models.TABLES,
     **page_revisit.TABLES,

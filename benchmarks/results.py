@@ -105,6 +105,7 @@ STEPS = (
     Step("large.jsonl", "large.py --out {out}"),
     Step("models.jsonl", "models.py --out {out}"),
     Step("gdss.jsonl", "gdss.py --weights {data}/gdss/gdss_qm9.pth --out {out}"),
+    Step("images.jsonl", "images.py --digits {data}/digits/digits.safetensors --runs {runs}/images --out {out}"),
     Step("gpu.jsonl", "gpu.py --out {out} --seconds 125", card=True),
     Step("gpu_runs.jsonl", "gpu_runs.py --out {out}", card=True),
     Step("steps.jsonl", "steps.py --out {out}"),

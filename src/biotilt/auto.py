@@ -100,7 +100,8 @@ RULES: dict[str, Rule] = {
             "the reward has a gradient, and so have the steps: it is carried back through the chain",
             name="adjoint_matching",
         ),
-        "docs/known_answers.md: on points it leaves hardly any of the base's distance to p*, with fewest calls",
+        "docs/known_answers.md: on points it leaves hardly any of the base's distance to p*; docs/images.md: on images "
+        "further than backprop, at less KL",
     ),
     "no_letters": Rule(
         lambda f: not f.letters,

@@ -90,8 +90,9 @@ def test_a_classifier_knows_its_classes(classifier: Path) -> None:
     x = torch.full((1, 6, 6, 1), 0.4, requires_grad=True)
     (gradient,) = torch.autograd.grad(right.score_one_hot(x).sum(), x)
     assert gradient[0, :, 3:].mean() > 0 > gradient[0, :, :3].mean()
+    assert right.label == "log p of right"
     assert right.version != ImageClass(str(classifier), "left").version
-    assert build("image_class", {"path": str(classifier), "label": "left"}) == ImageClass(str(classifier), "left")
+    assert build("image_class", {"path": str(classifier), "category": "left"}) == ImageClass(str(classifier), "left")
 
 
 def test_what_is_wrong_with_a_classifier_is_named(classifier: Path, tmp_path: Path) -> None:

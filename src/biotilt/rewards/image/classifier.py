@@ -115,14 +115,14 @@ def fit_classifier(
 
 @dataclass(frozen=True)
 class ImageClass:
-    """log p(`label` | image) by the classifier in `path`, nats, ≤ 0, with gradients.
+    """log p(`category` | image) by the classifier in `path`, nats, ≤ 0, with gradients.
 
     The tuned law at alpha = 1 is then the generator's own, given that the image is of the class, as far as the
     classifier knows.
     """
 
     path: PathText
-    label: Text
+    category: Text
 
     name: ClassVar[str] = "image_class"
     reads: ClassVar[str] = "images"
@@ -132,13 +132,18 @@ class ImageClass:
     def __post_init__(self) -> None:
         check_options(self, f'reward "{self.name}"')
         labels = self._net.labels
-        if self.label not in labels:
-            raise ConfigError(f'reward "{self.name}": no class "{self.label}"{suggest(self.label, labels)}')
+        if self.category not in labels:
+            raise ConfigError(f'reward "{self.name}": no class "{self.category}"{suggest(self.category, labels)}')
+
+    @property
+    def label(self) -> str:
+        """What people see of it."""
+        return f"log p of {self.category}"
 
     @property
     def version(self) -> str:
         content = hashlib.sha256(Path(self.path).read_bytes()).hexdigest()[:12]
-        return f"1-{content}-{self._net.labels.index(self.label)}"
+        return f"1-{content}-{self._net.labels.index(self.category)}"
 
     @cached_property
     def _net(self) -> ImageClassifier:
@@ -156,4 +161,4 @@ class ImageClass:
                 f'reward "{self.name}": the classifier reads {self._net.config.colours} colours, images have '
                 f"{x.shape[-1]}"
             )
-        return self._net.to(x.device)(x.clamp(0, 1))[:, self._net.labels.index(self.label)]
+        return self._net.to(x.device)(x.clamp(0, 1))[:, self._net.labels.index(self.category)]
