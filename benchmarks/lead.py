@@ -11,9 +11,11 @@ generator are drawn afresh, and cost no call. It needs admet-ai. A run that was 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -115,7 +117,7 @@ def evolved(seed: int, **changes: Any) -> Row:
     """Return the best of an evolutionary search, which leaves the weights alone."""
     started = time.process_time()
     sampler = {"name": "evolve", "factor": CALLS / KEPT, "batch": BATCH}
-    made = experiment(seed, sampler=sampler, constraints=[], lagrangian={}, **changes)
+    made = experiment(seed, sampler=sampler, **changes)  # samplers know no constraints
     found = steer(made, KEPT)
     return described(made, found.designs, found.calls, time.process_time() - started)
 
@@ -160,7 +162,7 @@ def table(rows: list[Row]) -> list[list[str]]:
         best = [row["best_in_bounds"] for row in found if row["best_in_bounds"] is not None]
         kl = f"{_mean(found, 'kl'):.1f}" if "kl" in found[0] else "–"
         cells.append([
-            method, str(len(found)), _range(found, "score"), _share(found, "in_bounds"),
+            method, str(len(found)), _range(found, "score"), _range(found, "in_bounds", ".0%"),
             f"{statistics.fmean(best):.2f}" if best else "–", _range(found, "judge"), f"{_mean(found, 'unique'):.0%}",
             kl, f"{_mean(found, 'calls'):.0f}", f"{_mean(found, 'cpu_s'):.0f}",
         ])  # fmt: skip
@@ -189,23 +191,19 @@ def bounds(rows: list[Row]) -> list[list[str]]:
 
 
 def value(rows: list[Row], method: str, key: str, how: str) -> str:
-    """Return a number of a method, its mean over seeds."""
-    found = [row for row in rows if row["method"] == method]
-    return format(_mean(found, key), how).replace("-", "−")
+    """Return a number of a method, its mean over seeds; "outside.NAME" is the share outside a bound."""
+    part, _, name = key.partition(".")
+    found = [row[part] for row in rows if row["method"] == method]
+    return format(statistics.fmean(one[name] if name else one for one in found), how).replace("-", "−")
 
 
 def _mean(rows: list[Row], key: str) -> float:
     return statistics.fmean(row[key] for row in rows)
 
 
-def _range(rows: list[Row], key: str) -> str:
-    values = [row[key] for row in rows]
-    return f"{_mean(rows, key):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-
-def _share(rows: list[Row], key: str) -> str:
-    values = [row[key] for row in rows]
-    return f"{_mean(rows, key):.0%} ({min(values):.0%} to {max(values):.0%})"
+def _range(rows: list[Row], key: str, how: str = ".2f") -> str:
+    low, mean, high = (format(v, how) for v in (min(r[key] for r in rows), _mean(rows, key), max(r[key] for r in rows)))
+    return mean if len(rows) == 1 else f"{mean} ({low} to {high})"
 
 
 def main() -> None:
@@ -214,6 +212,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     options = parser.parse_args()
+    if importlib.util.find_spec("admet_ai") is None:
+        print("lead was not run, since admet-ai is not installed: pip install admet-ai", file=sys.stderr)
+        return
     torch.set_num_threads(1)
     done = [json.loads(line) for line in options.out.read_text().splitlines()] if options.out.is_file() else []
     known = {(row["method"], row["seed"]) for row in done}

@@ -13,6 +13,7 @@ import ehrlich
 import eterna100
 import known_answer_page
 import known_answer_table
+import lead
 import matrix
 import page_gpu
 import page_images
@@ -312,6 +313,9 @@ TABLES: dict[str, Callable[..., str]] = {
     "known_answers": known_answers,
     "known_table": known_table,
     "known_value": known_value,
+    "lead": lambda: markdown(lead.table(lines("lead.jsonl"))),
+    "lead_bounds": lambda: markdown(lead.bounds(lines("lead.jsonl"))),
+    "lead_value": lambda method, key, how: lead.value(lines("lead.jsonl"), method, key, how),
     "matrix": lambda kind: matrix.table(lines("matrix.jsonl"), kind),
     "objectives_value": objectives_value,
     "panel_of": panel_of,

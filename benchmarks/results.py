@@ -123,6 +123,7 @@ STEPS = (
     Step("eterna100_published.txt", "eterna100.py --data {data}/eterna100 --published", prints=True),
     Step("docking.jsonl", "docking.py --data {data}/docking --out {out}"),
     Step("redesign.jsonl", "redesign.py --data {data}/pdb --out {out}"),
+    Step("lead.jsonl", "lead.py --out {out}"),
     Step("recovery.jsonl", "recovery.py --data {data}/pdb --out {out}"),
     Step("revisit.jsonl", "revisit.py --out {out}"),
     Step("scaffolds.jsonl", "scaffolds.py --count 200 --out {out}"),

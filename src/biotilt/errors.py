@@ -131,9 +131,11 @@ def _packages(extra: str) -> str:
     try:
         told = requires("biotilt") or []
     except PackageNotFoundError:  # a checkout that is on the path and not installed
-        return f'the packages that pyproject.toml lists for "{extra}"'
+        told = []
     lines = [line.partition("; extra == ") for line in told]
-    return " ".join(f'"{what.strip()}"' for what, _, name in lines if name.strip("\"'") == extra)
+    named = " ".join(f'"{what.strip()}"' for what, _, name in lines if name.strip("\"'") == extra)
+    # one that was installed before there was such an extra knows none
+    return named or f'the packages that pyproject.toml lists for "{extra}"'
 
 
 def one_line(message: object, longest: int = 200) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from biotilt.evaluation.binding import binding, binding_words
 
 BOUNDS = [
@@ -25,20 +27,29 @@ def test_prices_are_those_of_the_second_half_in_nats_a_deviation() -> None:
     assert (size["multiplier"], size["pull"], size["binds"]) == (0.2, 1.6, True)  # the dearer of its two bounds
 
 
+def rows(**means: float) -> list[dict[str, Any]]:
+    bounds = [{"name": name, "mean": mean} for name, mean in means.items()]
+    return [{"name": "base", "within_all": 0.125}, {"name": "tuned", "within_all": 0.5, "constraints": bounds}]
+
+
 def test_words_name_what_binds_dearest_first() -> None:
     found = binding(BOUNDS, ROUNDS, {"herg": 0.25, "soluble": 1.0, "size": 4.0}, alpha=0.5)
-    rows = [{"name": "base", "within_all": 0.125}, {"name": "tuned", "within_all": 0.5}]
-    text = binding_words(found, rows)
-    assert text.startswith(
-        "What bind, dearest first: size (at least 20 and at most 30), 1.600 nats a standard deviation"
-    )
-    assert "; herg (at most 0.5), 1.000 nats" in text
+    text = binding_words(found, rows(herg=0.5, soluble=-3.0, size=31.5))
+    size = "size (at least 20 and at most 30), 1.600 nats a standard deviation, not met: 31.50 on average"
+    assert text.startswith(f"What bind, dearest first: {size}; herg (at most 0.5), 1.000 nats a standard deviation. ")
     assert "costs nothing, since designs keep it anyway: soluble (at least −4)." in text
-    assert "12%" in text or "12.5%" in text
-    assert binding_words([], rows) == ""
+    assert "Within every bound at once: 50.0% of the tuned designs, 12.5% of the base's." in text
+    assert binding_words([], rows()) == ""
+
+
+def test_a_bound_that_is_not_met_is_not_called_free() -> None:
+    found = binding(BOUNDS[1:2], ROUNDS, {"soluble": 1.0}, alpha=0.5)
+    text = binding_words(found, rows(soluble=-4.5))
+    assert "costs nothing" not in text
+    assert "not met, and hardly priced so far: soluble (at least −4), −4.500 on average." in text
 
 
 def test_without_prices_nothing_is_said_of_binding() -> None:
     found = binding(BOUNDS[:1], [], {"herg": 0.25}, alpha=0.5)
     assert found[0] == BOUNDS[0] | {"multiplier": None, "pull": None, "binds": None}
-    assert binding_words(found, [{"name": "base", "within_all": 0.5}, {"name": "tuned", "within_all": None}]) == ""
+    assert binding_words(found, rows(herg=0.4)) == ""

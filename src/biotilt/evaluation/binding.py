@@ -47,20 +47,30 @@ def binding(
 
 
 def binding_words(constraints: Sequence[Row], rows: Sequence[Row]) -> str:
-    """Return in a few sentences which constraints bind, dearest first, and which designs keep all; "" for none."""
-    if not constraints:
-        return ""
+    """Return in a few sentences which constraints bind, dearest first, and which designs keep all; "" for none.
+
+    A constraint that nothing was paid for is free only where the tuned designs keep it: multipliers start at 0.
+    """
+    tuned = next((row for row in rows if row["name"] == "tuned" and row.get("constraints")), None)
     known = sorted((c for c in constraints if c["binds"] is not None), key=lambda c: -c["pull"])
-    binding_ones, free = [c for c in known if c["binds"]], [c for c in known if not c["binds"]]
+    if not known or tuned is None:
+        return ""
+    means = {bound["name"]: bound["mean"] for bound in tuned["constraints"]}
+    outside = {c["name"] for c in known if not _keeps(means.get(c["name"]), c)}
     told = []
-    if binding_ones:
+    if dear := [c for c in known if c["binds"]]:
         listed = "; ".join(
-            f"{c['name']} ({asked(c)}), {pretty(c['pull'])} nats a standard deviation" for c in binding_ones
+            f"{c['name']} ({asked(c)}), {pretty(c['pull'])} nats a standard deviation"
+            + (f", not met: {pretty(means[c['name']])} on average" if c["name"] in outside else "")
+            for c in dear
         )
-        told.append(f"{'What binds' if len(binding_ones) == 1 else 'What bind, dearest first'}: {listed}.")
-    if free:
+        told.append(f"{'What binds' if len(dear) == 1 else 'What bind, dearest first'}: {listed}.")
+    if free := [c for c in known if not c["binds"] and c["name"] not in outside]:
         listed = "; ".join(f"{c['name']} ({asked(c)})" for c in free)
         told.append(f"What costs nothing, since designs keep it anyway: {listed}.")
+    if late := [c for c in known if not c["binds"] and c["name"] in outside]:
+        listed = "; ".join(f"{c['name']} ({asked(c)}), {pretty(means[c['name']])} on average" for c in late)
+        told.append(f"What is not met, and hardly priced so far: {listed}. Prices start at 0 and need rounds.")
     shares = {row["name"]: row["within_all"] for row in rows if row.get("within_all") is not None}
     if {"base", "tuned"} <= shares.keys():
         told.append(
@@ -68,6 +78,11 @@ def binding_words(constraints: Sequence[Row], rows: Sequence[Row]) -> str:
             "of the base's. A constraint holds on average, not for each design."
         )
     return " ".join(told)
+
+
+def _keeps(mean: float | None, constraint: Row) -> bool:
+    low, high = constraint["at_least"], constraint["at_most"]
+    return mean is not None and (low is None or mean >= low) and (high is None or mean <= high)
 
 
 def asked(constraint: Row) -> str:
