@@ -11,6 +11,7 @@ from typing import Any
 
 import ehrlich
 import eterna100
+import graphs
 import known_answer_page
 import known_answer_table
 import lead
@@ -45,6 +46,11 @@ def whole(name: str) -> Any:
 def markdown(rows: list[list[str]]) -> str:
     """Return a Markdown table; the first row is its head."""
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
+
+
+def graphs_of(reward: str, model: str) -> str:
+    """Methods at equal calls, on molecules as graphs or as SELFIES."""
+    return graphs.table(lines("graphs.jsonl"), reward, model)
 
 
 def known_answers(kind: str) -> str:
@@ -305,6 +311,7 @@ TABLES: dict[str, Callable[..., str]] = {
     "eterna100": lambda: f"```text\n{eterna100.table(lines('eterna100.jsonl'))}\n```",
     "faulty": faulty,
     "floor": floor,
+    "graphs_of": graphs_of,
     **page_gpu.TABLES,
     **page_images.TABLES,
     **page_large.TABLES,
