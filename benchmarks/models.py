@@ -6,9 +6,9 @@
 Weights are the public ones where they come with a package, else random ones of the published size (of DRAKES, that of
 ProteinMPNN with 30 neighbours). `parity`: the largest difference of log-probabilities of hidden letters, on three
 states of the same weights, to those of `against`: the original's code where it installs beside ours, else its equations
-as the tests have them, in double precision; of images, of what the network says and of the mean of a step. `spread` is
-the standard deviation of those. `lines`: of the table `[model]`, without the adapters. `load_seconds`: from the file to
-a model. `step_seconds`: an update of adapters of rank 8 on 16 states (`reward_weighted`, 32 bits), the mean of three
+as the tests have them, in double precision; of images, of what the network says and of the mean of a step; of graphs,
+of scores. `spread` is the standard deviation of those. `lines`: of the table `[model]`, without the adapters.
+`load_seconds`: from the file to a model. `step_seconds`: an update of adapters of rank 8 on 16 states (`reward_weighted`, 32 bits), the mean of three
 after a first one. Both are seconds of the processor, of one thread. `memory_mb`: the peak of a process that loads,
 draws 16 designs and tunes; of it, `idle_mb` were there before it loaded. Lines that the file has already are not made
 again. Needs the extras `lora` and `dev`, transformers, and the package proteinmpnn.
@@ -36,11 +36,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import model_graphs
 from biotilt import Experiment, Model
 from biotilt.assemble import load_base
 from biotilt.config import ModelSection, parse_config
 from biotilt.core import needed
 from biotilt.models.convert import convert
+from biotilt.processes import Graph
 from biotilt.processes.gaussian_chain import GaussianChain
 from biotilt.processes.revealing import RevealingProcess
 from biotilt.spaces.text import Text
@@ -64,7 +66,7 @@ class Case:
     family: str
     weights: str
     section: str
-    process: Mapping[str, int]
+    process: Mapping[str, float]
     reward: str
     prepare: Callable[[Path], None]
     against: str
@@ -228,6 +230,7 @@ CASES = [
          "image_brightness", partial(pipeline, which="unet"), "diffusers", step_of_diffusers),
     Case("diffusers (DiT, flow, VAE)", "random", 'source = "diffusers"\noptions = { path = "dit" }', {"num_steps": 4},
          "image_brightness", partial(pipeline, which="dit"), "diffusers", step_of_diffusers),
+    *(Case(*family) for family in model_graphs.FAMILIES),
 ]  # fmt: skip
 
 
@@ -244,23 +247,25 @@ def loaded(case: Case, folder: Path, **options: float) -> Model:
 
 @torch.no_grad()
 def parity(case: Case, folder: Path) -> dict[str, Any]:
-    """Return the largest difference of log-probabilities of hidden letters, of a few states; checked to be small."""
+    """Return the largest difference of log-probabilities of hidden letters, or of scores of graphs, of a few states."""
     colder = {"temperature": 1.0} if case.family.startswith("proteinmpnn") else {}  # the published default divides
     model = loaded(case, folder, **colder)
     process = model.policy.process
     if isinstance(process, GaussianChain):
         return step_parity(case, folder, model)
-    if not isinstance(process, RevealingProcess):
+    if isinstance(process, Graph):
+        x, hidden, ours = model_graphs.said(model)
+    elif isinstance(process, RevealingProcess):
+        generator = torch.Generator().manual_seed(0)
+        designs = torch.randint(process.letters, (3, process.length), generator=generator).to(process.token_type)
+        x = process.hide(designs, torch.tensor([3, process.length // 2, process.length]), generator)
+        ours, hidden = model.policy.net(*process.inputs(x, 0)).log_softmax(-1), process.hidden(x)
+    else:
         raise SystemExit(f"{case.family}: nothing is hidden in its states")
-    generator = torch.Generator().manual_seed(0)
-    designs = torch.randint(process.letters, (3, process.length), generator=generator).to(process.token_type)
-    x = process.hide(designs, torch.tensor([3, process.length // 2, process.length]), generator)
-    ours = model.policy.net(*process.inputs(x, 0)).log_softmax(-1)
     theirs = case.original(folder, model)(x)
-    hidden = process.hidden(x)
     found = (ours - theirs)[hidden].abs().max().item()
     if not found < TOLERANCE:
-        raise SystemExit(f"{case.family}: log-probabilities differ by {found}")
+        raise SystemExit(f"{case.family}: what the networks say differs by {found}")
     return {"parity": found, "spread": theirs[hidden].std().item()}
 
 
