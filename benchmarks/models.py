@@ -8,10 +8,11 @@ ProteinMPNN with 30 neighbours). `parity`: the largest difference of log-probabi
 states of the same weights, to those of `against`: the original's code where it installs beside ours, else its equations
 as the tests have them, in double precision; of images, of what the network says and of the mean of a step; of graphs,
 of scores. `spread` is the standard deviation of those. `lines`: of the table `[model]`, without the adapters.
-`load_seconds`: from the file to a model. `step_seconds`: an update of adapters of rank 8 on 16 states (`reward_weighted`, 32 bits), the mean of three
-after a first one. Both are seconds of the processor, of one thread. `memory_mb`: the peak of a process that loads,
-draws 16 designs and tunes; of it, `idle_mb` were there before it loaded. Lines that the file has already are not made
-again. Needs the extras `lora` and `dev`, transformers, and the package proteinmpnn.
+`load_seconds`: from the file to a model. `step_seconds`: an update of adapters of rank 8 on 16 states
+(`reward_weighted`, 32 bits), the mean of three after a first one. Both are seconds of the processor, of one thread.
+`memory_mb`: the peak of a process that loads, draws 16 designs and tunes; of it, `idle_mb` were there before it loaded.
+Lines that the file has already are not made again. Needs the extras `lora` and `dev`, transformers, and the package
+proteinmpnn.
 """
 
 from __future__ import annotations
