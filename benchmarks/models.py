@@ -7,7 +7,8 @@ Weights are the public ones where they come with a package, else random ones of 
 ProteinMPNN with 30 neighbours). `parity`: the largest difference of log-probabilities of hidden letters, on three
 states of the same weights, to those of `against`: the original's code where it installs beside ours, else its equations
 as the tests have them, in double precision; of images, of what the network says and of the mean of a step; of graphs,
-of scores. `spread` is the standard deviation of those. `lines`: of the table `[model]`, without the adapters.
+of scores; of D3, of log ratios. `spread` is the standard deviation of those. `lines`: of the table `[model]`, without
+the adapters.
 `load_seconds`: from the file to a model. `step_seconds`: an update of adapters of rank 8 on 16 states
 (`reward_weighted`, 32 bits), the mean of three after a first one. Both are seconds of the processor, of one thread.
 `memory_mb`: the peak of a process that loads, draws 16 designs and tunes; of it, `idle_mb` were there before it loaded.
@@ -42,12 +43,15 @@ from biotilt import Experiment, Model
 from biotilt.assemble import load_base
 from biotilt.config import ModelSection, parse_config
 from biotilt.core import needed
+from biotilt.core.space import Varying
 from biotilt.models.convert import convert
+from biotilt.networks import ScoreRatios
 from biotilt.processes import Graph
 from biotilt.processes.gaussian_chain import GaussianChain
 from biotilt.processes.revealing import RevealingProcess
 from biotilt.spaces.text import Text
 from biotilt.wiring import build_trainer
+from genmol_and_d3 import d3, d3_equations, genmol, genmol_of_transformers, ratios_said
 from pipelines import pipeline, step_of_diffusers
 
 ROOT = Path(__file__).parents[1]
@@ -232,6 +236,10 @@ CASES = [
     Case("diffusers (DiT, flow, VAE)", "random", 'source = "diffusers"\noptions = { path = "dit" }', {"num_steps": 4},
          "image_brightness", partial(pipeline, which="dit"), "diffusers", step_of_diffusers),
     *(Case(*family) for family in model_graphs.FAMILIES),
+    Case("genmol", "random", 'source = "genmol"\noptions = { weights = "genmol.safetensors", length = 50 }',
+         {"per_step": 25}, "qed", genmol, "transformers", genmol_of_transformers),
+    Case("d3 (K562)", "random", 'source = "d3"\noptions = { weights = "k562.safetensors" }', {"num_steps": 4}, "gc", d3,
+         "equations", d3_equations),
 ]  # fmt: skip
 
 
@@ -256,11 +264,13 @@ def parity(case: Case, folder: Path) -> dict[str, Any]:
         return step_parity(case, folder, model)
     if isinstance(process, Graph):
         x, hidden, ours = model_graphs.said(model)
+    elif isinstance(model.policy.net, ScoreRatios):
+        x, hidden, ours = ratios_said(model.policy.net)
     elif isinstance(process, RevealingProcess):
-        generator = torch.Generator().manual_seed(0)
-        designs = torch.randint(process.letters, (3, process.length), generator=generator).to(process.token_type)
+        generator, letters = torch.Generator().manual_seed(0), process.letters - isinstance(model.space, Varying)
+        designs = torch.randint(letters, (3, process.length), generator=generator).to(process.token_type)
         x = process.hide(designs, torch.tensor([3, process.length // 2, process.length]), generator)
-        ours, hidden = model.policy.net(*process.inputs(x, 0)).log_softmax(-1), process.hidden(x)
+        ours, hidden = model.policy.net(*process.inputs(x, 0)).log_softmax(-1)[..., :letters], process.hidden(x)
     else:
         raise SystemExit(f"{case.family}: nothing is hidden in its states")
     theirs = case.original(folder, model)(x)
