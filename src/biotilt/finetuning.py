@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from biotilt.core.protocols import sizes_of
 from biotilt.errors import ConfigError, DataError
 from biotilt.fitting import Split, plain_nats
 from biotilt.keys import read_toml
-from biotilt.labelled import Labelled
+from biotilt.labelled import Labelled, Telling, teaching
 from biotilt.model import Model
 from biotilt.model_given import load_base
 from biotilt.models.conditions import Given
@@ -78,34 +79,37 @@ def finetune(
     states = _states(model, designs)
     clusters = split.clusters(designs, model.space)
     train, validation, test = split.parts(clusters, seed)
-    plain = plain_nats(model.space, states[train], states[test])
-    learned, change = model.policy, None
+    telling = teaching(labelled, model.policy, states, train)
     if labelled is not None:
-        labelled.check(train)
-        learned, states, change = labelled.telling(learned, states)
         state = state and state.with_({"label_dropout": label_dropout})
-    before = validation_bound(learned, states[test])
-    reached = 0
-
-    def told(step: int, loss: float, bound: float) -> None:
-        nonlocal reached
-        reached = step
-        report(step, loss, bound)
-
     torch.manual_seed(seed)  # dropout
     generator = torch.Generator(device).manual_seed(seed)
-    bound = pretrain(
-        learned, states[train], states[validation], config, generator, report=told, tell=tell, state=state,
-        **({} if change is None else {"change": change}),
-    )  # fmt: skip
-    if labelled is not None and told_before is not None:
-        shares = dict(zip(told_before.labels, told_before.weights))
-        model = model.with_condition(shares, guidance=told_before.guidance)
-    return model, {
-        "train_designs": len(train), "clusters": len(set(clusters)), "steps": reached,
-        "validation_nats": bound, "test_nats": validation_bound(learned, states[test]), "test_nats_before": before,
-        **plain,
-    }  # fmt: skip
+    learn = partial(pretrain, config=config, generator=generator, tell=tell, state=state)
+    metrics = _trained(telling, (train, validation, test), learn, report)
+    if told_before is not None and labelled is not None:
+        model = model.with_condition(told_before.table, guidance=told_before.guidance)
+    counts = {"train_designs": len(train), "clusters": len(set(clusters))}
+    return model, counts | metrics | plain_nats(model.space, states[train], states[test])
+
+
+def _trained(
+    telling: Telling, parts: tuple[Tensor, Tensor, Tensor], learn: Callable[..., float],
+    report: Callable[[int, float, float], None],
+) -> dict[str, float]:  # fmt: skip
+    """Train on the parts, rows for training, validation and test, and return how far it went."""
+    policy, states, change = telling
+    train, validation, test = parts
+    steps = 0
+
+    def reached(step: int, loss: float, bound: float) -> None:
+        nonlocal steps
+        steps = step
+        report(step, loss, bound)
+
+    before = validation_bound(policy, states[test])
+    bound = learn(policy, states[train], states[validation], report=reached, change=change)
+    after = validation_bound(policy, states[test])
+    return {"steps": steps, "validation_nats": bound, "test_nats": after, "test_nats_before": before}
 
 
 def start_of(named: str, *, trust: bool = False) -> Model:

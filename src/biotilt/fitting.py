@@ -20,7 +20,7 @@ from biotilt.core import OfLetters, Policy, Process, Reveals
 from biotilt.core.space import Space
 from biotilt.errors import ConfigError, DataError
 from biotilt.files import write_json
-from biotilt.labelled import Labelled
+from biotilt.labelled import Labelled, teaching
 from biotilt.model import Model
 from biotilt.models.conditions import Given
 from biotilt.networks import NETWORKS
@@ -149,18 +149,13 @@ def pretrain_model(
     clusters = split.clusters(designs, space)
     train, validation, test = split.parts(clusters, seed)
     plain = plain_nats(space, states[train], states[test])
-    generator = torch.Generator(device).manual_seed(seed)
+    learned, states, change = teaching(labelled, policy, states, train)
     if state is not None and labelled is not None:
         state = state.with_({"label_dropout": label_dropout})
-    fit = partial(
-        pretrain, config=config or PretrainConfig(), generator=generator, report=report, tell=tell, state=state
-    )
-    if labelled is None:
-        learned, bound = policy, fit(policy, states[train], states[validation])
-    else:
-        labelled.check(train)
-        learned, states, change = labelled.telling(policy, states)
-        bound = fit(learned, states[train], states[validation], change=change)
+    bound = pretrain(
+        learned, states[train], states[validation], config or PretrainConfig(),
+        torch.Generator(device).manual_seed(seed), report=report, tell=tell, state=state, change=change,
+    )  # fmt: skip
     counts = {"train_designs": len(train), "clusters": len(set(clusters))}
     nats = {"validation_nats": bound, "test_nats": validation_bound(learned, states[test])}
     return Model(policy, space, conditions=labelled and labelled.conditions), counts | nats | plain

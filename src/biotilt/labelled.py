@@ -99,5 +99,16 @@ class Telling(NamedTuple):
     change: Callable[[Tensor, Generator], Tensor]
 
 
+def teaching(labelled: Labelled | None, policy: Policy, states: Tensor, train: Tensor) -> Telling:
+    """Return what is trained on designs of which rows `train` are the training part: without labels, what is there.
+
+    Raises DataError as `Labelled.check` does.
+    """
+    if labelled is None:
+        return Telling(policy, states, _kept)
+    labelled.check(train)
+    return labelled.telling(policy, states)
+
+
 def _kept(states: Tensor, generator: Generator) -> Tensor:
     return states

@@ -60,8 +60,7 @@ def report_data(
     judged = in_field(shown.held_out or [None] * len(shown.items), held_out)
     optimised = in_field(shown.optimised, reward)
     best = [shown.items[i] for i in order]
-    panel = config.panel or config.task
-    limit = judge.reference.measured_max
+    panel, limit = config.panel or config.task, judge.reference.measured_max
     return ReportData(
         task=config.task,
         objective=str(summary["objective"]),
