@@ -19,7 +19,7 @@ from biotilt.spaces import parse_fixed
 
 FUZZ = Path(__file__).parent.parent / "benchmarks" / "fuzz.py"
 DOORS = ("configurations", "designs", "models", "checkpoints", "runs", "comparisons", "cli")
-CASES, SEED = 24, 2026  # at each door: twenty seconds in all
+CASES, SEED = 30, 2026  # at each door: half a minute in all
 
 
 @pytest.fixture(scope="module")
