@@ -109,7 +109,7 @@ def test_the_card_says_what_is_known(tmp_path):
     assert "# Mine" in text and "dna, 8 positions of 4 letters" in text and f"CNN, {numbers:,} numbers" in text
     assert text.index("ten reads") < text.index("eight letters") and text.endswith("eight letters\n")
     assert json.loads((tmp_path / "out/config.json").read_text())["process"] == {
-        "name": "any_order", "length": 8, "letters": 4, "per_step": 1,
+        "name": "any_order", "length": 8, "letters": 4, "per_step": 1, "order": "random",
     }  # fmt: skip
 
 

@@ -60,10 +60,10 @@ class Graph(Relaxable):
     Raises:
         ConfigError: an option outside its range, or `fixed` of another size or of nodes that may not be there.
 
-    >>> process = Graph(nodes=3, features=2, counts=(0, 1, 1))
+    >>> process = Graph(nodes=3, features=2, counts=(0, 1, 0))
     >>> x = process.noise(2, torch.Generator().manual_seed(0))
     >>> x.shape, x[:, -1].tolist()
-    (torch.Size([2, 10]), [2.0, 3.0])
+    (torch.Size([2, 10]), [2.0, 2.0])
     """
 
     nodes: Annotated[Whole, Field(ge=1, le=1_000)]
