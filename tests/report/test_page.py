@@ -127,6 +127,11 @@ def test_a_run_without_a_task_names_none() -> None:
     assert "<b>task</b>" not in page and "A generator was tuned" in page and "None" not in Reader(page).text
 
 
+def test_options_that_nobody_gave_a_value_are_not_shown() -> None:
+    page = report_html(make_report(options={"updates": 30, "refresh": None}))
+    assert "<b>updates</b> 30" in page and "<b>refresh</b>" not in page
+
+
 def test_warnings_come_after_the_verdict_and_before_the_summary() -> None:
     page = report_html(make_report(warnings=["tuned: the designs have become alike."]))
     places = [page.index(text) for text in ('class="headline"', "the designs have become alike", 'class="lead"')]
