@@ -14,7 +14,7 @@ from biotilt.errors import ConfigError
 from biotilt.networks.table import StateTable
 from biotilt.objectives import Evolve
 from biotilt.processes import AnyOrder, Finite, Flow
-from biotilt.testing import TableScorer, expected_reward, law
+from biotilt.testing import TableScorer, expected_reward, reveal_law
 
 ALPHA = 0.5
 
@@ -87,7 +87,7 @@ def test_the_anchor_holds_the_policy_near_the_base():
     found = []
     for anchor in (0.0, 0.3, 3.0):
         context = trained(Evolve(anchor=anchor, limit=0.0, updates=30, states=64, start=32, offset=1.0, parents=20))
-        table, base = law(context.roles.policy), law(context.roles.base)
+        table, base = reveal_law(context.roles.policy), reveal_law(context.roles.base)
         found.append((table * (table.log() - base.log())).sum().item())
     assert found[0] > 1.5 * found[1] > 3 * found[2] > 0
 
@@ -122,7 +122,7 @@ def test_what_stays_below_the_limit_is_free(limit):
 def test_search_and_policy_go_beyond_the_base():
     context = trained(Evolve(anchor=0.1, limit=0.0, updates=30, states=64, start=32, offset=1.0, parents=20))
     reward = context.target.scorer.reward  # type: ignore[attr-defined]
-    before, after = (expected_reward(law(role), reward) for role in (context.roles.base, context.roles.policy))
+    before, after = (expected_reward(reveal_law(role), reward) for role in (context.roles.base, context.roles.policy))
     assert after > before + 0.3 * (reward.max() - before)
     assert len(context.memory.rows["key"].unique()) == len(context.memory) == context.target.scorer.calls  # type: ignore[attr-defined]
 
