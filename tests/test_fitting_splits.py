@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from biotilt.core.space import Modelled
 from biotilt.errors import BiotiltError, DataError
 from biotilt.fitting import Split, card_of, correlations, fit_oracle, pretrain_model
 from biotilt.rewards.dna.motifs import reverse_complement
 from biotilt.rewards.generic.learned import LearnedReward
-from biotilt.spaces import DNA, Letters
+from biotilt.spaces import DNA, Letters, Points
 from biotilt.training import FitConfig, PretrainConfig
 
 SMALL = {"channels": 8, "layers": 1, "kernel": 3, "hidden": 8, "dropout": 0.0}
@@ -177,3 +179,26 @@ def test_a_model_and_its_card_never_are_one_file(biotilt_cli, tmp_path, command)
     assert [path.name for path in tmp_path.iterdir()] == ["d.csv"], "nothing was trained or written"
     with pytest.raises(BiotiltError, match=r"call the model x\.safetensors"):
         card_of(tmp_path / "x.json")
+
+
+class Flowing(Modelled[np.ndarray], Points):
+    """Somebody's own kind of points."""
+
+    @property
+    def usual_process(self) -> dict[str, Any]:
+        return {"name": "flow", "num_steps": 7}
+
+    @property
+    def usual_network(self) -> str:
+        return "vector_mlp"
+
+
+def test_a_space_of_somebody_else_says_what_its_generators_are():
+    points = [np.array([row % 7, row * row % 11], dtype=np.float32) for row in range(60)]
+    few = PretrainConfig(steps=2, warmup=1, batch=8)
+    made, plain = (
+        pretrain_model(points, kind(("a", "b")), config=few, split=Split(identity=None))[0]
+        for kind in (Flowing, Points)
+    )
+    assert (made.policy.process.name, made.policy.process.steps) == ("flow", 7)
+    assert plain.policy.process.name == "gaussian"

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biotilt.atomic import check_output
-from biotilt.core import OfLetters, Policy, Process, Reveals
-from biotilt.core.space import Space
+from biotilt.core import OfLetters, Policy, Process
+from biotilt.core.capabilities import Dated
+from biotilt.core.space import Modelled, Space
 from biotilt.errors import ConfigError, DataError
 from biotilt.files import write_json
 from biotilt.labelled import Labelled, teaching
@@ -25,11 +26,10 @@ from biotilt.model import Model
 from biotilt.models.conditions import Given
 from biotilt.networks import NETWORKS
 from biotilt.options import Below1, Rate, build_options, check_options, shown
-from biotilt.processes import PROCESSES, Insertion
+from biotilt.processes import PROCESSES
 from biotilt.provenance import command_line, versions
 from biotilt.rewards.generic.learned import LearnedReward, Regressor, RegressorConfig
 from biotilt.spaces import Text, as_space, as_text
-from biotilt.spaces.graphs import Graphs
 from biotilt.spaces.identity import related
 from biotilt.training import FitConfig, PretrainConfig, StateFile, fit_regressor, predict, pretrain
 from biotilt.training.pretrain import validation_bound
@@ -99,8 +99,6 @@ class Split:
 
 NETWORK = {"text": "cnn", "points": "vector_mlp", "images": "unet"}
 """The network that is trained where none is named, by what designs are."""
-OF_GRAPHS: dict[str, Any] = {"name": "graph", "prediction": "x0"} | dict.fromkeys(("node_law", "edge_law"), "vp")
-OF_GRAPHS |= dict.fromkeys(("node_range", "edge_range"), (0.1, 20.0))
 
 
 def pretrain_model(
@@ -169,7 +167,7 @@ def _untrained(
     made = _process(process, space, sizes)
     # where nothing is masked or open, states do not tell how much noise there is in them; and where all is, not which
     # place is which
-    known = sizes | {"time": not isinstance(made, Reveals | Insertion), "positions": True}
+    known = sizes | {"time": not isinstance(made, Dated), "positions": True}
     torch.manual_seed(seed)
     return Policy(made, _network(network, space, known, labelled))
 
@@ -177,7 +175,7 @@ def _untrained(
 def _process(said: dict[str, Any] | None, space: Space[Any], sizes: dict[str, Any]) -> Process:
     """Return a process by its name and options, with the `sizes` of designs; ConfigError where it makes other ones."""
     if said is None:
-        said = OF_GRAPHS if isinstance(space, Graphs) else {"name": "gaussian"}
+        said = space.usual_process if isinstance(space, Modelled) else {"name": "gaussian"}
         if isinstance(space, Text):
             said = {"name": "any_order", "per_step": max(sizes["length"] // 10, 1)}
     made = PROCESSES.of_table(_known(PROCESSES.options_of(said["name"]), sizes) | said)
@@ -188,7 +186,7 @@ def _process(said: dict[str, Any] | None, space: Space[Any], sizes: dict[str, An
 
 def _network(said: dict[str, Any], space: Space[Any], known: dict[str, Any], labelled: Labelled | None) -> nn.Module:
     """Return a new network by its name and options, with what is `known` of designs and of their labels."""
-    said = {"name": NETWORK["points" if isinstance(space, Graphs) else space.medium]} | said
+    said = {"name": space.usual_network if isinstance(space, Modelled) else NETWORK[space.medium]} | said
     options = NETWORKS.options_of(said["name"], "network.name")
     if labelled is not None:
         known = known | {"conditions": len(labelled.names)}

@@ -13,7 +13,7 @@ from torch import Tensor
 from biotilt.core import Policy, own_names, sample
 from biotilt.core.fixed import Fixed, Holding
 from biotilt.core.reading import Reading
-from biotilt.core.space import Constrained, Held, Space, Targeted
+from biotilt.core.space import Constrained, Held, Particular, Space, Targeted
 from biotilt.errors import ConfigError, DataError, UntrustedRun
 from biotilt.files import blamed_on
 from biotilt.models.changed import changed, options_of
@@ -32,7 +32,7 @@ from biotilt.networks.conditional import Conditional
 from biotilt.networks.targets import Targetable
 from biotilt.options import Count, Seed, anchored, build_options
 from biotilt.portable import portable
-from biotilt.processes import PROCESSES, Insertion, Simplex
+from biotilt.processes import PROCESSES, Simplex
 from biotilt.processes.conditioned import Conditioned, conditioned
 from biotilt.processes.letters import LetterProcess
 from biotilt.schema import checked
@@ -65,7 +65,7 @@ class Model:
         process = self.policy.process
         if isinstance(self.space, Constrained) and isinstance(process, Holding) and process.fixed is None:
             self.policy = Policy(process.holding(self.space.limits), self.policy.net)
-        if isinstance(process, Insertion):
+        if isinstance(process, Particular):
             process.check_space(self.space)
 
     def sample(self, count: int, *, seed: int = 0) -> list[Any]:

@@ -198,7 +198,13 @@ class Relaxable(Capability):
         """Return complete designs, relaxed or not, as a reward reads them: letter probabilities, or the points."""
 
 
-class Reveals(Capability):
+class Dated(Capability):
+    """A process whose states tell the step that they are of: a network of them need not be told the time."""
+
+    offers = "states that tell their step"
+
+
+class Reveals(Dated):
     """A process whose states are designs with some coordinates still hidden, each revealed once.
 
     `length` coordinates, each one of `letters` letters. Which of them a step reveals is no network's choice

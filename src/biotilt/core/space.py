@@ -209,6 +209,28 @@ class Mending(Space[Design]):
         """Return whether a design that `decode` returned had to be mended; None where that is not known."""
 
 
+class Modelled(Space[Design]):
+    """Designs whose new generators are of a process and a network that their medium alone does not tell."""
+
+    @property
+    @abstractmethod
+    def usual_process(self) -> dict[str, Any]:
+        """The process where none is named: its name, with options beyond the sizes of designs."""
+
+    @property
+    @abstractmethod
+    def usual_network(self) -> str:
+        """The name of the network where none is named."""
+
+
+class Particular(ABC):
+    """A process that makes designs of some spaces only."""
+
+    @abstractmethod
+    def check_space(self, space: Space[Any]) -> None:
+        """Raise ConfigError, with the reason, for a space whose designs it does not make."""
+
+
 class Pictured(Space[Design]):
     """A space whose designs are best shown as a picture."""
 

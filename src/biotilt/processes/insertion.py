@@ -13,10 +13,10 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from biotilt.core.capabilities import Divergence, Kernel
+from biotilt.core.capabilities import Dated, Divergence, Kernel
 from biotilt.core.fixed import FORBIDDEN
 from biotilt.core.protocols import Net, NetInput
-from biotilt.core.space import Space, Varying, token_type
+from biotilt.core.space import Particular, Space, Varying, token_type
 from biotilt.errors import ConfigError
 from biotilt.formulas.categorical import draw, stratified_uniform
 from biotilt.options import Length, Whole, check_options
@@ -91,7 +91,7 @@ class InsertionKernel(Divergence):
 
 
 @dataclass(frozen=True)
-class Insertion:
+class Insertion(Dated, Particular):
     """Designs of `shortest` to `length` L letters, one a step and in any order; the last of V `letters` is the pad.
 
         x[0] empty → x[1] one letter → … → x[n] n letters → ended → ended …        K = L steps

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from biotilt.core.graphs import GraphLayout
-from biotilt.core.space import Counted, Measured, Medium, Mending, Pictured, Record, Related
+from biotilt.core.space import Counted, Measured, Medium, Mending, Modelled, Pictured, Record, Related
 from biotilt.errors import ConfigError, DataError, suggest
 from biotilt.options import Few, Word
 from biotilt.spaces.arrays import checked_points
@@ -39,7 +39,7 @@ class GraphsOptions:
 
 
 @dataclass(frozen=True)
-class Graphs(Mending[str], Measured[str], Counted[str], Related[str], Pictured[str]):
+class Graphs(Mending[str], Modelled[str], Measured[str], Counted[str], Related[str], Pictured[str]):
     """Molecules of up to `nodes` = N heavy atoms, each one of the `atoms`, F of them.
 
     A state `(D,)` is flat (`core.graphs`): the features of the nodes, one-hot, the upper triangle of the adjacency,
@@ -228,6 +228,16 @@ class Graphs(Mending[str], Measured[str], Counted[str], Related[str], Pictured[s
     def picture(self, sets: Mapping[str, Sequence[str]]) -> str:
         """Return drawings of the first molecules of each set."""
         return sheet(sets)
+
+    @property
+    def usual_process(self) -> dict[str, Any]:
+        """Nodes and edges noised by "vp", which forgets the design at t = 1, and a network that says x_0."""
+        laws = {"node_law": "vp", "edge_law": "vp", "node_range": (0.1, 20.0), "edge_range": (0.1, 20.0)}
+        return {"name": "graph", "prediction": "x0"} | laws
+
+    @property
+    def usual_network(self) -> str:
+        return "vector_mlp"
 
     def spec(self) -> dict[str, Any]:
         return {"kind": self.kind, "atoms": list(self.atoms), "nodes": self.nodes}
